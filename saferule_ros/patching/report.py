@@ -1,0 +1,64 @@
+"""What came of a patch job: the record that stays, whatever happened."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+REPORT_FILE = "report.json"
+
+
+class Outcome(StrEnum):
+    """How a job can end."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class PatchReport(BaseModel):
+    """The end of a job. A failed or cancelled one has a report too; what it did not reach is empty or NaN.
+
+    The certificate's values are discounted sums on the held-out halves of D_f and D_k. They tell that the data
+    was forgotten, not that the policy is safe.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    job_id: str
+    forget_set_id: str
+    outcome: Outcome
+    message: str = Field("", description="outcome in one line, or what is wrong and what to do")
+    candidate_id: str = Field("", description="bundle that now waits in the store as candidate")
+    parent_id: str = Field("", description="bundle that was active, and was patched")
+    duration: float = Field(0.0, ge=0, description="wall time of the job [s]")
+    seconds: dict[str, float] = Field(default_factory=dict, description="wall time of each stage [s]")
+
+    checkpoint_id: str = Field("", description="learner checkpoint that became the candidate")
+    checkpoint_step: int = Field(0, ge=0, description="unlearning step at which it was taken")
+    checkpoint_rule: str = Field("", description="the rule that chose it, in words; it never asks a simulator")
+
+    certified: bool = Field(False, description="both conditions of the certificate hold")
+    q_reward_forget: float = float("nan")
+    q_reward_reference: float = float("nan")
+    q_cost_forget: float = float("nan")
+    q_cost_required: float = float("nan")
+    certificate: dict[str, Any] = Field(default_factory=dict, description="the certificate in full")
+    gate: dict[str, Any] = Field(default_factory=dict, description="the gate's report, check by check")
+    digests: dict[str, str] = Field(
+        default_factory=dict, description="SHA-256 of what went in: dataset, forget set, checkpoint, settings, ..."
+    )
+
+    started: str = Field("", description="ISO 8601, UTC")
+    finished: str = Field("", description="ISO 8601, UTC")
+
+    @property
+    def success(self) -> bool:
+        """Whether a candidate came out."""
+        return self.outcome is Outcome.SUCCEEDED
+
+    @staticmethod
+    def load(job_folder: Path) -> "PatchReport":
+        """Reads a job's report. Raises FileNotFoundError while it has none."""
+        return PatchReport.model_validate_json((job_folder / REPORT_FILE).read_bytes())

@@ -1,0 +1,24 @@
+"""What a patch job is asked to do: a small JSON file that says all of it."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+# Job and forget set ids become folder and file names: nothing in them may leave the folder they belong in.
+ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+
+class PatchRequest(BaseModel):
+    """One patch of the active policy. Together with the workspace's content it fixes the outcome."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    job_id: str = Field(pattern=ID_PATTERN, description="unique name of the job, and of its folder in jobs/")
+    workspace: Path = Field(description="root of the robot's workspace")
+    forget_set_id: str = Field(pattern=ID_PATTERN, description="stored forget set that is to be forgotten")
+    steps: int = Field(0, ge=0, le=1_000_000, description="unlearning steps; 0: the configured number")
+    seed: int = Field(0, ge=0, lt=2**64, description="seed of every random draw in the job")
+    settings: Path | None = Field(None, description="YAML file with patch settings; none: the defaults")
+    nice: int = Field(10, ge=0, le=19, description="niceness that the worker adds to its parent's")
+    threads: int = Field(1, ge=1, le=256, description="torch threads: the robot needs the other cores")
+    requester: str = Field("", description="who asks, for the record")
