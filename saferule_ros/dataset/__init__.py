@@ -1,0 +1,1 @@
+"""Episodes, the columns they are learned from, and which of them are to be forgotten."""

@@ -1,0 +1,154 @@
+"""One episode: what the robot saw, did, earned and broke between a reset and an end."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from saferule_ros.dataset.errors import DatasetError
+
+Floats = npt.NDArray[np.float32]
+
+# Part of every digest: content that is hashed in another way must not look alike.
+EPISODE_SCHEMA = "saferule_ros/episode/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """A complete, contiguous run of T transitions. Immutable: arrays are copied and made read-only.
+
+    Attributes:
+        id: unique name.
+        bag_id: bag it came from; empty if it never was in one.
+        observations: (T+1, O) raw units of the robot; row t+1 is what action t led to.
+        actions: (T, A) raw units of the robot.
+        rewards: (T,) task units.
+        costs: (T,) safety cost, >= 0.
+        terminated: the last observation is absorbing: nothing is worth anything after it.
+        truncated: cut (time limit, operator, lost message): the state went on.
+        policy_ids: policies that acted, in order of first appearance.
+        fallbacks: commands that were the declared safe action.
+        lost: ticks that are known to be missing after the last transition.
+
+    Raises:
+        DatasetError: shapes that do not fit each other, a non-finite value, a negative cost, no end.
+    """
+
+    id: str
+    bag_id: str
+    observations: Floats
+    actions: Floats
+    rewards: Floats
+    costs: Floats
+    terminated: bool
+    truncated: bool
+    policy_ids: tuple[str, ...] = ()
+    fallbacks: int = 0
+    lost: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise DatasetError("an episode has an empty id", "Give every episode a unique name")
+        for name, dimensions in (("observations", 2), ("actions", 2), ("rewards", 1), ("costs", 1)):
+            object.__setattr__(self, name, self._checked(name, dimensions))
+        object.__setattr__(self, "policy_ids", tuple(self.policy_ids))
+        for name in ("terminated", "truncated"):
+            object.__setattr__(self, name, bool(getattr(self, name)))
+        self._check_fit()
+
+    @property
+    def length(self) -> int:
+        """Number of transitions, T."""
+        return len(self.rewards)
+
+    @property
+    def episode_return(self) -> float:
+        """Sum of rewards, undiscounted, added in double precision."""
+        return float(self.rewards.sum(dtype=np.float64))
+
+    @property
+    def episode_cost(self) -> float:
+        """Sum of costs, undiscounted, added in double precision."""
+        return float(self.costs.sum(dtype=np.float64))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, hex, of id, arrays, ends and counts.
+
+        The bag is left out: the same episode keeps its digest wherever it is stored, and the dataset's
+        digest binds the two.
+        """
+        header = json.dumps(
+            {
+                "schema": EPISODE_SCHEMA,
+                "id": self.id,
+                "shape": [self.length, self.observations.shape[1], self.actions.shape[1]],
+                "terminated": self.terminated,
+                "truncated": self.truncated,
+                "policy_ids": self.policy_ids,
+                "fallbacks": self.fallbacks,
+                "lost": self.lost,
+            },
+            sort_keys=True,
+            separators=(",", ":"),
+        ).encode()
+        content = hashlib.sha256(len(header).to_bytes(8, "little") + header)
+        for column in (self.observations, self.actions, self.rewards, self.costs):
+            content.update(np.ascontiguousarray(column, dtype="<f4").data)
+        return content.hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Episode) and (self.bag_id, self.digest) == (other.bag_id, other.digest)
+
+    def __hash__(self) -> int:
+        return hash((self.bag_id, self.digest))
+
+    def _checked(self, name: str, dimensions: int) -> Floats:
+        """A read-only float32 copy of a column, or the error that says what is wrong with it."""
+        column = np.array(getattr(self, name), dtype=np.float32, order="C")
+        if column.ndim != dimensions:
+            raise DatasetError(
+                f"episode {self.id!r}: {name} have shape {column.shape}, which is not {dimensions}-dimensional",
+                "Expected (T+1, O) observations, (T, A) actions, (T,) rewards and (T,) costs",
+            )
+        if not np.isfinite(column).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(column))[0])
+            raise DatasetError(
+                f"episode {self.id!r}: {name}{list(where)} is {column[where]}",
+                "Non-finite data is never learned from: repair the source or leave this episode out",
+            )
+        column.setflags(write=False)
+        return column
+
+    def _check_fit(self) -> None:
+        shapes = {name: getattr(self, name).shape for name in ("observations", "actions", "rewards", "costs")}
+        length = len(self.actions)
+        if length < 1:
+            raise DatasetError(f"episode {self.id!r} has no transition", "Leave empty episodes out")
+        if len(self.observations) != length + 1 or len(self.rewards) != length or len(self.costs) != length:
+            raise DatasetError(
+                f"episode {self.id!r}: lengths do not fit: {shapes}",
+                "T actions need T+1 observations, T rewards and T costs",
+            )
+        if not self.observations.shape[1] or not self.actions.shape[1]:
+            raise DatasetError(
+                f"episode {self.id!r}: vectors of size 0: {shapes}", "Record at least one value"
+            )
+        if (self.costs < 0).any():
+            step = int(np.argmax(self.costs < 0))
+            raise DatasetError(
+                f"episode {self.id!r}: costs[{step}] is {self.costs[step]}, which is negative",
+                "A cost is 0 where nothing was broken and positive otherwise",
+            )
+        if not (self.terminated or self.truncated):
+            raise DatasetError(
+                f"episode {self.id!r} is neither terminated nor truncated",
+                "Every finished episode is one or the other: cut ones are truncated",
+            )
+        if self.fallbacks < 0 or self.lost < 0:
+            raise DatasetError(
+                f"episode {self.id!r}: fallbacks {self.fallbacks}, lost {self.lost}", "Counts are 0 or more"
+            )

@@ -1,0 +1,27 @@
+"""Errors for names that nobody knows: they say which names come close."""
+
+import difflib
+from collections.abc import Sequence
+
+from saferule_ros.dataset.errors import DatasetError
+
+# Enough to recognise a typing error, few enough for one line of a terminal.
+_SHOWN = 5
+
+
+def unknown_names(kind: str, unknown: Sequence[str], known: Sequence[str]) -> DatasetError:
+    """The error for names that are not in `known`.
+
+    Args:
+        kind: what they name: "bag", "episode".
+        unknown: at least one name that was asked for.
+        known: names that would have been right.
+    """
+    asked = ", ".join(repr(name) for name in unknown[:_SHOWN])
+    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
+    close = difflib.get_close_matches(unknown[0], known, n=_SHOWN, cutoff=0.6)
+    shown = close or list(known[:_SHOWN])
+    names = ", ".join(repr(name) for name in shown) or "none"
+    rest = f" (of {len(known)})" if len(known) > len(shown) else ""
+    hint = f"Did you mean {names}{rest}?" if close else f"Known {kind}s: {names}{rest}"
+    return DatasetError(f"unknown {kind} {asked}{more}", hint)

@@ -1,0 +1,197 @@
+"""A dataset on disk: .npy columns that can be memory-mapped, and dataset.json that says what they are.
+
+    <folder>/dataset.json        schema, digest, records, name of the folder of columns
+    <folder>/columns-<name>/     observations.npy, actions.npy, …
+
+A new version gets a columns folder of its own; the rename of dataset.json is the one step that makes it
+current. Killed before it: the old dataset. Killed after it: the new one.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saferule_ros.dataset.dataset import DATASET_SCHEMA, EpisodeDataset, EpisodeRecord
+from saferule_ros.dataset.durable import TEMPORARY_PREFIX, sync_file, sync_folder, write_atomically
+from saferule_ros.dataset.errors import DatasetError
+
+INDEX_NAME = "dataset.json"
+_COLUMNS_PREFIX = "columns-"
+_WRITER_LOCK = ".writer"
+_DTYPES = {"terminated": np.bool_, "truncated": np.bool_, "episode_index": np.int32, "step": np.int32}
+
+
+def save(dataset: EpisodeDataset, folder: Path) -> None:
+    """See `EpisodeDataset.save`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_ours(folder)
+        with _only_writer(folder):
+            columns = folder / f"{_COLUMNS_PREFIX}{uuid.uuid4().hex[:12]}"
+            columns.mkdir()
+            for name in EpisodeDataset.column_names():
+                np.save(columns / f"{name}.npy", getattr(dataset, name), allow_pickle=False)
+                sync_file(columns / f"{name}.npy")
+            sync_folder(columns)
+            sync_folder(folder)
+            index = {
+                "schema": DATASET_SCHEMA,
+                "digest": dataset.digest,
+                "columns": columns.name,
+                "episodes": [asdict(record) for record in dataset.records],
+            }
+            write_atomically(folder / INDEX_NAME, json.dumps(index, indent=1).encode())
+            _remove_leftovers(folder, columns.name)
+            sync_folder(folder.parent)
+    except OSError as error:
+        raise DatasetError(
+            f"the dataset cannot be written to {str(folder)!r}: {error}",
+            "Make room or give a folder that this user may write to; what was there before is untouched",
+        ) from error
+
+
+def load(folder: Path, mmap: bool) -> EpisodeDataset:
+    """See `EpisodeDataset.load`."""
+    index = _read_index(folder)
+    try:
+        dataset = _open(folder, index, mmap)
+    except FileNotFoundError:
+        # A writer may have replaced the dataset between our two reads; then the new index is complete.
+        index = _read_index(folder)
+        try:
+            dataset = _open(folder, index, mmap)
+        except FileNotFoundError as error:
+            raise _damaged(folder, f"{error.filename} is missing") from error
+    _verify(dataset, index, folder)
+    return dataset
+
+
+@contextmanager
+def _only_writer(folder: Path) -> Iterator[None]:
+    """Waits until no other process writes here, so that leftovers of killed writers can be told from live ones."""
+    with open(folder / _WRITER_LOCK, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuses to write into a folder that holds other things."""
+    ours = (INDEX_NAME, _WRITER_LOCK)
+    for entry in os.listdir(folder):
+        if entry not in ours and not entry.startswith((_COLUMNS_PREFIX, TEMPORARY_PREFIX)):
+            raise DatasetError(
+                f"the folder {str(folder)!r} holds {entry!r}, which is no part of a dataset",
+                "Give an empty or new folder, or one that holds a dataset to be replaced",
+            )
+
+
+def _remove_leftovers(folder: Path, current: str) -> None:
+    for entry in folder.iterdir():
+        if entry.name.startswith(_COLUMNS_PREFIX) and entry.name != current:
+            shutil.rmtree(entry)
+        elif entry.name.startswith(TEMPORARY_PREFIX):
+            entry.unlink()
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX_NAME
+    try:
+        index = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"there is no dataset in {str(folder)!r} ({INDEX_NAME} is missing)",
+            "Make one from bags with `saferule data ingest`",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(folder, f"{INDEX_NAME} cannot be read: {error}") from error
+    if not isinstance(index, dict) or index.get("schema") != DATASET_SCHEMA:
+        found = index.get("schema") if isinstance(index, dict) else type(index).__name__
+        raise DatasetError(
+            f"{str(path)!r} has schema {found!r}, this version reads {DATASET_SCHEMA!r}",
+            "Ingest the bags again with this version",
+        )
+    return index
+
+
+def _open(folder: Path, index: dict[str, Any], mmap: bool) -> EpisodeDataset:
+    names = tuple(field.name for field in fields(EpisodeRecord))
+    try:
+        columns_name = str(index["columns"])
+        records = tuple(
+            EpisodeRecord(
+                **{**{name: entry[name] for name in names}, "policy_ids": tuple(entry["policy_ids"])}
+            )
+            for entry in index["episodes"]
+        )
+    except (KeyError, TypeError) as error:
+        raise _damaged(folder, f"{INDEX_NAME} lacks {error}") from error
+    if not columns_name.startswith(_COLUMNS_PREFIX) or Path(columns_name).name != columns_name:
+        raise _damaged(folder, f"columns folder {columns_name!r} is none of ours")
+    columns = {}
+    for name in EpisodeDataset.column_names():
+        path = folder / columns_name / f"{name}.npy"
+        try:
+            column = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise _damaged(folder, f"{path.name} cannot be read: {error}") from error
+        if column.dtype != _DTYPES.get(name, np.float32):
+            raise _damaged(folder, f"{path.name} has type {column.dtype}")
+        columns[name] = column
+    return EpisodeDataset._assembled(records, **columns)
+
+
+def _verify(dataset: EpisodeDataset, index: dict[str, Any], folder: Path) -> None:
+    """Rebuilds every episode from the columns and compares: not one value can differ unnoticed."""
+    count = sum(record.length for record in dataset.records)
+    for name in EpisodeDataset.column_names():
+        rows = getattr(dataset, name).shape[:1]
+        if rows != (count,):
+            raise _damaged(folder, f"{name} has {rows} rows, the records say {count}")
+    start = 0
+    for number, record in enumerate(dataset.records):
+        if record.start != start or record.length < 1:
+            raise _damaged(folder, f"episode {record.id!r} starts at row {record.start}, expected {start}")
+        rows = slice(start, start + record.length)
+        start = rows.stop
+        try:
+            episode = dataset.episode(number)
+        except DatasetError as error:
+            raise _damaged(folder, error.what) from error
+        inside = slice(rows.start, rows.stop - 1)
+        ends = dataset.terminated[inside].any() or dataset.truncated[inside].any()
+        facts = {
+            "digest": episode.digest == record.digest,
+            "return": episode.episode_return == record.episode_return,
+            "cost": episode.episode_cost == record.episode_cost,
+            "terminated": episode.terminated == record.terminated and not ends,
+            "truncated": episode.truncated == record.truncated,
+            "episode_index": bool((dataset.episode_index[rows] == number).all()),
+            "step": bool((dataset.step[rows] == np.arange(record.length)).all()),
+            "next_observations": bool(
+                np.array_equal(
+                    dataset.next_observations[inside].view(np.uint32),
+                    dataset.observations[rows.start + 1 : rows.stop].view(np.uint32),
+                )
+            ),
+        }
+        wrong = [name for name, right in facts.items() if not right]
+        if wrong:
+            raise _damaged(folder, f"episode {record.id!r} does not fit its recorded {', '.join(wrong)}")
+    if dataset.digest != index.get("digest"):
+        raise _damaged(folder, f"its digest is {dataset.digest}, recorded as {index.get('digest')}")
+
+
+def _damaged(folder: Path, what: str) -> DatasetError:
+    return DatasetError(
+        f"the dataset in {str(folder)!r} is damaged: {what}",
+        "Ingest the bags again with `saferule data ingest`",
+    )
