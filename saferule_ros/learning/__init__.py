@@ -1,0 +1,1 @@
+"""Offline safe reinforcement learning from an EpisodeDataset: learners, their trainer and checkpoints."""

@@ -1,0 +1,163 @@
+"""Everything that learning needs to go on, on disk: tensors in safetensors, the rest in JSON. No pickle."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from saferule_ros.dataset.durable import sync_file, sync_folder
+from saferule_ros.errors import SaferuleError
+from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.replay import Units
+from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
+
+TENSORS = "tensors.safetensors"
+DESCRIPTION = "checkpoint.json"
+SCHEMA = 1
+
+# Sixteen hex digits of a SHA-256: short enough to type, and no robot stores the 2^32 checkpoints at which two
+# could be expected to collide.
+ID_LENGTH = 16
+
+
+class CheckpointError(SaferuleError):
+    """A checkpoint is missing, damaged or of another kind."""
+
+
+def save_checkpoint(learner: BcqLag, folder: Path, dataset_digest: str) -> str:
+    """Writes a learner below `folder`, durably: file and folder synced before it gets its name.
+
+    Args:
+        learner: networks, targets, optimisers, multiplier, units, settings, generator and step are all kept.
+        folder: parent of all checkpoints.
+        dataset_digest: digest of the EpisodeDataset it learned from.
+
+    Returns:
+        The checkpoint's id, which is its folder's name and a digest of its content.
+    """
+    tensors = _tensors_of(learner)
+    description: dict[str, Any] = {
+        "schema": SCHEMA, "algorithm": learner.NAME, "seed": learner.seed, "steps_done": learner.steps_done,
+        "multiplier": learner.multiplier, "reward_scale": learner.units.reward_scale,
+        "settings": learner.settings.model_dump(), "limits": learner.limits.model_dump(),
+        "dataset_digest": dataset_digest,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    working = folder / f".writing-{os.getpid()}"
+    shutil.rmtree(working, ignore_errors=True)
+    working.mkdir()
+    save_file(tensors, working / TENSORS)
+    description["tensors_sha256"] = _sha256(working / TENSORS)
+    text = json.dumps(description, indent=1, sort_keys=True)
+    (working / DESCRIPTION).write_text(text)
+    sync_file(working / TENSORS)
+    sync_file(working / DESCRIPTION)
+    sync_folder(working)
+    checkpoint_id = hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
+    if (folder / checkpoint_id).exists():  # content-addressed: the same content is there already
+        shutil.rmtree(working)
+    else:
+        working.rename(folder / checkpoint_id)
+        sync_folder(folder)
+    return checkpoint_id
+
+
+def load_checkpoint(folder: Path) -> tuple[BcqLag, str]:
+    """Reads what `save_checkpoint` wrote.
+
+    Returns:
+        The learner, ready to go on exactly where it stopped, and the digest of the dataset it learned from.
+
+    Raises:
+        CheckpointError: missing, damaged, or written by another algorithm or schema.
+    """
+    description = _description(folder)
+    actual = _sha256(folder / TENSORS)
+    if actual != description["tensors_sha256"]:
+        raise CheckpointError(
+            f"{folder / TENSORS} has SHA-256 {actual}, its description says {description['tensors_sha256']}",
+            "The file was changed or torn: restore it from a backup, or train again with `saferule train`",
+        )
+    try:
+        tensors = load_file(folder / TENSORS)
+    except SafetensorError as error:
+        raise CheckpointError(f"{folder / TENSORS} is no safetensors file: {error}", "Restore it") from error
+    units = Units(
+        tensors["units.observation_mean"], tensors["units.observation_std"],
+        tensors["units.action_low"], tensors["units.action_high"], description["reward_scale"],
+    )  # fmt: skip
+    learner = BcqLag(
+        units,
+        TaskLimits(**description["limits"]),
+        BcqLagSettings(**description["settings"]),
+        description["seed"],
+    )
+    for name, network in learner.networks().items():
+        network.load_state_dict(_below(tensors, f"networks.{name}."))
+    for name, optimiser in learner.optimisers.items():
+        _restore_optimiser(optimiser, _below(tensors, f"optimisers.{name}."))
+    learner.serving_latents = tensors["serving_latents"]
+    learner.generator.set_state(tensors["generator"])
+    learner.multiplier = description["multiplier"]
+    learner.steps_done = description["steps_done"]
+    return learner, description["dataset_digest"]
+
+
+def _tensors_of(learner: BcqLag) -> dict[str, Tensor]:
+    tensors = {
+        "serving_latents": learner.serving_latents, "generator": learner.generator.get_state(),
+        "units.observation_mean": learner.units.observation_mean,
+        "units.observation_std": learner.units.observation_std,
+        "units.action_low": learner.units.action_low, "units.action_high": learner.units.action_high,
+    }  # fmt: skip
+    for name, network in learner.networks().items():
+        for key, value in network.state_dict().items():
+            tensors[f"networks.{name}.{key}"] = value.detach()
+    for name, optimiser in learner.optimisers.items():
+        for index, state in optimiser.state_dict()["state"].items():
+            for key, value in state.items():
+                tensors[f"optimisers.{name}.{index}.{key}"] = value
+    return {key: value.contiguous() for key, value in tensors.items()}
+
+
+def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not path.is_file() or not (folder / TENSORS).is_file():
+        raise CheckpointError(
+            f"there is no checkpoint in {folder}",
+            f"A checkpoint is a folder with {TENSORS} and {DESCRIPTION}; `saferule train` writes one",
+        )
+    try:
+        description = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not JSON: {error}", "Restore it, or train again") from error
+    if not isinstance(description, dict) or description.get("schema") != SCHEMA:
+        found = description.get("schema") if isinstance(description, dict) else description
+        raise CheckpointError(f"{path} has schema {found!r}, this version reads {SCHEMA}", "Train again")
+    if description.get("algorithm") != BcqLag.NAME:
+        raise CheckpointError(f"{path} is of algorithm {description.get('algorithm')!r}", f"Known: {BcqLag.NAME}")
+    return description
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,85 @@
+"""The dataset as tensors on the device that learns, and batches drawn from it without Python per transition."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+
+
+class Batch(NamedTuple):
+    """Transitions in learner units: observations normalised, actions in [-1, 1], rewards scaled."""
+
+    observations: Tensor  # (B, O)
+    actions: Tensor  # (B, A)
+    rewards: Tensor  # (B,)
+    costs: Tensor  # (B,)
+    next_observations: Tensor  # (B, O)
+    discounts: Tensor  # (B,) gamma, or 0 where the task terminated; a truncation bootstraps
+
+
+class Units(NamedTuple):
+    """How raw robot units become learner units. Fixed when learning starts; part of the checkpoint."""
+
+    observation_mean: Tensor  # (O,)
+    observation_std: Tensor  # (O,)
+    action_low: Tensor  # (A,)
+    action_high: Tensor  # (A,)
+    reward_scale: float
+
+    @staticmethod
+    def of(dataset: EpisodeDataset, action_low: np.ndarray, action_high: np.ndarray) -> "Units":
+        """Units that fit a dataset: standard scores for observations, rewards with mean magnitude one.
+
+        With that reward scale lambda is a number without units: how many average rewards one unit of cost
+        is worth [ours].
+        """
+        std = dataset.observations.std(axis=0)
+        # A constant dimension carries no information; dividing by its zero spread would amplify noise later.
+        std = np.where(std < 1e-3, 1.0, std)
+        magnitude = float(np.abs(dataset.rewards).mean())
+        return Units(
+            torch.as_tensor(dataset.observations.mean(axis=0), dtype=torch.float32),
+            torch.as_tensor(std, dtype=torch.float32),
+            torch.as_tensor(action_low, dtype=torch.float32),
+            torch.as_tensor(action_high, dtype=torch.float32),
+            1.0 / magnitude if magnitude > 0 else 1.0,
+        )
+
+    def observations(self, raw: Tensor) -> Tensor:
+        """Raw (…, O) to standard scores."""
+        return (raw - self.observation_mean) / self.observation_std
+
+    def actions(self, raw: Tensor) -> Tensor:
+        """Raw (…, A) to [-1, 1]."""
+        return 2.0 * (raw - self.action_low) / (self.action_high - self.action_low) - 1.0
+
+    def raw_actions(self, scaled: Tensor) -> Tensor:
+        """[-1, 1] (…, A) to raw."""
+        return self.action_low + 0.5 * (scaled + 1.0) * (self.action_high - self.action_low)
+
+
+class Replay:
+    """A dataset in learner units, sampled uniformly with replacement."""
+
+    def __init__(self, dataset: EpisodeDataset, units: Units, discount: float) -> None:
+        def tensor(column: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.array(column, dtype=np.float32))  # a copy: columns may be read-only maps
+
+        self.all = Batch(
+            units.observations(tensor(dataset.observations)),
+            units.actions(tensor(dataset.actions)),
+            tensor(dataset.rewards) * units.reward_scale,
+            tensor(dataset.costs),
+            units.observations(tensor(dataset.next_observations)),
+            discount * (1.0 - tensor(dataset.terminated)),
+        )
+        self.initial_observations = units.observations(tensor(dataset.initial_observations))  # (E, O)
+        self.size = len(dataset.rewards)
+
+    def sample(self, count: int, generator: torch.Generator) -> Batch:
+        """`count` transitions drawn uniformly with replacement."""
+        rows = torch.randint(self.size, (count,), generator=generator)
+        return Batch(*(column[rows] for column in self.all))

@@ -1,0 +1,37 @@
+"""What a learner can be told: validated, each field with its range and meaning."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TaskLimits(BaseModel):
+    """What the task, not the algorithm, fixes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cost_limit: float = Field(gt=0, description="L: cost that an episode may reach [cost units]")
+    horizon: int = Field(gt=0, description="T: steps in a full episode")
+
+    def cost_value_limit(self, discount: float) -> float:
+        """kappa = L (1 - gamma^T) / ((1 - gamma) T): the limit as a discounted sum. Source: OSRL."""
+        return self.cost_limit * (1.0 - discount**self.horizon) / ((1.0 - discount) * self.horizon)
+
+
+class BcqLagSettings(BaseModel):
+    """Settings of BCQ-Lag. The defaults suit small tasks on a robot's CPU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hidden: int = Field(64, ge=4, le=4096, description="width of both hidden layers of critics and actor")
+    vae_hidden: int = Field(128, ge=4, le=4096, description="width of the behaviour model's hidden layers")
+    batch: int = Field(256, ge=1, le=65536, description="transitions per gradient step")
+    discount: float = Field(0.98, gt=0, lt=1, description="gamma, of reward and cost alike")
+    target_rate: float = Field(0.005, gt=0, le=1, description="tau: share of the online networks per step")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="Adam, all networks")
+    reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action, share of its range")
+    target_candidates: int = Field(4, ge=1, le=64, description="actions sampled per next state in the target")
+    serving_candidates: int = Field(16, ge=1, le=256, description="fixed latents among which the policy chooses")
+    minimum_weight: float = Field(0.75, ge=0, le=1, description="weight of the smaller reward critic in the target")
+    initial_states: int = Field(64, ge=1, le=65536, description="initial states on which lambda is judged per step")
+    multiplier_start: float = Field(0.0, ge=0, description="lambda before the first step")
+    multiplier_cap: float = Field(1.0, ge=0, description="largest lambda; the integral stops there (no wind-up)")
+    multiplier_rate: float = Field(1e-3, ge=0, description="integral gain of lambda per step and cost unit")

@@ -1,0 +1,81 @@
+"""Offline learning from a dataset, from the first gradient step to the last."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.errors import SaferuleError
+from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.replay import Replay, Units
+from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
+
+# Progress is reported this often: seldom enough to cost nothing, often enough for a live bar.
+REPORT_EVERY = 50
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """Where training stands."""
+
+    step: int
+    steps: int
+    time_left: float  # estimate [s]
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+class TrainingDiverged(SaferuleError):
+    """A loss became NaN or infinite."""
+
+
+def train(
+    dataset: EpisodeDataset,
+    limits: TaskLimits,
+    settings: BcqLagSettings,
+    action_bounds: tuple[np.ndarray, np.ndarray],
+    steps: int,
+    seed: int,
+    on_progress: Callable[[TrainProgress], None] = lambda _: None,
+) -> BcqLag:
+    """Learns a policy from all of a dataset.
+
+    Args:
+        dataset: the transitions, raw units.
+        limits: cost limit and horizon of the task.
+        action_bounds: low and high, each (A,), raw units.
+        steps: gradient steps.
+        seed: of weights, batches and noise; the same seed gives the same learner on one machine.
+
+    Raises:
+        TrainingDiverged: a loss is not finite.
+    """
+    units = Units.of(dataset, *action_bounds)
+    learner = BcqLag(units, limits, settings, seed)
+    replay = Replay(dataset, units, settings.discount)
+    started = time.monotonic()
+    for step in range(1, steps + 1):
+        losses = learner.update(replay.sample(settings.batch, learner.generator), replay)
+        if step % REPORT_EVERY == 0 or step == steps:
+            check_finite(losses, step)
+            elapsed = time.monotonic() - started
+            on_progress(TrainProgress(step, steps, elapsed / step * (steps - step), dict(losses)))
+    return learner
+
+
+def check_finite(losses: dict[str, float] | object, step: int) -> None:
+    """Raises TrainingDiverged naming the first loss that is not finite."""
+    assert isinstance(losses, dict)
+    for name, value in losses.items():
+        if not np.isfinite(value):
+            raise TrainingDiverged(
+                f"{name} is {value} at step {step}",
+                "Lower learning_rate, and check the dataset with `saferule data info`",
+            )
+
+
+def limit_threads(count: int) -> None:
+    """Sets torch's threads: small networks gain nothing from more than one, and the robot needs the cores."""
+    torch.set_num_threads(count)

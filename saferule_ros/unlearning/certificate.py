@@ -1,0 +1,94 @@
+"""What a patch can prove about forgetting: reward suppression and cost separation, measured.
+
+The paper's two lemmas bound these quantities; computing and reporting them is [ours]. The certificate tells that
+the data was forgotten, not that the policy is safe.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.replay import Batch, Replay
+
+# Pairs that are judged at most: means over this many have a standard error far below the critics' residuals, and
+# the judgement takes a fraction of a second.
+SAMPLE = 4096
+
+
+@dataclass(frozen=True)
+class PairValues:
+    """Mean of the twin critics at the same sampled pairs of forget and keep data, each (S,)."""
+
+    reward_forget: np.ndarray
+    reward_keep: np.ndarray
+    cost_forget: np.ndarray
+    cost_keep: np.ndarray
+    residual_reward: float  # mean |Q_r - y_r| over the keep pairs
+    residual_cost: float  # mean |Q_c - y_c| over the keep pairs
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Both conditions with the numbers behind them, in learner units (rewards scaled, discounted)."""
+
+    q_reward_forget: float  # mean Q_r over D_f
+    q_reward_reference: float  # Qbar_r, the percentile of Q_r over D_k
+    residual_reward: float  # epsilon_r
+    q_cost_forget: float  # mean Q_c over D_f
+    q_cost_required: float  # kappa + sigma
+    residual_cost: float  # epsilon_c
+
+    @property
+    def reward_suppressed(self) -> bool:
+        """mean Q_r over D_f <= Qbar_r + epsilon_r."""
+        return self.q_reward_forget <= self.q_reward_reference + self.residual_reward
+
+    @property
+    def cost_separated(self) -> bool:
+        """mean Q_c over D_f >= kappa + sigma - epsilon_c."""
+        return self.q_cost_forget >= self.q_cost_required - self.residual_cost
+
+    @property
+    def holds(self) -> bool:
+        """Both conditions."""
+        return self.reward_suppressed and self.cost_separated
+
+
+def pair_values(learner: BcqLag, forget: Replay, keep: Replay, seed: int) -> PairValues:
+    """Critics' values at up to SAMPLE pairs of each set; the same seed draws the same pairs, before and after.
+
+    The draw has a generator of its own: looking changes nothing in the learner.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    on_forget, on_keep = forget.sample(SAMPLE, generator), keep.sample(SAMPLE, generator)
+    kept_state = learner.generator.get_state()
+    with torch.no_grad():
+        reward_forget, cost_forget = _means(learner, on_forget)
+        reward_keep, cost_keep = _means(learner, on_keep)
+        target_reward, target_cost = learner.critic_targets(on_keep)
+    learner.generator.set_state(kept_state)
+    return PairValues(
+        reward_forget.numpy(), reward_keep.numpy(), cost_forget.numpy(), cost_keep.numpy(),
+        float((reward_keep - target_reward).abs().mean()), float((cost_keep - target_cost).abs().mean()),
+    )  # fmt: skip
+
+
+def certify(values: PairValues, percentile: float, cost_required: float) -> Certificate:
+    """The certificate for these values.
+
+    Args:
+        percentile: of Q_r over D_k, 0 to 100, as in the patch's settings.
+        cost_required: kappa + sigma that the patch used [discounted cost].
+    """
+    return Certificate(
+        float(values.reward_forget.mean()), float(np.percentile(values.reward_keep, percentile)),
+        values.residual_reward,
+        float(values.cost_forget.mean()), cost_required, values.residual_cost,
+    )  # fmt: skip
+
+
+def _means(learner: BcqLag, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    predicted = learner.critics(batch.observations, batch.actions)  # (4, S)
+    return predicted[:2].mean(0), predicted[2:].mean(0)

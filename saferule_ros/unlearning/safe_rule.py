@@ -1,0 +1,165 @@
+"""Safe-RULE (arXiv 2606.09559) on BCQ-Lag: unlearns a forget set with a few hundred gradient steps.
+
+Critics [paper: Bellman regression on keep data plus softplus suppression on forget data]:
+
+    L_r = E_Dk[(Q_r - y_r)^2] + beta_f E_Df[t softplus((Q_r(s, a) - Qbar_r) / t)]
+    L_c = E_Dk[(Q_c - y_c)^2] + beta_f E_Df[t softplus((kappa + sigma - Q_c(s, a)) / t)]
+
+Actor [paper: "safety-gated actor unlearning"; the gate's form is ours]: the learner's own actor loss on D_k, plus
+on D_f a bounded repulsion from the forgotten action wherever the cost critic calls it unsafe.
+
+[ours], each a setting where it is a number: kappa is raised to what the critics show on keep episodes that are
+within the limit (below their noise, the constraint would call everything unsafe); beta_f follows dual ascent on the
+violated share of D_f and gives way when the keep loss rises; lambda is set at the start and held; the behaviour
+model is trained on D_k alone, so that forgotten actions leave the policy's support.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.bcq_lag import COST_CRITICS, REWARD_CRITICS, BcqLag
+from saferule_ros.learning.replay import Batch, Replay
+from saferule_ros.learning.trainer import check_finite
+from saferule_ros.unlearning.settings import SafeRuleSettings
+
+# Progress is reported this often: a patch has a few hundred steps.
+REPORT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class UnlearnProgress:
+    """Where a patch stands after some step."""
+
+    step: int
+    steps: int
+    time_left: float  # estimate [s]
+    losses: dict[str, float]
+
+
+class SafeRule:
+    """One unlearning run: holds what is fixed during it, and takes one step at a time.
+
+    Args:
+        learner: continues from its checkpoint; changed in place.
+        forget, keep: D_f and D_k, raw units.
+        settings: see SafeRuleSettings.
+        seed: of batches and noise.
+    """
+
+    def __init__(
+        self, learner: BcqLag, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings, seed: int
+    ) -> None:
+        self.learner, self.settings = learner, settings
+        learner.generator.manual_seed(seed)
+        learner.multiplier = settings.multiplier
+        self.forget = Replay(forget, learner.units, learner.settings.discount)
+        self.keep = Replay(keep, learner.units, learner.settings.discount)
+        self.kappa = max(learner.kappa, self._cost_value_of_safe_episodes(keep))
+        self.beta = settings.beta_start
+
+    def step(self) -> dict[str, float]:
+        """One gradient step on behaviour model, critics and actor. Returns losses and the state of beta_f."""
+        learner = self.learner
+        batch = learner.settings.batch
+        keep = self.keep.sample(batch, learner.generator)
+        forget = self.forget.sample(batch, learner.generator)
+
+        learner.descend("vae", learner.vae_loss(keep))
+
+        predicted = learner.critics(  # keep and forget pairs go through the critics together
+            torch.cat([keep.observations, forget.observations]), torch.cat([keep.actions, forget.actions])
+        )  # (4, 2B)
+        on_keep, on_forget = predicted[:, :batch], predicted[:, batch:]
+        bellman = learner.critic_losses(keep, on_keep)  # (2,) reward, cost
+        reference = torch.quantile(on_keep[REWARD_CRITICS].detach(), self.settings.percentile / 100.0)
+        suppression = self._suppression(on_forget, reference)
+        learner.descend("critics", bellman.sum() + self.beta * suppression.sum())
+
+        actor_loss = learner.actor_loss(keep.observations) + self.settings.actor_weight * self._repulsion(forget)
+        learner.descend("actor", actor_loss)
+        learner.update_targets()
+
+        violated = self._violated_share(on_forget.detach(), reference)
+        self._update_beta(violated)
+        learner.steps_done += 1
+        return {
+            "loss_reward": bellman[0].item(), "loss_cost": bellman[1].item(), "loss_actor": actor_loss.item(),
+            "beta_forget": self.beta, "violated": violated,
+        }  # fmt: skip
+
+    def _suppression(self, on_forget: Tensor, reference: Tensor) -> Tensor:
+        """The two forget terms (2,) of L_r and L_c."""
+        t = self.settings.temperature
+        excess = on_forget[REWARD_CRITICS] - reference  # (2, B)
+        shortfall = self.kappa + self.settings.cost_margin - on_forget[COST_CRITICS]  # (2, B)
+        return torch.stack([t * F.softplus(excess / t).mean(), t * F.softplus(shortfall / t).mean()])
+
+    def _repulsion(self, forget: Batch) -> Tensor:
+        """Bounded push of the actor away from forgotten actions, gated by the cost critic; in [0, 1]."""
+        learner = self.learner
+        with torch.no_grad():
+            cost = learner.values(learner.critics(forget.observations, forget.actions)).cost
+            gate = torch.sigmoid((cost - self.kappa) / self.settings.gate_temperature)  # (B,)
+        moved = learner.actor(forget.observations, forget.actions)  # (B, A)
+        distance = (moved - forget.actions).square().sum(-1)
+        return (gate * torch.exp(-distance / self.settings.repulsion_width**2)).mean()
+
+    def _violated_share(self, on_forget: Tensor, reference: Tensor) -> float:
+        """Share of forget pairs that still look good or safe, mean over both conditions."""
+        reward = (on_forget[REWARD_CRITICS].mean(0) > reference).float().mean()
+        cost = (on_forget[COST_CRITICS].mean(0) < self.kappa + self.settings.cost_margin).float().mean()
+        return float(0.5 * (reward + cost))
+
+    def _update_beta(self, violated: float) -> None:
+        """Dual ascent towards the share that is tolerated."""
+        moved = self.beta + self.settings.beta_rate * (violated - self.settings.tolerated_share)
+        self.beta = min(max(moved, self.settings.beta_floor), self.settings.beta_cap)
+
+    @torch.no_grad()
+    def _cost_value_of_safe_episodes(self, keep: EpisodeDataset) -> float:
+        """What the cost critic shows on keep episodes within the limit: its noise floor [cost value]."""
+        limit = self.learner.limits.cost_limit
+        safe = [index for index, record in enumerate(keep.records) if record.episode_cost <= limit]
+        if not safe:
+            return 0.0
+        rows = torch.as_tensor(np.flatnonzero(np.isin(keep.episode_index, safe)))
+        pairs = self.keep.all
+        cost = self.learner.values(self.learner.critics(pairs.observations[rows], pairs.actions[rows])).cost
+        return float(torch.quantile(cost[:: max(1, len(cost) // 100_000)], self.settings.safe_quantile))
+
+
+def unlearn(
+    learner: BcqLag,
+    forget: EpisodeDataset,
+    keep: EpisodeDataset,
+    settings: SafeRuleSettings,
+    seed: int,
+    on_progress: Callable[[UnlearnProgress], None] = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> int:
+    """Runs Safe-RULE on a learner, in place.
+
+    Returns:
+        The number of steps done: fewer than `settings.steps` if it was cancelled.
+
+    Raises:
+        TrainingDiverged: a loss is not finite.
+    """
+    run = SafeRule(learner, forget, keep, settings, seed)
+    started = time.monotonic()
+    for step in range(1, settings.steps + 1):
+        if cancelled():
+            return step - 1
+        losses = run.step()
+        if step % REPORT_EVERY == 0 or step == settings.steps:
+            check_finite(losses, step)
+            time_left = (time.monotonic() - started) / step * (settings.steps - step)
+            on_progress(UnlearnProgress(step, settings.steps, time_left, losses))
+    return settings.steps

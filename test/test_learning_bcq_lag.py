@@ -1,0 +1,115 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from learning_cases import BOUNDS, SMALL, bandit, learner_for
+
+from saferule_ros.learning.bcq_lag import Values
+from saferule_ros.learning.replay import Batch, Replay
+from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.learning.trainer import train
+
+
+def one_transition(discount: float) -> Batch:
+    zero = torch.zeros(1, 1)
+    return Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, torch.tensor([discount]))
+
+
+def with_constant_critics(learner, values):
+    """All four target critics answer with constants, whatever they are asked."""
+    for parameter in learner.critics_target.parameters():
+        parameter.data.zero_()
+    learner.critics_target.value.bias.data = torch.tensor(values).view(4, 1, 1)
+
+
+def test_targets_bootstrap_the_soft_minimum_reward_and_the_larger_cost():
+    learner = learner_for(bandit())
+    with_constant_critics(learner, [10.0, 20.0, 30.0, 40.0])
+    reward, cost = learner.critic_targets(one_transition(discount=0.5))
+    assert reward.item() == pytest.approx(2.0 + 0.5 * (0.75 * 10.0 + 0.25 * 20.0))
+    assert cost.item() == pytest.approx(3.0 + 0.5 * 40.0)
+
+
+def test_termination_stops_bootstrapping_and_truncation_does_not():
+    dataset = bandit(episodes=2)
+    learner = learner_for(dataset)
+    terminated = Replay(dataset, learner.units, discount=0.9).all.discounts
+    cut = replace(dataset, terminated=np.zeros_like(dataset.terminated))  # the same, cut by a time limit
+    truncated = Replay(cut, learner.units, discount=0.9).all.discounts
+    assert terminated.tolist() == [0.0, 0.0]
+    assert truncated.tolist() == pytest.approx([0.9, 0.9])
+
+
+def test_score_is_the_normalised_lagrangian():
+    learner = learner_for(bandit())
+    learner.multiplier = 3.0
+    assert learner.score(Values(torch.tensor([8.0]), torch.tensor([1.0]))).item() == pytest.approx(5.0 / 4.0)
+
+
+def test_best_takes_the_candidate_with_the_largest_score():
+    learner = learner_for(bandit())
+    observations = torch.zeros(3, 1)
+    latents = torch.randn(3 * 8, 2)
+    chosen, values = learner.best(observations, latents, 8, learner.actor, learner.critics)
+    repeated = observations.repeat_interleave(8, 0)
+    candidates = learner.actor(repeated, learner.vae.decode(repeated, latents))
+    scores = learner.score(learner.values(learner.critics(repeated, candidates))).view(3, 8)
+    torch.testing.assert_close(learner.score(values), scores.amax(1))
+    torch.testing.assert_close(chosen, candidates.view(3, 8, 1)[torch.arange(3), scores.argmax(1)])
+
+
+@pytest.mark.parametrize(("discount", "expected"), [(0.98, 2.5), (0.5, 0.1)])
+def test_cost_value_limit_is_the_closed_form_of_evenly_spread_cost(discount, expected):
+    """25 cost units spread over 500 steps are 0.05 a step; discounted that is their geometric sum."""
+    limits = TaskLimits(cost_limit=25.0, horizon=500)
+    geometric = sum(0.05 * discount**t for t in range(500))
+    assert limits.cost_value_limit(discount) == pytest.approx(geometric)
+    assert limits.cost_value_limit(discount) == pytest.approx(expected, rel=1e-3)
+
+
+def test_multiplier_stops_at_its_cap_and_comes_down_without_delay():
+    dataset = bandit()
+    learner = learner_for(dataset, SMALL.model_copy(update={"multiplier_cap": 0.4, "multiplier_rate": 0.01}))
+    replay = Replay(dataset, learner.units, 0.98)
+    for parameter in learner.critics.parameters():
+        parameter.data.zero_()
+    learner.critics.value.bias.data[2:] = 10.0  # every action looks far too costly
+    for _ in range(100):
+        learner.update_multiplier(replay)
+    assert learner.multiplier == 0.4
+    learner.critics.value.bias.data[2:] = -10.0  # and now far below the limit
+    learner.update_multiplier(replay)
+    assert learner.multiplier < 0.4  # a wound-up integral would stay at the cap
+
+
+def test_constraint_turns_the_greedy_action_into_the_safe_one():
+    """Reward a + 1, cost 1 if a > 0: unconstrained the best action is +1, with limit 0.1 it is not positive."""
+    dataset = bandit()
+    unconstrained = SMALL.model_copy(update={"multiplier_cap": 0.0})
+    constrained = SMALL.model_copy(update={"multiplier_start": 3.0, "multiplier_cap": 5.0})
+    actions = []
+    for settings in (unconstrained, constrained):
+        learner = train(dataset, TaskLimits(cost_limit=0.1, horizon=1), settings, BOUNDS, steps=800, seed=1)
+        actions.append(learner.act(torch.zeros(1, 1)).item())
+    assert actions[0] > 0.3
+    assert actions[1] <= 0.0
+
+
+def test_critics_learn_the_known_values_of_the_bandit():
+    dataset = bandit()
+    learner = train(dataset, TaskLimits(cost_limit=0.1, horizon=1), SMALL, BOUNDS, steps=800, seed=2)
+    actions = torch.tensor([[-0.8], [-0.4], [0.4], [0.8]])
+    predicted = learner.critics(torch.zeros(4, 1), actions).detach()
+    expected_reward = (actions[:, 0] + 1.0) * learner.units.reward_scale
+    torch.testing.assert_close(predicted[:2].mean(0), expected_reward, atol=0.1, rtol=0.0)
+    torch.testing.assert_close(predicted[2:].mean(0), torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=0.15, rtol=0.0)
+
+
+def test_same_seed_gives_the_same_learner_and_another_seed_another():
+    dataset = bandit(episodes=50)
+    limits = TaskLimits(cost_limit=0.1, horizon=1)
+    first, second, other = (train(dataset, limits, SMALL, BOUNDS, steps=20, seed=seed) for seed in (5, 5, 6))
+    weights = [torch.cat([p.flatten() for p in l.critics.parameters()]).detach().numpy() for l in (first, second, other)]
+    assert np.array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])

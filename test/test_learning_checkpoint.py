@@ -1,0 +1,66 @@
+import json
+
+import pytest
+import torch
+from learning_cases import SMALL, bandit, learner_for
+
+from saferule_ros.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from saferule_ros.learning.replay import Replay
+
+
+def steps(learner, dataset, count):
+    replay = Replay(dataset, learner.units, learner.settings.discount)
+    for _ in range(count):
+        learner.update(replay.sample(learner.settings.batch, learner.generator), replay)
+
+
+def parameters(learner):
+    return torch.cat([p.detach().flatten() for network in learner.networks().values() for p in network.parameters()])
+
+
+def test_resumed_learning_is_bit_equal_to_not_having_stopped(tmp_path):
+    dataset = bandit(episodes=50)
+    straight = learner_for(dataset)
+    steps(straight, dataset, 12)
+    stopped = learner_for(dataset)
+    steps(stopped, dataset, 5)
+    checkpoint = save_checkpoint(stopped, tmp_path, dataset.digest)
+    resumed, digest = load_checkpoint(tmp_path / checkpoint)
+    steps(resumed, dataset, 7)
+    assert digest == dataset.digest
+    assert torch.equal(parameters(resumed), parameters(straight))
+    assert (resumed.multiplier, resumed.steps_done) == (straight.multiplier, straight.steps_done)
+
+
+def test_checkpoint_id_follows_the_content(tmp_path):
+    dataset = bandit(episodes=20)
+    learner = learner_for(dataset)
+    first = save_checkpoint(learner, tmp_path, dataset.digest)
+    assert save_checkpoint(learner, tmp_path, dataset.digest) == first
+    steps(learner, dataset, 1)
+    assert save_checkpoint(learner, tmp_path, dataset.digest) != first
+    assert len(list(tmp_path.iterdir())) == 2  # nothing half-written stays behind
+
+
+def test_changed_tensors_are_refused(tmp_path):
+    dataset = bandit(episodes=20)
+    folder = tmp_path / save_checkpoint(learner_for(dataset), tmp_path, dataset.digest)
+    content = bytearray((folder / "tensors.safetensors").read_bytes())
+    content[-1] ^= 1
+    (folder / "tensors.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        load_checkpoint(folder)
+
+
+def test_missing_and_foreign_checkpoints_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match="nowhere"):
+        load_checkpoint(tmp_path / "nowhere")
+    dataset = bandit(episodes=20)
+    folder = tmp_path / save_checkpoint(learner_for(dataset, SMALL), tmp_path, dataset.digest)
+    description = json.loads((folder / "checkpoint.json").read_text())
+    (folder / "checkpoint.json").write_text(json.dumps(description | {"algorithm": "cpq"}))
+    with pytest.raises(CheckpointError, match="cpq"):
+        load_checkpoint(folder)
+    (folder / "checkpoint.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not JSON"):
+        load_checkpoint(folder)
