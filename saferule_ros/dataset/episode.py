@@ -108,7 +108,8 @@ class Episode:
 
     def _checked(self, name: str, dimensions: int) -> Floats:
         """A read-only float32 copy of a column, or the error that says what is wrong with it."""
-        column = np.array(getattr(self, name), dtype=np.float32, order="C")
+        with np.errstate(over="ignore"):  # too large for single precision becomes inf, which is refused below
+            column = np.array(getattr(self, name), dtype=np.float32, order="C")
         if column.ndim != dimensions:
             raise DatasetError(
                 f"episode {self.id!r}: {name} have shape {column.shape}, which is not {dimensions}-dimensional",

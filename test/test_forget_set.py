@@ -1,0 +1,100 @@
+"""A forget set says exactly what is forgotten, cannot be changed, and refuses what makes no sense."""
+
+import dataclasses
+import json
+
+import pytest
+from dataset_samples import make_dataset, make_episode
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.errors import ForgetSetError
+from saferule_ros.dataset.forget_set import ForgetSet
+
+
+@pytest.fixture
+def forget_set() -> ForgetSet:
+    return ForgetSet.select(make_dataset(), ["tuesday"], ["walk-001"], "cost sensor unplugged", "ada")
+
+
+def test_split_puts_every_episode_into_exactly_one_part(forget_set):
+    forget, keep = forget_set.split(make_dataset())
+    assert [record.id for record in forget.records] == ["walk-001", "walk-003", "walk-004"]
+    assert [record.id for record in keep.records] == ["walk-000", "walk-002"]
+    assert len(forget) + len(keep) == len(make_dataset())
+
+
+def test_saved_and_loaded_it_is_the_same(tmp_path, forget_set):
+    path = forget_set.save(tmp_path / "forget_sets")
+    assert path.name == f"{forget_set.id}.json"
+    assert ForgetSet.load(tmp_path / "forget_sets", forget_set.id) == forget_set
+    forget_set.save(tmp_path / "forget_sets")
+    assert ForgetSet.load(tmp_path / "forget_sets", forget_set.id) == forget_set
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("episode_ids", ["walk-001", "walk-003"]),
+        ("reason", "no reason"),
+        ("requester", "eve"),
+        ("dataset_digest", "0" * 64),
+        ("created", "2020-01-01T00:00:00+00:00"),
+        ("id", "0" * 16),
+    ],
+)
+def test_a_changed_file_is_refused(tmp_path, forget_set, field, value):
+    path = forget_set.save(tmp_path)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, field: value}))
+    with pytest.raises(ForgetSetError, match="not what its id says"):
+        ForgetSet.load(tmp_path, forget_set.id)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"schema": "x"}', '{"schema": "saferule_ros/forget-set/1"}']
+)
+def test_an_unreadable_file_is_named(tmp_path, forget_set, content):
+    path = forget_set.save(tmp_path)
+    path.write_text(content)
+    with pytest.raises(ForgetSetError, match=f"{forget_set.id}.json' cannot be read"):
+        ForgetSet.load(tmp_path, forget_set.id)
+
+
+def test_an_unknown_id_is_answered_with_the_known_ones(tmp_path, forget_set):
+    forget_set.save(tmp_path)
+    with pytest.raises(ForgetSetError) as error:
+        ForgetSet.load(tmp_path, "../" + forget_set.id)
+    assert forget_set.id in error.value.hint
+    with pytest.raises(ForgetSetError, match="unknown forget set 'x'. Known forget sets: none"):
+        ForgetSet.load(tmp_path / "empty", "x")
+
+
+def test_it_cannot_be_changed(forget_set):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        forget_set.reason = "other"
+
+
+@pytest.mark.parametrize(
+    ("bags", "episodes", "message"),
+    [
+        (["wednesday"], [], "unknown bag 'wednesday'"),
+        ([], ["walk-1"], "unknown episode 'walk-1'"),
+        ([], [], "the forget set is empty"),
+        (["monday", "tuesday"], [], "all 5 episodes of the dataset are selected"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(bags, episodes, message):
+    with pytest.raises(ForgetSetError, match=message):
+        ForgetSet.select(make_dataset(), bags, episodes, "why", "who")
+
+
+def test_another_dataset_is_refused_even_if_it_holds_the_same_names(forget_set):
+    dataset = make_dataset()
+    other = EpisodeDataset.from_episodes(
+        [make_episode(0, length=4), *(dataset.episode(number) for number in range(1, 5))]
+    )
+    assert [record.id for record in other.records] == [record.id for record in dataset.records]
+    with pytest.raises(ForgetSetError) as error:
+        forget_set.split(other)
+    assert dataset.digest[:16] in str(error.value)
+    assert other.digest[:16] in str(error.value)
