@@ -1,0 +1,32 @@
+"""Quality of service of every topic, in one place, so that two ends can never disagree."""
+
+from __future__ import annotations
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+
+# A whole episode of any Safety-Gymnasium task (1,000 steps and the final observation) fits twice: a
+# recorder that is busy syncing a sealed episode to disk loses nothing meanwhile.
+DATA_DEPTH = 2048
+# Late joiners (a table printed after the run, a recorder that restarts) still see this many episodes.
+EPISODES_DEPTH = 100
+
+
+def _reliable(depth: int, durability: DurabilityPolicy = DurabilityPolicy.VOLATILE) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=durability,
+    )
+
+
+#: `observation`, `action`: nothing may be lost, because both become training data.
+DATA = _reliable(DATA_DEPTH)
+#: Status topics: the newest state, also for whoever joins later.
+LATCHED = _reliable(1, DurabilityPolicy.TRANSIENT_LOCAL)
+#: `dataset_recorder/episodes`, `sim_bridge/episodes`.
+EPISODES = _reliable(EPISODES_DEPTH, DurabilityPolicy.TRANSIENT_LOCAL)
+#: `/clock`: a reliable writer serves best-effort readers (rclpy's time source) and reliable ones alike.
+CLOCK = _reliable(1)
+#: `/diagnostics`, images.
+REPORTS = _reliable(10)
