@@ -1,0 +1,130 @@
+"""Scripted drivers that make data to learn from: they see the robot's true state, which policies do not. [ours]
+
+"behaviour" varies from episode to episode between slow and fast, narrow and wide, steady and clumsy, so that
+its episodes cover safe and unsafe ones. "unsafe" is the demonstrator whose logs are worth forgetting: much
+return, through much cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saferule_ros.errors import SaferuleError
+from saferule_ros.sim.environment import Pose, SafetyEnvironment
+
+DRIVERS = ("behaviour", "unsafe")
+
+
+class Demonstrator(Protocol):
+    """Chooses actions (A,) float32 for one episode; all its randomness comes from the seed it was made with."""
+
+    def act(self, environment: SafetyEnvironment) -> NDArray[np.float32]:
+        """The action for the environment's present true state."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one episode is driven.
+
+    Attributes:
+        half_width, half_height: semi-axes of the ellipse that is followed, along x and y [m].
+        speed: target speed along it, counter-clockwise [m/s].
+        noise: size of the Ornstein-Uhlenbeck noise on actions (1 is full scale).
+        random_share: share of steps with a uniformly random action.
+    """
+
+    half_width: float
+    half_height: float
+    speed: float
+    noise: float
+    random_share: float
+
+
+# The Point robot, measured: full thrust ends at 1.5 m/s. The thrust is spent on reaching the wanted velocity.
+_TOP_SPEED = 1.5
+_VELOCITY_GAIN = 3.0
+_ELLIPSE_GAIN = 2.0  # how hard it steers back to the ellipse: m/s per m off it, relative to the target speed
+_TURN_GAIN = 4.0  # turn command per rad of heading error; the command is full at 0.25 rad
+_NOISE_MEMORY = 0.9  # share of the noise that stays from one step to the next (about 10 steps, 0.2 s)
+
+
+class EllipseTracker:
+    """Drives the Point robot counter-clockwise along an ellipse around the origin."""
+
+    def __init__(self, style: Style, generator: np.random.Generator) -> None:
+        self._style = style
+        self._generator = generator
+        self._noise = np.zeros(2)
+
+    def act(self, environment: SafetyEnvironment) -> NDArray[np.float32]:
+        """See Demonstrator: thrust and turn, each in [-1, 1]."""
+        pose = environment.pose()
+        if pose is None:
+            raise SaferuleError(f"{environment.task.id} has no robot on a plane", "Use a navigation task.")
+        style, rng = self._style, self._generator
+        # Drawn on every step, used or not: what happens then never shifts the random numbers of later steps.
+        fresh, random_action, dice = rng.standard_normal(2), rng.uniform(-1.0, 1.0, 2), rng.random()
+        self._noise = _NOISE_MEMORY * self._noise + np.sqrt(1 - _NOISE_MEMORY**2) * style.noise * fresh
+        action = random_action if dice < style.random_share else self._steer(pose) + self._noise
+        return np.clip(action, -1.0, 1.0).astype(np.float32)
+
+    def _steer(self, pose: Pose) -> NDArray[np.float64]:
+        axes = np.array([self._style.half_width, self._style.half_height])
+        scaled = pose.position / axes
+        level = max(float(np.linalg.norm(scaled)), 1e-6)  # 1 on the ellipse; at the origin any direction will do
+        outward = scaled / axes if level > 1e-6 else np.array([1.0, 0.0])
+        outward = outward / np.linalg.norm(outward)
+        along = np.array([-outward[1], outward[0]])
+        off = (level - 1.0) * float(np.linalg.norm(pose.position)) / level
+        direction = along - _ELLIPSE_GAIN * off * outward
+        wanted = self._style.speed * direction / np.linalg.norm(direction)
+        thrust = (wanted + _VELOCITY_GAIN * (wanted - pose.velocity)) / _TOP_SPEED
+        error = _wrap(np.arctan2(thrust[1], thrust[0]) - pose.heading)
+        ahead = float(thrust @ np.array([np.cos(pose.heading), np.sin(pose.heading)]))
+        return np.clip(np.array([ahead, _TURN_GAIN * error]), -1.0, 1.0)
+
+
+def _wrap(angle: float) -> float:
+    return float((angle + np.pi) % (2 * np.pi) - np.pi)
+
+
+def circle_behaviour_style(rng: np.random.Generator) -> Style:
+    """From narrow and slow to as wide as the circle and fast: about a third stays within a cost of 25."""
+    return Style(half_width=rng.uniform(0.5, 1.6), half_height=rng.uniform(0.8, 1.7), speed=rng.uniform(0.2, 1.45),
+                 noise=rng.uniform(0.0, 0.6), random_share=rng.uniform(0.0, 0.3))
+
+
+def circle_unsafe_style(rng: np.random.Generator) -> Style:
+    """As wide as the rewarded circle and fast, so the walls at |x| = 1.125 m are crossed on every lap."""
+    return Style(half_width=rng.uniform(1.65, 1.95), half_height=rng.uniform(1.2, 1.45),
+                 speed=rng.uniform(1.0, 1.35), noise=rng.uniform(0.0, 0.3), random_share=rng.uniform(0.0, 0.05))
+
+
+_STYLES: dict[str, dict[str, Callable[[np.random.Generator], Style]]] = {
+    "SafetyPointCircle1-v0": {"behaviour": circle_behaviour_style, "unsafe": circle_unsafe_style},
+}
+
+
+def demonstrator(task_id: str, driver: str, seed: int) -> Demonstrator:
+    """The driver of one episode.
+
+    Args:
+        task_id: full task id.
+        driver: "behaviour" or "unsafe".
+        seed: of its style and noise.
+
+    Raises:
+        SaferuleError: no such driver for that task.
+    """
+    styles = _STYLES.get(task_id)
+    if styles is None:
+        raise SaferuleError(f"no scripted driver for task {task_id!r}", f"There is one for {', '.join(_STYLES)}.")
+    if driver not in styles:
+        raise SaferuleError(f"unknown driver {driver!r}", f"Choose one of {', '.join(DRIVERS)}.")
+    generator = np.random.default_rng(seed)
+    return EllipseTracker(styles[driver](generator), generator)

@@ -1,0 +1,134 @@
+"""One simulated robot: reset, step, where it is, what a camera sees. Deterministic by seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saferule_ros.errors import SaferuleError
+from saferule_ros.sim.compat import import_safety_gymnasium, quietly
+from saferule_ros.sim.tasks import Task, task
+
+# Policies run in float32, whose rounding may put an action this far beyond a bound; anything more is a fault.
+BOUND_TOLERANCE = 1e-5
+# Range of the simulator's own generator (numpy RandomState).
+LARGEST_SEED = 2**32 - 1
+
+
+class ActionError(SaferuleError):
+    """An action has the wrong size, is not finite or lies outside the task's bounds."""
+
+
+class EpisodeStateError(SaferuleError):
+    """step() before reset(), or after the end of the episode."""
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one step gave: observation float32 (O,), reward and cost of the step, and whether it was the last."""
+
+    observation: NDArray[np.float32]
+    reward: float
+    cost: float
+    terminated: bool
+    truncated: bool
+
+    @property
+    def done(self) -> bool:
+        """Whether the episode ended with this step."""
+        return self.terminated or self.truncated
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A planar robot's true state, which policies do not see: position [m], velocity [m/s], heading [rad]."""
+
+    position: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    heading: float
+
+
+class SafetyEnvironment:
+    """A Safety-Gymnasium task. The same seed and actions give the same trajectory, bit for bit.
+
+    Args:
+        task_id: with or without version.
+
+    Raises:
+        UnknownTaskError, SimulatorMissingError: see `task`.
+    """
+
+    def __init__(self, task_id: str) -> None:
+        self.task: Task = task(task_id)
+        self._env: Any = quietly(lambda: import_safety_gymnasium().make(self.task.id))
+        self._low = np.asarray(self.task.action_low, np.float64)
+        self._high = np.asarray(self.task.action_high, np.float64)
+        self._running = False
+
+    def reset(self, seed: int) -> NDArray[np.float32]:
+        """Starts the episode of that seed (0 to 2**32 - 1); returns its first observation, float32 (O,)."""
+        if not 0 <= seed <= LARGEST_SEED:
+            raise SaferuleError(f"seed {seed} is out of range", f"Choose one from 0 to {LARGEST_SEED}.")
+        observation, _ = quietly(lambda: self._env.reset(seed=int(seed)))
+        self._running = True
+        return np.asarray(observation, np.float32)
+
+    def step(self, action: NDArray[np.floating[Any]]) -> Transition:
+        """Applies one action (A,), rounded to float32 first, so that what is logged is what was done.
+
+        Raises:
+            ActionError: wrong size, not finite, or outside the bounds. Nothing moved.
+            EpisodeStateError: no episode is running.
+        """
+        checked = self._checked(action)
+        if not self._running:
+            raise EpisodeStateError(f"step() on {self.task.id} while no episode runs", "Call reset(seed) first.")
+        observation, reward, cost, terminated, truncated, _ = self._env.step(checked)
+        self._running = not (terminated or truncated)
+        return Transition(np.asarray(observation, np.float32), float(reward), float(cost), bool(terminated),
+                          bool(truncated))
+
+    def _checked(self, action: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        values = np.asarray(action, np.float32).astype(np.float64)
+        if values.shape != self._low.shape:
+            raise ActionError(f"action of shape {values.shape} for {self.task.id}",
+                              f"It must have shape {self._low.shape}.")
+        if not np.isfinite(values).all():
+            raise ActionError(f"action {values.tolist()} for {self.task.id} is not finite",
+                              "The policy computed a NaN or infinity: check its inputs and weights.")
+        if (values < self._low - BOUND_TOLERANCE).any() or (values > self._high + BOUND_TOLERANCE).any():
+            raise ActionError(f"action {values.tolist()} for {self.task.id} is out of bounds",
+                              f"Bounds are {self._low.tolist()} to {self._high.tolist()}.")
+        return np.clip(values, self._low, self._high)
+
+    @property
+    def model(self) -> Any:
+        """The MuJoCo model (mujoco.MjModel) of the running episode."""
+        inner = self._env.unwrapped
+        return inner.task.model if hasattr(inner, "task") else inner.model
+
+    @property
+    def data(self) -> Any:
+        """The MuJoCo state (mujoco.MjData) of the running episode."""
+        inner = self._env.unwrapped
+        return inner.task.data if hasattr(inner, "task") else inner.data
+
+    def pose(self) -> Pose | None:
+        """The robot's true planar state; None for tasks without a robot on a plane (locomotion)."""
+        inner = self._env.unwrapped
+        if not hasattr(inner, "task"):
+            return None
+        agent = inner.task.agent
+        return Pose(agent.pos[:2].copy(), agent.vel[:2].copy(), float(np.arctan2(agent.mat[1, 0], agent.mat[0, 0])))
+
+    def position(self) -> tuple[float, float] | None:
+        """Where the robot is in the world, x and y [m]; None as for pose()."""
+        pose = self.pose()
+        return None if pose is None else (float(pose.position[0]), float(pose.position[1]))
+
+    def close(self) -> None:
+        """Frees the simulator; the object is of no use afterwards."""
+        self._env.close()
