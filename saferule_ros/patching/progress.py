@@ -31,10 +31,10 @@ class PatchProgress(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     stage: Stage
-    step: int = Field(0, ge=0, description="unlearning steps done")
-    steps: int = Field(0, ge=0, description="unlearning steps in all")
-    progress: float = Field(0.0, ge=0, le=1, description="share of the whole job that is done")
-    time_left: float = Field(-1.0, description="estimate [s]; negative if not known")
+    step: int = Field(default=0, ge=0, description="unlearning steps done")
+    steps: int = Field(default=0, ge=0, description="unlearning steps in all")
+    progress: float = Field(default=0.0, ge=0, le=1, description="share of the whole job that is done")
+    time_left: float = Field(default=-1.0, description="estimate [s]; negative if not known")
     loss_reward: float = float("nan")
     loss_cost: float = float("nan")
     loss_actor: float = float("nan")

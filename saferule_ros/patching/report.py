@@ -29,17 +29,19 @@ class PatchReport(BaseModel):
     job_id: str
     forget_set_id: str
     outcome: Outcome
-    message: str = Field("", description="outcome in one line, or what is wrong and what to do")
-    candidate_id: str = Field("", description="bundle that now waits in the store as candidate")
-    parent_id: str = Field("", description="bundle that was active, and was patched")
-    duration: float = Field(0.0, ge=0, description="wall time of the job [s]")
+    message: str = Field(default="", description="outcome in one line, or what is wrong and what to do")
+    candidate_id: str = Field(default="", description="bundle that now waits in the store as candidate")
+    parent_id: str = Field(default="", description="bundle that was active, and was patched")
+    duration: float = Field(default=0.0, ge=0, description="wall time of the job [s]")
     seconds: dict[str, float] = Field(default_factory=dict, description="wall time of each stage [s]")
 
-    checkpoint_id: str = Field("", description="learner checkpoint that became the candidate")
-    checkpoint_step: int = Field(0, ge=0, description="unlearning step at which it was taken")
-    checkpoint_rule: str = Field("", description="the rule that chose it, in words; it never asks a simulator")
+    checkpoint_id: str = Field(default="", description="learner checkpoint that became the candidate")
+    checkpoint_step: int = Field(default=0, ge=0, description="unlearning step at which it was taken")
+    checkpoint_rule: str = Field(
+        default="", description="the rule that chose it, in words; it never asks a simulator"
+    )
 
-    certified: bool = Field(False, description="both conditions of the certificate hold")
+    certified: bool = Field(default=False, description="both conditions of the certificate hold")
     q_reward_forget: float = float("nan")
     q_reward_reference: float = float("nan")
     q_cost_forget: float = float("nan")
@@ -47,11 +49,12 @@ class PatchReport(BaseModel):
     certificate: dict[str, Any] = Field(default_factory=dict, description="the certificate in full")
     gate: dict[str, Any] = Field(default_factory=dict, description="the gate's report, check by check")
     digests: dict[str, str] = Field(
-        default_factory=dict, description="SHA-256 of what went in: dataset, forget set, checkpoint, settings, ..."
+        default_factory=dict,
+        description="SHA-256 of what went in: dataset, forget set, checkpoint, settings, ...",
     )
 
-    started: str = Field("", description="ISO 8601, UTC")
-    finished: str = Field("", description="ISO 8601, UTC")
+    started: str = Field(default="", description="ISO 8601, UTC")
+    finished: str = Field(default="", description="ISO 8601, UTC")
 
     @property
     def success(self) -> bool:
