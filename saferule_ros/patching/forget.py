@@ -1,0 +1,41 @@
+"""From a request to forget to a stored forget set: what the node's service and the command line both do."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class StoredForgetSet:
+    """A forget set that is on disk, and the sizes of both parts."""
+
+    forget_set: ForgetSet
+    forget_episodes: int
+    forget_transitions: int
+    keep_episodes: int
+    keep_transitions: int
+
+
+def store_forget_set(
+    workspace: Workspace, bag_ids: Iterable[str], episode_ids: Iterable[str], reason: str, requester: str
+) -> StoredForgetSet:
+    """Selects from the workspace's dataset and stores the set, durable on return.
+
+    Raises:
+        DatasetError: no readable dataset; an unknown bag or episode; nothing to forget, or nothing to keep.
+    """
+    dataset = EpisodeDataset.load(workspace.dataset)
+    forget_set = ForgetSet.select(dataset, bag_ids, episode_ids, reason, requester)
+    chosen = set(forget_set.episode_ids)
+    lengths = [record.length for record in dataset.records if record.id in chosen]
+    forget_set.save(workspace.forget_sets)
+    return StoredForgetSet(
+        forget_set,
+        forget_episodes=len(lengths),
+        forget_transitions=sum(lengths),
+        keep_episodes=dataset.episodes - len(lengths),
+        keep_transitions=len(dataset) - sum(lengths),
+    )
