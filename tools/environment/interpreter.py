@@ -1,0 +1,117 @@
+"""The Python that the virtual environment is made from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .places import Places
+from .trouble import Trouble
+
+WHEELS_VERSION = (3, 11)  # numpy 2.3 needs 3.11 or newer, MuJoCo 2.3.3's wheels end with 3.11
+
+# Asks an interpreter about itself. In a virtual environment it answers for the one that it was made from: an
+# environment must not be made from one that set-up may remove.
+QUESTION = """
+import importlib.util, json, platform, sys, sysconfig
+print(json.dumps({
+    "executable": getattr(sys, "_base_executable", sys.executable),
+    "version": list(sys.version_info[:2]),
+    "full_version": platform.python_version(),
+    "machine": platform.machine(),
+    "include": sysconfig.get_paths()["include"],
+    "has_venv": importlib.util.find_spec("venv") is not None and importlib.util.find_spec("ensurepip") is not None,
+    "modules": [name for name in ("rclpy", "numpy") if importlib.util.find_spec(name)],
+}))
+"""
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """What is known about a Python: `include` is the folder of its C headers, `modules` which of rclpy, numpy it sees."""
+
+    executable: str
+    version: tuple[int, int]
+    full_version: str
+    machine: str
+    include: Path
+    has_venv: bool
+    modules: tuple[str, ...]
+
+
+def ask(command: str, environ: Mapping[str, str]) -> Interpreter | None:
+    """Asks the Python `command`; None if there is none, or it does not run (a version manager's empty shim)."""
+    path = shutil.which(command, path=environ.get("PATH"))
+    if path is None:
+        return None
+    answer = subprocess.run([path, "-c", QUESTION], capture_output=True, text=True, check=False, env=dict(environ))
+    if answer.returncode != 0:
+        return None
+    facts = json.loads(answer.stdout)
+    return Interpreter(
+        facts["executable"],
+        (facts["version"][0], facts["version"][1]),
+        facts["full_version"],
+        facts["machine"],
+        Path(facts["include"]),
+        facts["has_venv"],
+        tuple(facts["modules"]),
+    )
+
+
+def find(places: Places, wanted: str, environ: Mapping[str, str]) -> Interpreter:
+    """Finds the Python for the environment at `places`; `wanted` (a command or path) overrides the usual choice.
+
+    Raises:
+        Trouble: there is none, or it lacks the version, the venv module or the C headers that are needed.
+    """
+    command = wanted or ("python3" if places.sourced else "python{}.{}".format(*WHEELS_VERSION))
+    found = ask(command, environ)
+    if found is None:
+        raise Trouble(
+            f"{command} was not found, or does not run.",
+            _apt(command if command.startswith("python3.") else "python3", "-venv", "-dev", "")
+            + " , or name another: make PYTHON=/path/to/python …",
+        )
+    if places.sourced:
+        _check_sourced(places, found)
+    else:
+        _check_for_wheels(command, found)
+    name = "python{}.{}".format(*found.version)
+    if not found.has_venv:
+        raise Trouble(f"{found.executable} lacks the venv module.", _apt(name, "-venv"))
+    if not (found.include / "Python.h").is_file():
+        raise Trouble(f"{found.executable} lacks its C headers ({found.include}/Python.h).", _apt(name, "-dev"))
+    return found
+
+
+def _check_for_wheels(command: str, found: Interpreter) -> None:
+    if found.version != WHEELS_VERSION:
+        raise Trouble(
+            f"{command} is Python {found.full_version}; ROS from wheels needs CPython 3.11 here.",
+            _apt("python3.11", "-venv", "-dev", "") + " , or: make PYTHON=/path/to/python3.11 …",
+        )
+    if found.machine != "x86_64":
+        raise Trouble(
+            f"This machine is {found.machine}; the ROS wheels are for x86_64 only.",
+            "Install a ROS distribution, source its setup.bash, and run make again.",
+        )
+
+
+def _check_sourced(places: Places, found: Interpreter) -> None:
+    lacking = [name for name in ("rclpy", "numpy") if name not in found.modules]
+    if lacking:
+        raise Trouble(
+            f"ROS {places.distro} is sourced, but {found.executable} (Python {found.full_version}) cannot import "
+            f"{' and '.join(lacking)}.",
+            f"Name the Python that the distribution uses: make PYTHON=/usr/bin/python3 … ; or install "
+            f"ros-{places.distro}-rclpy and python3-numpy.",
+        )
+
+
+def _apt(name: str, *suffixes: str) -> str:
+    return "Install it:  apt-get install -y " + " ".join(name + suffix for suffix in sorted(suffixes))
