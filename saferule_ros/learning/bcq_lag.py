@@ -65,7 +65,7 @@ class BcqLag:
         self.serving_latents = self._latents(settings.serving_candidates)  # (K, 2A), fixed for good
         self.multiplier = settings.multiplier_start
         self.optimisers = {
-            name: torch.optim.Adam(module.parameters(), lr=settings.learning_rate, foreach=True)
+            name: torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
             for name, module in self.trained().items()
         }
 
@@ -91,7 +91,8 @@ class BcqLag:
         actor_loss = self.actor_loss(batch.observations)
         self.descend("actor", actor_loss)
         self.update_targets()
-        self.update_multiplier(replay)
+        if self.settings.multiplier_rate > 0.0:
+            self.update_multiplier(replay)
         self.steps_done += 1
         return {
             "loss_reward": critic_loss[0].item(), "loss_cost": critic_loss[1].item(),

@@ -86,19 +86,26 @@ class SafeRule:
         learner.descend("actor", actor_loss)
         learner.update_targets()
 
-        violated = self._violated_share(on_forget.detach(), reference)
-        self._update_beta(violated)
+        on_forget = on_forget.detach()
+        self._update_beta(self._violated_share(on_forget, reference))
         learner.steps_done += 1
         return {
             "loss_reward": bellman[0].item(), "loss_cost": bellman[1].item(), "loss_actor": actor_loss.item(),
-            "beta_forget": self.beta, "violated": violated,
+            "beta_forget": self.beta,
+            "q_reward_forget": on_forget[REWARD_CRITICS].mean().item(), "q_reward_reference": reference.item(),
+            "q_cost_forget": on_forget[COST_CRITICS].mean().item(), "q_cost_required": self.cost_required,
         }  # fmt: skip
+
+    @property
+    def cost_required(self) -> float:
+        """kappa + sigma: what Q_c must exceed on D_f [discounted cost]."""
+        return self.kappa + self.settings.cost_margin
 
     def _suppression(self, on_forget: Tensor, reference: Tensor) -> Tensor:
         """The two forget terms (2,) of L_r and L_c."""
         t = self.settings.temperature
         excess = on_forget[REWARD_CRITICS] - reference  # (2, B)
-        shortfall = self.kappa + self.settings.cost_margin - on_forget[COST_CRITICS]  # (2, B)
+        shortfall = self.cost_required - on_forget[COST_CRITICS]  # (2, B)
         return torch.stack([t * F.softplus(excess / t).mean(), t * F.softplus(shortfall / t).mean()])
 
     def _repulsion(self, forget: Batch) -> Tensor:
@@ -114,7 +121,7 @@ class SafeRule:
     def _violated_share(self, on_forget: Tensor, reference: Tensor) -> float:
         """Share of forget pairs that still look good or safe, mean over both conditions."""
         reward = (on_forget[REWARD_CRITICS].mean(0) > reference).float().mean()
-        cost = (on_forget[COST_CRITICS].mean(0) < self.kappa + self.settings.cost_margin).float().mean()
+        cost = (on_forget[COST_CRITICS].mean(0) < self.cost_required).float().mean()
         return float(0.5 * (reward + cost))
 
     def _update_beta(self, violated: float) -> None:
