@@ -51,7 +51,7 @@ def test_best_takes_the_candidate_with_the_largest_score():
     learner = learner_for(bandit())
     observations = torch.zeros(3, 1)
     latents = torch.randn(3 * 8, 2)
-    chosen, values = learner.best(observations, latents, 8, learner.actor, learner.critics)
+    chosen, values = learner.best(observations, latents, learner.vae, learner.actor, learner.critics)
     repeated = observations.repeat_interleave(8, 0)
     candidates = learner.actor(repeated, learner.vae.decode(repeated, latents))
     scores = learner.score(learner.values(learner.critics(repeated, candidates))).view(3, 8)

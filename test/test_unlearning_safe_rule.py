@@ -91,7 +91,7 @@ def test_unlearning_restores_cost_values_and_the_safe_action():
     poisoned_cost = learner.critics(torch.zeros(8, 1), positive)[2:].mean().item()
     poisoned_action = learner.act(torch.zeros(1, 1)).item()
     patch = SafeRuleSettings(steps=400, cost_margin=0.5, temperature=0.1, multiplier=3.0)
-    assert unlearn(learner, forget, keep, patch, seed=5) == 400
+    assert unlearn(SafeRule(learner, forget, keep, patch, seed=5)) == 400
     assert poisoned_cost < 0.7  # 400 keep pairs, half positive with cost 1, against 200 with cost 0
     assert learner.critics(torch.zeros(8, 1), positive)[2:].mean().item() > 0.9
     assert poisoned_action > 0.2
@@ -126,7 +126,7 @@ def test_same_seed_gives_the_same_patch():
     results = []
     for seed in (1, 1, 2):
         learner = learner_for(together)
-        unlearn(learner, forget, keep, SafeRuleSettings(steps=10), seed)
+        unlearn(SafeRule(learner, forget, keep, SafeRuleSettings(steps=10), seed))
         results.append(torch.cat([p.flatten() for p in learner.critics.parameters()]).detach().numpy())
     assert np.array_equal(results[0], results[1])
     assert not np.array_equal(results[0], results[2])
@@ -135,5 +135,5 @@ def test_same_seed_gives_the_same_patch():
 def test_cancelling_stops_at_the_next_step():
     keep, forget, together = poisoned_bandit()
     asked = iter([False, False, False, True])
-    done = unlearn(learner_for(together), forget, keep, SafeRuleSettings(steps=50), 0, cancelled=lambda: next(asked))
-    assert done == 3
+    run = SafeRule(learner_for(together), forget, keep, SafeRuleSettings(steps=50), seed=0)
+    assert unlearn(run, cancelled=lambda: next(asked)) == 3

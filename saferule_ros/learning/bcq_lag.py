@@ -115,10 +115,9 @@ class BcqLag:
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """y_r and y_c, each (B,): both at the next action that the policy would take."""
-        candidates = self.settings.target_candidates
-        latents = self._latents(len(batch.rewards) * candidates)
+        latents = self._latents(len(batch.rewards) * self.settings.target_candidates)
         _, following = self.best(
-            batch.next_observations, latents, candidates, self.actor_target, self.critics_target
+            batch.next_observations, latents, self.vae, self.actor_target, self.critics_target
         )
         return (
             batch.rewards + batch.discounts * following.reward,
@@ -133,20 +132,25 @@ class BcqLag:
         return -self.score(values).mean()
 
     def best(
-        self, observations: Tensor, latents: Tensor, candidates: int, actor: nn.Module, critics: nn.Module
+        self,
+        observations: Tensor,
+        latents: Tensor,
+        vae: ConditionalVae,
+        actor: PerturbationActor,
+        critics: EnsembleCritic,
     ) -> tuple[Tensor, Values]:
-        """The best of `candidates` actions per observation.
+        """The best of K actions per observation, and what the critics say of it.
 
         Args:
             observations: (B, O).
-            latents: (B * candidates, 2A), those of one observation next to each other.
+            latents: (B * K, 2A), those of one observation next to each other.
 
         Returns:
-            actions (B, A) in [-1, 1], and what the critics say of them.
+            actions (B, A) in [-1, 1], and their values (B,).
         """
-        count = len(observations)
+        count, candidates = len(observations), len(latents) // len(observations)
         repeated = observations.repeat_interleave(candidates, dim=0)  # (B * K, O)
-        actions = actor(repeated, self.vae.decode(repeated, latents))  # (B * K, A)
+        actions = actor(repeated, vae.decode(repeated, latents))  # (B * K, A)
         values = self.values(critics(repeated, actions))
         choice = self.score(values).view(count, candidates).argmax(dim=1)  # (B,)
         rows = torch.arange(count) * candidates + choice
@@ -164,9 +168,8 @@ class BcqLag:
 
     def act(self, observations: Tensor) -> Tensor:
         """Actions (B, A) in [-1, 1] of the served policy, for normalised observations (B, O)."""
-        candidates = self.settings.serving_candidates
         latents = self.serving_latents.repeat(len(observations), 1)
-        return self.best(observations, latents, candidates, self.actor, self.critics)[0]
+        return self.best(observations, latents, self.vae, self.actor, self.critics)[0]
 
     def descend(self, name: str, loss: Tensor) -> None:
         """One optimiser step of one network."""
@@ -190,9 +193,8 @@ class BcqLag:
         rows = torch.randint(
             len(replay.initial_observations), (self.settings.initial_states,), generator=self.generator
         )
-        candidates = self.settings.target_candidates
-        latents = self._latents(len(rows) * candidates)
-        _, values = self.best(replay.initial_observations[rows], latents, candidates, self.actor, self.critics)
+        latents = self._latents(len(rows) * self.settings.target_candidates)
+        _, values = self.best(replay.initial_observations[rows], latents, self.vae, self.actor, self.critics)
         cost = values.cost.mean()
         moved = self.multiplier + self.settings.multiplier_rate * (float(cost) - self.kappa)
         self.multiplier = min(max(moved, 0.0), self.settings.multiplier_cap)

@@ -1,7 +1,7 @@
 """Offline learning from a dataset, from the first gradient step to the last."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,9 +65,8 @@ def train(
     return learner
 
 
-def check_finite(losses: dict[str, float] | object, step: int) -> None:
+def check_finite(losses: Mapping[str, float], step: int) -> None:
     """Raises TrainingDiverged naming the first loss that is not finite."""
-    assert isinstance(losses, dict)
     for name, value in losses.items():
         if not np.isfinite(value):
             raise TrainingDiverged(

@@ -143,15 +143,11 @@ class SafeRule:
 
 
 def unlearn(
-    learner: BcqLag,
-    forget: EpisodeDataset,
-    keep: EpisodeDataset,
-    settings: SafeRuleSettings,
-    seed: int,
+    run: SafeRule,
     on_progress: Callable[[UnlearnProgress], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Runs Safe-RULE on a learner, in place.
+    """Takes all steps of a run.
 
     Returns:
         The number of steps done: fewer than `settings.steps` if it was cancelled.
@@ -159,14 +155,14 @@ def unlearn(
     Raises:
         TrainingDiverged: a loss is not finite.
     """
-    run = SafeRule(learner, forget, keep, settings, seed)
+    steps = run.settings.steps
     started = time.monotonic()
-    for step in range(1, settings.steps + 1):
+    for step in range(1, steps + 1):
         if cancelled():
             return step - 1
         losses = run.step()
-        if step % REPORT_EVERY == 0 or step == settings.steps:
+        if step % REPORT_EVERY == 0 or step == steps:
             check_finite(losses, step)
-            time_left = (time.monotonic() - started) / step * (settings.steps - step)
-            on_progress(UnlearnProgress(step, settings.steps, time_left, losses))
-    return settings.steps
+            time_left = (time.monotonic() - started) / step * (steps - step)
+            on_progress(UnlearnProgress(step, steps, time_left, losses))
+    return steps
