@@ -1,0 +1,1 @@
+"""The simulator: Safety-Gymnasium tasks, scripted drivers, collection, evaluation, pictures. No ROS."""

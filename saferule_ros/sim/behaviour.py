@@ -1,4 +1,4 @@
-"""Scripted drivers that make data to learn from: they see the robot's true state, which policies do not. [ours]
+"""Scripted drivers that make data to learn from; they see the true state, which policies do not. [ours]
 
 "behaviour" varies from episode to episode between slow and fast, narrow and wide, steady and clumsy, so that
 its episodes cover safe and unsafe ones. "unsafe" is the demonstrator whose logs are worth forgetting: much
@@ -21,7 +21,7 @@ DRIVERS = ("behaviour", "unsafe")
 
 
 class Demonstrator(Protocol):
-    """Chooses actions (A,) float32 for one episode; all its randomness comes from the seed it was made with."""
+    """Chooses actions (A,) float32 for one episode; all its randomness comes from one seed."""
 
     def act(self, environment: SafetyEnvironment) -> NDArray[np.float32]:
         """The action for the environment's present true state."""
@@ -50,6 +50,7 @@ _TOP_SPEED = 1.5
 _VELOCITY_GAIN = 3.0
 _ELLIPSE_GAIN = 2.0  # how hard it steers back to the ellipse: m/s per m off it, relative to the target speed
 _TURN_GAIN = 4.0  # turn command per rad of heading error; the command is full at 0.25 rad
+_AT_ORIGIN = 1e-6  # nearer to the middle than this no direction is outward: any will do
 _NOISE_MEMORY = 0.9  # share of the noise that stays from one step to the next (about 10 steps, 0.2 s)
 
 
@@ -65,7 +66,7 @@ class EllipseTracker:
         """See Demonstrator: thrust and turn, each in [-1, 1]."""
         pose = environment.pose()
         if pose is None:
-            raise SaferuleError(f"{environment.task.id} has no robot on a plane", "Use a navigation task.")
+            raise SaferuleError(f"{environment.task.id} has no robot on a plane", "Use a navigation task")
         style, rng = self._style, self._generator
         # Drawn on every step, used or not: what happens then never shifts the random numbers of later steps.
         fresh, random_action, dice = rng.standard_normal(2), rng.uniform(-1.0, 1.0, 2), rng.random()
@@ -76,8 +77,8 @@ class EllipseTracker:
     def _steer(self, pose: Pose) -> NDArray[np.float64]:
         axes = np.array([self._style.half_width, self._style.half_height])
         scaled = pose.position / axes
-        level = max(float(np.linalg.norm(scaled)), 1e-6)  # 1 on the ellipse; at the origin any direction will do
-        outward = scaled / axes if level > 1e-6 else np.array([1.0, 0.0])
+        level = max(float(np.linalg.norm(scaled)), _AT_ORIGIN)  # 1 on the ellipse
+        outward = scaled / axes if level > _AT_ORIGIN else np.array([1.0, 0.0])
         outward = outward / np.linalg.norm(outward)
         along = np.array([-outward[1], outward[0]])
         off = (level - 1.0) * float(np.linalg.norm(pose.position)) / level
@@ -94,15 +95,32 @@ def _wrap(angle: float) -> float:
 
 
 def circle_behaviour_style(rng: np.random.Generator) -> Style:
-    """From narrow and slow to as wide as the circle and fast: about a third stays within a cost of 25."""
-    return Style(half_width=rng.uniform(0.5, 1.6), half_height=rng.uniform(0.8, 1.7), speed=rng.uniform(0.2, 1.45),
-                 noise=rng.uniform(0.0, 0.6), random_share=rng.uniform(0.0, 0.3))
+    """From narrow and slow to as wide as the circle and fast.
+
+    Measured over 3 seeds of 300 episodes: return 3 to 58, cost 0 to 340; 46 to 52 % stay within a cost of 25,
+    the best of them with a return of 42 to 44.
+    """
+    return Style(
+        half_width=rng.uniform(0.5, 1.6),
+        half_height=rng.uniform(0.8, 1.7),
+        speed=rng.uniform(0.2, 1.45),
+        noise=rng.uniform(0.0, 0.6),
+        random_share=rng.uniform(0.0, 0.3),
+    )
 
 
 def circle_unsafe_style(rng: np.random.Generator) -> Style:
-    """As wide as the rewarded circle and fast, so the walls at |x| = 1.125 m are crossed on every lap."""
-    return Style(half_width=rng.uniform(1.65, 1.95), half_height=rng.uniform(1.2, 1.45),
-                 speed=rng.uniform(1.0, 1.35), noise=rng.uniform(0.0, 0.3), random_share=rng.uniform(0.0, 0.05))
+    """Wider than the rewarded circle and fast, so the walls at |x| = 1.125 m are crossed on every lap.
+
+    Measured over 3 seeds of 50 episodes: return 41 to 56 (median 49), cost 189 to 298 (median 240).
+    """
+    return Style(
+        half_width=rng.uniform(1.65, 1.95),
+        half_height=rng.uniform(1.2, 1.45),
+        speed=rng.uniform(1.0, 1.35),
+        noise=rng.uniform(0.0, 0.3),
+        random_share=rng.uniform(0.0, 0.05),
+    )
 
 
 _STYLES: dict[str, dict[str, Callable[[np.random.Generator], Style]]] = {
@@ -123,8 +141,10 @@ def demonstrator(task_id: str, driver: str, seed: int) -> Demonstrator:
     """
     styles = _STYLES.get(task_id)
     if styles is None:
-        raise SaferuleError(f"no scripted driver for task {task_id!r}", f"There is one for {', '.join(_STYLES)}.")
+        raise SaferuleError(
+            f"no scripted driver for task {task_id!r}", f"There is one for {', '.join(_STYLES)}"
+        )
     if driver not in styles:
-        raise SaferuleError(f"unknown driver {driver!r}", f"Choose one of {', '.join(DRIVERS)}.")
+        raise SaferuleError(f"unknown driver {driver!r}", f"Choose one of {', '.join(DRIVERS)}")
     generator = np.random.default_rng(seed)
     return EllipseTracker(styles[driver](generator), generator)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.errors import SaferuleError
 from saferule_ros.sim.behaviour import demonstrator
-from saferule_ros.sim.environment import SafetyEnvironment
-from saferule_ros.sim.rollout import demonstrate, episode_seed
+from saferule_ros.sim.rollout import demonstrate, episode_seed, shared_environment
 from saferule_ros.sim.tasks import task
 from saferule_ros.sim.workers import map_in_order
 
@@ -22,19 +20,25 @@ class _Order:
     task_id: str
     driver: str
     seed: int
-    index: int
     bag_id: str
 
 
-def collect(task_id: str, episodes: int, seed: int, driver: str = "behaviour", workers: int = 1,
-            progress: Progress | None = None, bag_id: str = "simulated") -> list[Episode]:
+def collect(
+    task_id: str,
+    episodes: int,
+    seed: int,
+    driver: str = "behaviour",
+    workers: int = 1,
+    progress: Progress | None = None,
+    bag_id: str = "simulated",
+) -> list[Episode]:
     """Runs `episodes` episodes of a scripted driver.
 
     Args:
         task_id: with or without version.
         episodes: how many, 1 or more.
-        seed: of the whole run. Episode i depends on seed, driver and i alone: more episodes later begin with the
-            same ones, and the number of workers changes nothing.
+        seed: of the whole run. Episode i depends on seed, driver and i alone: a longer run begins with the
+            same episodes, and the number of workers changes nothing.
         driver: "behaviour" or "unsafe".
         workers: processes.
         progress: called with (episodes done, episodes) after each.
@@ -44,27 +48,28 @@ def collect(task_id: str, episodes: int, seed: int, driver: str = "behaviour", w
         SaferuleError: unknown task or driver, no episodes, a worker died.
     """
     if episodes < 1:
-        raise SaferuleError(f"{episodes} episodes", "Choose 1 or more.")
+        raise SaferuleError(f"{episodes} episodes", "Choose 1 or more")
     full_id = task(task_id).id
     demonstrator(full_id, driver, 0)  # refuses an unknown driver here, not in a worker
-    orders = [_Order(full_id, driver, seed, index, bag_id) for index in range(episodes)]
+    order = _Order(full_id, driver, seed, bag_id)
     result: list[Episode] = []
-    for episode in map_in_order(_collect_one, orders, workers):
+    for episode in map_in_order(_collect_one, order, range(episodes), workers):
         result.append(episode)
         if progress is not None:
             progress(len(result), episodes)
     return result
 
 
-@functools.cache
-def _environment(task_id: str) -> SafetyEnvironment:
-    """One environment per process and task: building it costs more than resetting it."""
-    return SafetyEnvironment(task_id)
-
-
-def _collect_one(order: _Order) -> Episode:
-    seed = episode_seed(order.seed, order.driver, order.index)
-    run = demonstrate(_environment(order.task_id), order.driver, seed)
-    return Episode(id=f"{order.driver}-{order.seed}-{order.index:04d}", bag_id=order.bag_id,
-                   observations=run.observations, actions=run.actions, rewards=run.rewards, costs=run.costs,
-                   terminated=run.terminated, truncated=run.truncated)
+def _collect_one(order: _Order, index: int) -> Episode:
+    seed = episode_seed(order.seed, order.driver, index)
+    run = demonstrate(shared_environment(order.task_id), order.driver, seed)
+    return Episode(
+        id=f"{order.driver}-{order.seed}-{index:04d}",
+        bag_id=order.bag_id,
+        observations=run.observations,
+        actions=run.actions,
+        rewards=run.rewards,
+        costs=run.costs,
+        terminated=run.terminated,
+        truncated=run.truncated,
+    )

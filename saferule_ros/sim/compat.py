@@ -17,6 +17,7 @@ import ctypes
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import threading
@@ -31,11 +32,21 @@ from saferule_ros.errors import SaferuleError
 
 _lock = threading.Lock()
 _STAND_IN = "gymnasium_robotics"
-_STAND_IN_MODULES = (_STAND_IN, f"{_STAND_IN}.envs", f"{_STAND_IN}.envs.multiagent_mujoco",
-                     f"{_STAND_IN}.envs.multiagent_mujoco.mujoco_multi")
+_STAND_IN_MODULES = (
+    _STAND_IN,
+    f"{_STAND_IN}.envs",
+    f"{_STAND_IN}.envs.multiagent_mujoco",
+    f"{_STAND_IN}.envs.multiagent_mujoco.mujoco_multi",
+)
 # Pale haze at the horizon, soft blue above: readable behind white and coloured marks in pictures.
-_SKY = {"@type": "skybox", "@builtin": "gradient", "@rgb1": "0.70 0.78 0.88", "@rgb2": "0.93 0.95 0.97",
-        "@width": "64", "@height": "64"}
+_SKY = {
+    "@type": "skybox",
+    "@builtin": "gradient",
+    "@rgb1": "0.70 0.78 0.88",
+    "@rgb2": "0.93 0.95 0.97",
+    "@width": "64",
+    "@height": "64",
+}
 
 
 class SimulatorMissingError(SaferuleError):
@@ -63,18 +74,18 @@ def _import_fixed() -> types.ModuleType:
         except ModuleNotFoundError as error:
             raise SimulatorMissingError(
                 f"the simulator cannot be imported: no module {error.name!r}",
-                "Install it with the pins in requirements/ (make setup), not with a plain pip install.",
+                "Install it with the pins in requirements/ (make setup), not with a plain pip install",
             ) from error
 
 
 @contextlib.contextmanager
 def array_defaults_as_factories() -> Iterator[None]:
-    """Inside, @dataclass accepts numpy arrays as defaults, as Python 3.10 did, and gives each object its own."""
+    """Inside, @dataclass takes numpy arrays as defaults, as in Python 3.10, and gives each object its own."""
     original = dataclasses.dataclass
 
     def dataclass(cls: type | None = None, /, **options: Any) -> Any:
         def decorate(target: type) -> type:
-            for name in target.__dict__.get("__annotations__", {}):
+            for name in inspect.get_annotations(target):
                 default = target.__dict__.get(name)
                 if isinstance(default, np.ndarray):
                     setattr(target, name, dataclasses.field(default_factory=default.copy))
@@ -97,7 +108,8 @@ def robotics_stand_in() -> Iterator[None]:
         return
     modules = {name: types.ModuleType(name) for name in _STAND_IN_MODULES}
     modules[_STAND_IN_MODULES[-1]].MultiAgentMujocoEnv = type(  # type: ignore[attr-defined]
-        "MultiAgentMujocoEnv", (), {})
+        "MultiAgentMujocoEnv", (), {}
+    )
     sys.modules.update(modules)
     try:
         yield
@@ -118,7 +130,8 @@ def _use_computed_sky(world: types.ModuleType) -> None:
         return original.unparse(tree, *args, **kwargs)
 
     world.xmltodict = types.SimpleNamespace(  # type: ignore[attr-defined]
-        parse=original.parse, unparse=unparse, computed_sky=True)
+        parse=original.parse, unparse=unparse, computed_sky=True
+    )
 
 
 @contextlib.contextmanager
@@ -131,7 +144,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _mujoco_without_broken_egl() -> Iterator[None]:
-    """MuJoCo loads EGL at import when MUJOCO_GL says so, and fails where it is missing: physics needs no pictures."""
+    """With MUJOCO_GL=egl MuJoCo cannot be imported where EGL is missing; but physics needs no pictures."""
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
     if wanted == "egl" and not egl_loads():
         with _environment("MUJOCO_GL", "disabled"):
@@ -162,8 +175,18 @@ def _environment(name: str, value: str) -> Iterator[None]:
             os.environ[name] = before
 
 
+def make_environment(task_id: str) -> Any:
+    """A new Safety-Gymnasium environment. It draws a seed from numpy's global generator, put back here."""
+    module = import_safety_gymnasium()
+    state = np.random.get_state()
+    try:
+        return quietly(lambda: module.make(task_id))
+    finally:
+        np.random.set_state(state)
+
+
 def quietly(function: Callable[[], Any]) -> Any:
-    """Calls `function` with the simulator's notices (deprecations, one per constructed environment) silenced."""
+    """Calls `function` with the simulator's notices (deprecations, one per environment) silenced."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return function()

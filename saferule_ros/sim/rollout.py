@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,6 +41,12 @@ class Trajectory:
     path: NDArray[np.float64]
 
 
+@functools.cache
+def shared_environment(task_id: str) -> SafetyEnvironment:
+    """One environment per process and task: building one costs more than resetting it."""
+    return SafetyEnvironment(task_id)
+
+
 def episode_seed(seed: int, driver: str, index: int) -> int:
     """Seed of episode `index` of a run: depends on nothing else, so any worker can do any episode."""
     text = f"{seed}/{driver}/{index}".encode()
@@ -61,8 +68,16 @@ def roll_out(environment: SafetyEnvironment, act: Act, seed: int) -> Trajectory:
         if step.done:
             break
     positions = np.array([p for p in path if p is not None], np.float64).reshape(-1, 2)
-    return Trajectory(seed, np.stack(observations), np.stack(actions), np.array(rewards, np.float32),
-                      np.array(costs, np.float32), step.terminated, step.truncated, positions)
+    return Trajectory(
+        seed,
+        np.stack(observations),
+        np.stack(actions),
+        np.array(rewards, np.float32),
+        np.array(costs, np.float32),
+        step.terminated,
+        step.truncated,
+        positions,
+    )
 
 
 def demonstrate(environment: SafetyEnvironment, driver: str, seed: int) -> Trajectory:

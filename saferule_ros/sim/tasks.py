@@ -7,15 +7,23 @@ import functools
 from dataclasses import dataclass
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.sim.compat import import_safety_gymnasium, quietly
+from saferule_ros.policy.spec import PolicySpec
+from saferule_ros.sim.compat import import_safety_gymnasium, make_environment, quietly
 
 # Safety-Gymnasium's environments carry no cost limit of their own. 25 per episode is what its own benchmark
 # and the papers on these tasks use, so results can be compared.
 DEFAULT_COST_LIMIT = 25.0
 
 # The tasks that this project measures itself on; any other Safety-Gymnasium id works as well, see task().
-TASKS = ("SafetyPointCircle1-v0", "SafetyPointGoal1-v0", "SafetyCarCircle1-v0", "SafetyAntVelocity-v1",
-         "SafetyHalfCheetahVelocity-v1", "SafetySwimmerVelocity-v1", "SafetyHopperVelocity-v1")
+TASKS = (
+    "SafetyPointCircle1-v0",
+    "SafetyPointGoal1-v0",
+    "SafetyCarCircle1-v0",
+    "SafetyAntVelocity-v1",
+    "SafetyHalfCheetahVelocity-v1",
+    "SafetySwimmerVelocity-v1",
+    "SafetyHopperVelocity-v1",
+)
 
 
 class UnknownTaskError(SaferuleError):
@@ -45,6 +53,18 @@ class Task:
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
 
+    def policy_spec(self) -> PolicySpec:
+        """The contract of a policy for this task."""
+        return PolicySpec(
+            observation_size=self.observation_size,
+            action_size=self.action_size,
+            action_low=self.action_low,
+            action_high=self.action_high,
+            control_rate=self.control_rate,
+            task=self.id,
+            cost_limit=self.cost_limit,
+        )
+
 
 def task(name: str) -> Task:
     """The task called `name`, with or without version ("SafetyPointCircle1", "SafetyPointCircle1-v0").
@@ -71,7 +91,7 @@ def full_id(name: str) -> str:
 
 @functools.cache
 def _single_agent_ids() -> tuple[str, ...]:
-    """Ids that Safety-Gymnasium registers; keyboard ("Debug") and multi-agent variants cannot be driven here."""
+    """Ids that Safety-Gymnasium registers; keyboard ("Debug") and multi-agent ones cannot be driven here."""
     import_safety_gymnasium()
     from safety_gymnasium.utils.registration import safe_registry
 
@@ -80,22 +100,32 @@ def _single_agent_ids() -> tuple[str, ...]:
 
 @functools.cache
 def _read_task(task_id: str) -> Task:
-    gym = import_safety_gymnasium()
     try:
-        env = quietly(lambda: gym.make(task_id))
+        env = make_environment(task_id)
     except ImportError as error:
-        raise UnknownTaskError(f"task {task_id!r} needs a package that is not installed: {error}",
-                               f"Use another task, e.g. {TASKS[0]}.") from error
+        raise UnknownTaskError(
+            f"task {task_id!r} needs a package that is not installed: {error}",
+            f"Use another task, e.g. {TASKS[0]}",
+        ) from error
     try:
         observations, actions = env.observation_space, env.action_space
         for what, space in (("observations", observations), ("actions", actions)):
             if space.shape is None or len(space.shape) != 1:
-                raise UnknownTaskError(f"task {task_id!r} has {what} {space}, not a vector of floats",
-                                       "Vision and structured tasks are not supported.")
+                raise UnknownTaskError(
+                    f"task {task_id!r} has {what} {space}, not a vector of floats",
+                    "Vision and structured tasks are not supported",
+                )
         quietly(lambda: env.reset(seed=0))
-        return Task(task_id, DEFAULT_COST_LIMIT, int(env.spec.max_episode_steps), _control_rate(env.unwrapped),
-                    int(observations.shape[0]), int(actions.shape[0]),
-                    tuple(float(v) for v in actions.low), tuple(float(v) for v in actions.high))
+        return Task(
+            task_id,
+            DEFAULT_COST_LIMIT,
+            int(env.spec.max_episode_steps),
+            _control_rate(env.unwrapped),
+            int(observations.shape[0]),
+            int(actions.shape[0]),
+            tuple(float(v) for v in actions.low),
+            tuple(float(v) for v in actions.high),
+        )
     finally:
         env.close()
 

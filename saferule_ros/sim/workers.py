@@ -3,38 +3,65 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from pickle import PicklingError
+from typing import Any, TypeVar
 
 from saferule_ros.errors import SaferuleError
 
+S = TypeVar("S")
 T = TypeVar("T")
 R = TypeVar("R")
 
+# In a worker process: the function and the shared value that it was started with.
+_started_with: dict[str, Any] = {}
 
-def map_in_order(function: Callable[[T], R], items: Sequence[T], workers: int) -> Iterator[R]:
-    """Like map(), on `workers` processes (1: in this one, nothing is pickled); results come in the items' order.
 
-    Processes are spawned, not forked: a fork of a process with threads (torch, DDS) can hang. So a script that
-    calls this must have the usual `if __name__ == "__main__":`.
+def map_in_order(function: Callable[[S, T], R], shared: S, items: Sequence[T], workers: int) -> Iterator[R]:
+    """Yields function(shared, item) for each item, in order, worked on by `workers` processes.
+
+    With one worker all happens in this process. Otherwise processes are spawned, not forked, since a fork of a
+    process with threads (torch, DDS) can hang; so a script that calls this needs the usual
+    `if __name__ == "__main__":`. `shared` is sent once to each process, an item to one of them.
 
     Raises:
-        SaferuleError: `workers` < 1, or a worker died (out of memory, killed).
+        SaferuleError: `workers` < 1, `shared` cannot be sent, or a worker died (out of memory, killed).
     """
     if workers < 1:
-        raise SaferuleError(f"{workers} workers", "Choose 1 or more.")
+        raise SaferuleError(f"{workers} workers", "Choose 1 or more")
     if workers == 1 or len(items) < 2:
-        yield from map(function, items)
+        for item in items:
+            yield function(shared, item)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(items)), mp_context=context)
+    pool = ProcessPoolExecutor(
+        min(workers, len(items)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start,
+        initargs=(function, shared),
+    )
     try:
-        results: Iterable[R] = pool.map(function, items)
+        try:
+            results = pool.map(_work, items)
+        except (PicklingError, TypeError, AttributeError) as error:  # what pickling raises, by kind of object
+            raise SaferuleError(
+                f"this work cannot be sent to other processes: {error}",
+                "Use workers=1, or for a policy wrap its loading: Lazily(load, path)",
+            ) from error
         yield from results
     except BrokenProcessPool as error:
-        raise SaferuleError("a simulation worker process died",
-                            "See the messages above; try fewer workers if memory is short.") from error
+        raise SaferuleError(
+            "a simulation worker process died",
+            "See the messages above; try fewer workers if memory is short",
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _start(function: Callable[[S, T], R], shared: S) -> None:
+    _started_with.update(function=function, shared=shared)
+
+
+def _work(item: Any) -> Any:
+    return _started_with["function"](_started_with["shared"], item)
