@@ -236,13 +236,14 @@ def _check_together(episodes: list[Episode]) -> None:
     if not episodes:
         raise DatasetError("a dataset of no episodes was asked for", "Give at least one episode")
     first = episodes[0]
+    expected = (first.observations.shape[1], first.actions.shape[1])
     seen: set[str] = set()
     for episode in episodes:
         sizes = (episode.observations.shape[1], episode.actions.shape[1])
-        expected = (first.observations.shape[1], first.actions.shape[1])
         if sizes != expected:
             raise DatasetError(
-                f"episode {episode.id!r} has (observation, action) size {sizes}, but {first.id!r} has {expected}",
+                f"episode {episode.id!r} has (observation, action) size {sizes}, "
+                f"but {first.id!r} has {expected}",
                 "Episodes of different robots or contracts go into different datasets",
             )
         if episode.id in seen:

@@ -112,7 +112,7 @@ class Episode:
             column = np.array(getattr(self, name), dtype=np.float32, order="C")
         if column.ndim != dimensions:
             raise DatasetError(
-                f"episode {self.id!r}: {name} have shape {column.shape}, which is not {dimensions}-dimensional",
+                f"episode {self.id!r}: {name} have shape {column.shape}, not {dimensions} dimensions",
                 "Expected (T+1, O) observations, (T, A) actions, (T,) rewards and (T,) costs",
             )
         if not np.isfinite(column).all():

@@ -77,7 +77,7 @@ def load(folder: Path, mmap: bool) -> EpisodeDataset:
 
 @contextmanager
 def _only_writer(folder: Path) -> Iterator[None]:
-    """Waits until no other process writes here, so that leftovers of killed writers can be told from live ones."""
+    """Waits until no other process writes here: then all leftovers are those of killed writers."""
     with open(folder / _WRITER_LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

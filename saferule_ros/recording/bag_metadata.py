@@ -1,0 +1,161 @@
+"""metadata.yaml of a rosbag2 folder, version 9 (what Jazzy and later write)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from saferule_ros.recording.definitions import MessageDefinition
+from saferule_ros.recording.errors import BagError
+
+METADATA_NAME = "metadata.yaml"
+_VERSION = 9
+_ROOT = "rosbag2_bagfile_information"
+_BAG_ID = "saferule_ros.bag_id"
+
+# How `observation` and `action` are published: `ros2 bag play` offers the same again.
+_NO_LIMIT = {"sec": 9223372036, "nsec": 854775807}  # the middleware's "infinite": 2^63 - 1 ns
+_QOS = {
+    "history": "keep_last",
+    "depth": 2048,
+    "reliability": "reliable",
+    "durability": "volatile",
+    "deadline": _NO_LIMIT,
+    "lifespan": _NO_LIMIT,
+    "liveliness": "automatic",
+    "liveliness_lease_duration": _NO_LIMIT,
+    "avoid_ros_namespace_conventions": False,
+}
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a bag: full name, with the leading slash, and type."""
+
+    name: str
+    definition: MessageDefinition
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """One storage file of a bag. Times in nanoseconds since the epoch; `counts`: messages per topic name."""
+
+    name: str
+    start: int
+    end: int
+    counts: Mapping[str, int]
+
+    @property
+    def messages(self) -> int:
+        """Number of messages in it."""
+        return sum(self.counts.values())
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes repeated parts out in full: rosbag2's own files hold no YAML anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def qos_text() -> str:
+    """The QoS profiles of a topic as the YAML text that an MCAP channel carries."""
+    return yaml.dump([_QOS], Dumper=_Dumper, sort_keys=False).strip()
+
+
+def metadata_text(
+    bag_id: str,
+    topics: Sequence[Topic],
+    files: Sequence[SplitFile],
+    custom: Mapping[str, str],
+    ros_distro: str,
+) -> str:
+    """The whole content of metadata.yaml for a bag of MCAP files."""
+    start = min((file.start for file in files), default=0)
+    end = max((file.end for file in files), default=0)
+    content = {
+        "version": _VERSION,
+        "storage_identifier": "mcap",
+        "duration": {"nanoseconds": end - start},
+        "starting_time": {"nanoseconds_since_epoch": start},
+        "message_count": sum(file.messages for file in files),
+        "topics_with_message_count": [
+            {
+                "topic_metadata": {
+                    "name": topic.name,
+                    "type": topic.definition.type,
+                    "serialization_format": "cdr",
+                    "offered_qos_profiles": [_QOS],
+                    "type_description_hash": topic.definition.type_hash,
+                },
+                "message_count": sum(file.counts.get(topic.name, 0) for file in files),
+            }
+            for topic in topics
+        ],
+        "compression_format": "",
+        "compression_mode": "",
+        "relative_file_paths": [file.name for file in files],
+        "files": [
+            {
+                "path": file.name,
+                "starting_time": {"nanoseconds_since_epoch": file.start},
+                "duration": {"nanoseconds": file.end - file.start},
+                "message_count": file.messages,
+            }
+            for file in files
+        ],
+        "custom_data": {_BAG_ID: bag_id, **custom},
+        "ros_distro": ros_distro,
+    }
+    return yaml.dump({_ROOT: content}, Dumper=_Dumper, sort_keys=False)
+
+
+@dataclass(frozen=True)
+class BagDescription:
+    """What metadata.yaml says that matters for reading. `files` are storage files in order."""
+
+    bag_id: str
+    files: tuple[Path, ...]
+    custom: Mapping[str, str]
+
+
+def read_description(folder: Path) -> BagDescription:
+    """Reads metadata.yaml of any version.
+
+    Raises:
+        BagError: no bag, no or damaged metadata, another storage than uncompressed MCAP, a file is missing.
+    """
+    path = folder / METADATA_NAME
+    if not folder.is_dir():
+        raise BagError(f"there is no bag folder {str(folder)!r}", "Name the folder that holds metadata.yaml")
+    try:
+        content = yaml.safe_load(path.read_bytes())[_ROOT]
+        storage, names = content["storage_identifier"], [str(name) for name in content["relative_file_paths"]]
+        compression = content.get("compression_mode") or ""
+        custom = {str(key): str(value) for key, value in (content.get("custom_data") or {}).items()}
+    except FileNotFoundError as error:
+        raise BagError(
+            f"{str(folder)!r} has no {METADATA_NAME}",
+            "Its recorder was killed or a copy is incomplete: "
+            f"`ros2 bag reindex -s mcap {folder}` makes it anew",
+        ) from error
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BagError(
+            f"{str(path)!r} cannot be understood: {type(error).__name__} {error}",
+            f"Delete it and let `ros2 bag reindex -s mcap {folder}` make it anew",
+        ) from error
+    if storage != "mcap" or compression.lower() not in ("", "none"):
+        raise BagError(
+            f"bag {str(folder)!r} is stored as {storage!r}, compression {compression or 'none'!r}",
+            "This reads MCAP files: convert it with `ros2 bag convert`",
+        )
+    files = tuple(folder / Path(name).name for name in names)
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise BagError(
+            f"bag {str(folder)!r} lacks {missing[0]!r}, which its {METADATA_NAME} names",
+            "Copy the whole folder",
+        )
+    return BagDescription(custom.get(_BAG_ID, folder.resolve().name), files, custom)
