@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """`make lock`: asks pip what the *.in files resolve to, and writes the *.lock files beside them.
 
-Run it with the Python that the locks are for, CPython 3.11. Nothing is installed. Each lock is resolved under those
-before it, and lists only what they do not, so that no package has two versions.
+Run it with the Python that the locks are for, CPython 3.11. Nothing is installed. Each lock is resolved under
+those before it, and lists only what they do not, so that no package has two versions.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def resolve(requirements: list[str], constraints: dict[str, str]) -> dict[str, s
 
 
 def write_lock(name: str, under: tuple[str, ...]) -> None:
-    lines = [line for line in (REQUIREMENTS / f"{name}.in").read_text().splitlines() if line.split("#")[0].strip()]
+    lines = [
+        line for line in (REQUIREMENTS / f"{name}.in").read_text().splitlines() if line.split("#")[0].strip()
+    ]
     alone = [line.split("#")[0].strip() for line in lines if ALONE in line]
     others = [line.split("#")[0].strip() for line in lines if ALONE not in line]
     known: dict[str, str] = {}

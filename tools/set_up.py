@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""`make setup`: everything that saferule_ros needs, in this repository's own folders. Run it as often as you like."""
+"""`make setup`: everything that saferule_ros needs, in this repository's own folders. Run it at will."""
 
 from __future__ import annotations
 
@@ -47,7 +47,9 @@ def set_up(place: places.Places, python: str, torch: str, environ: Mapping[str, 
     has_colcon = shutil.which("colcon", path=outside["PATH"]) is not None
     pins = locks.pins_for(place, found.version, has_colcon)
     if not locks.has_simulator(found.version):
-        print(f"  No simulator: MuJoCo 2.3.3 has no wheel for Python {found.full_version}; the demo needs 3.11.")
+        print(
+            f"  No simulator: MuJoCo 2.3.3 has no wheel for Python {found.full_version}; the demo needs 3.11."
+        )
     packages.install(place, found, pins, torch, outside)
     if not place.sourced:
         _point_wheels_here(place)
@@ -68,9 +70,19 @@ def _point_wheels_here(place: places.Places) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ros", default="", help="kilted, jazzy, or a sourced distribution (default: the sourced one, else kilted)")
-    parser.add_argument("--python", default="", help="the Python to use (default: python3.11; a sourced distribution's: python3)")
-    parser.add_argument("--torch", default="cpu", choices=packages.TORCH_CHOICES, help="which build of torch (default: cpu)")
+    parser.add_argument(
+        "--ros",
+        default="",
+        help="kilted, jazzy, or a sourced distribution (default: the sourced one, else kilted)",
+    )
+    parser.add_argument(
+        "--python",
+        default="",
+        help="the Python to use (default: python3.11; a sourced distribution's: python3)",
+    )
+    parser.add_argument(
+        "--torch", default="cpu", choices=packages.TORCH_CHOICES, help="which build of torch (default: cpu)"
+    )
     arguments = parser.parse_args()
     began = time.monotonic()
     try:

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from environment import places, shell
 from environment.trouble import Trouble
@@ -17,9 +18,13 @@ from environment.trouble import Trouble
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main() -> int:
+def main() -> NoReturn:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--ros", default="", help="kilted, jazzy, or a sourced distribution (default: the sourced one, else kilted)")
+    parser.add_argument(
+        "--ros",
+        default="",
+        help="kilted, jazzy, or a sourced distribution (default: the sourced one, else kilted)",
+    )
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run (default: a shell)")
     arguments = parser.parse_args()
     try:
@@ -28,11 +33,11 @@ def main() -> int:
             raise Trouble(f".venv/{place.name} is not set up.", f"Run:  make setup ROS={place.distro}")
     except Trouble as trouble:
         print(f"with_env: {trouble}", file=sys.stderr)
-        return 1
+        sys.exit(1)
     words = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     line = shell.command(place, words or ["bash", "-i"])
     os.execvp(line[0], line)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

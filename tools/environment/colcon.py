@@ -12,13 +12,13 @@ from .run import run
 from .say import Step
 from .stamp import Stamp, digest
 
-# Files whose content goes into the build. Of all others the names are enough: a symlink install follows their edits.
+# Files whose content goes into the build. Of others the names are enough: a symlink install follows edits.
 BUILT_FILES = ("CMakeLists.txt", "package.xml", "msg/*.msg", "srv/*.srv", "action/*.action")
 LINKED_FOLDERS = ("saferule_ros", "scripts", "launch", "config")
 
 
 def source_digest(root: Path, packages_digest: str) -> str:
-    """Changes when a build is due: an interface or a CMake file was edited, any file came or went, or ROS changed."""
+    """Changes when a build is due: an interface or CMake file was edited, a file came or went, or ROS did."""
     parts = [packages_digest]
     for pattern in BUILT_FILES:
         for path in sorted(root.glob(pattern)):

@@ -35,7 +35,10 @@ NEEDS = (
 def is_installed(package: str) -> bool:
     """Whether dpkg has `package` installed (not just its left-over configuration)."""
     answer = subprocess.run(
-        ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package], capture_output=True, text=True, check=False
+        ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return answer.returncode == 0 and answer.stdout == "installed"
 
@@ -46,7 +49,9 @@ def missing(
     which: Callable[[str], str | None] = shutil.which,
 ) -> list[Need]:
     """The needs that neither a command on PATH nor dpkg meets, in the order given."""
-    return [need for need in needs if not (need.command and which(need.command)) and not installed(need.package)]
+    return [
+        need for need in needs if not (need.command and which(need.command)) and not installed(need.package)
+    ]
 
 
 def install_command(needs: Iterable[Need], as_root: bool) -> str:
@@ -71,7 +76,9 @@ def ensure(needs: Iterable[Need], environ: Mapping[str, str], log: Path) -> None
         _install(lacking, environ, log)
         return
     reasons = "".join(f"\n    {need.package}: {need.reason}" for need in lacking)
-    raise Trouble(f"Debian packages are missing:{reasons}", f"Install them:  {install_command(lacking, is_root)}")
+    raise Trouble(
+        f"Debian packages are missing:{reasons}", f"Install them:  {install_command(lacking, is_root)}"
+    )
 
 
 def _ensure_commands(needs: Iterable[Need]) -> None:
@@ -87,4 +94,9 @@ def _install(needs: list[Need], environ: Mapping[str, str], log: Path) -> None:
 
     quiet = {**environ, "DEBIAN_FRONTEND": "noninteractive"}
     run(["apt-get", "update"], log, quiet, Path("/"))
-    run(["apt-get", "install", "-y", "--no-install-recommends", *(need.package for need in needs)], log, quiet, Path("/"))
+    run(
+        ["apt-get", "install", "-y", "--no-install-recommends", *(need.package for need in needs)],
+        log,
+        quiet,
+        Path("/"),
+    )

@@ -24,7 +24,7 @@ print(json.dumps({
     "full_version": platform.python_version(),
     "machine": platform.machine(),
     "include": sysconfig.get_paths()["include"],
-    "has_venv": importlib.util.find_spec("venv") is not None and importlib.util.find_spec("ensurepip") is not None,
+    "has_venv": all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")),
     "modules": [name for name in ("rclpy", "numpy") if importlib.util.find_spec(name)],
 }))
 """
@@ -32,7 +32,7 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
-    """What is known about a Python: `include` is the folder of its C headers, `modules` which of rclpy, numpy it sees."""
+    """A Python: `include` is where its C headers are, `modules` which of rclpy and numpy it sees."""
 
     executable: str
     version: tuple[int, int]
@@ -44,11 +44,13 @@ class Interpreter:
 
 
 def ask(command: str, environ: Mapping[str, str]) -> Interpreter | None:
-    """Asks the Python `command`; None if there is none, or it does not run (a version manager's empty shim)."""
+    """Asks the Python `command`; None if there is none, or it does not run (a version manager's shim)."""
     path = shutil.which(command, path=environ.get("PATH"))
     if path is None:
         return None
-    answer = subprocess.run([path, "-c", QUESTION], capture_output=True, text=True, check=False, env=dict(environ))
+    answer = subprocess.run(
+        [path, "-c", QUESTION], capture_output=True, text=True, check=False, env=dict(environ)
+    )
     if answer.returncode != 0:
         return None
     facts = json.loads(answer.stdout)
@@ -64,7 +66,7 @@ def ask(command: str, environ: Mapping[str, str]) -> Interpreter | None:
 
 
 def find(places: Places, wanted: str, environ: Mapping[str, str]) -> Interpreter:
-    """Finds the Python for the environment at `places`; `wanted` (a command or path) overrides the usual choice.
+    """Finds the Python for the environment at `places`; `wanted` (a command or path) overrides the choice.
 
     Raises:
         Trouble: there is none, or it lacks the version, the venv module or the C headers that are needed.
@@ -85,7 +87,9 @@ def find(places: Places, wanted: str, environ: Mapping[str, str]) -> Interpreter
     if not found.has_venv:
         raise Trouble(f"{found.executable} lacks the venv module.", _apt(name, "-venv"))
     if not (found.include / "Python.h").is_file():
-        raise Trouble(f"{found.executable} lacks its C headers ({found.include}/Python.h).", _apt(name, "-dev"))
+        raise Trouble(
+            f"{found.executable} lacks its C headers ({found.include}/Python.h).", _apt(name, "-dev")
+        )
     return found
 
 
@@ -106,8 +110,8 @@ def _check_sourced(places: Places, found: Interpreter) -> None:
     lacking = [name for name in ("rclpy", "numpy") if name not in found.modules]
     if lacking:
         raise Trouble(
-            f"ROS {places.distro} is sourced, but {found.executable} (Python {found.full_version}) cannot import "
-            f"{' and '.join(lacking)}.",
+            f"ROS {places.distro} is sourced, but {found.executable} (Python {found.full_version}) "
+            f"cannot import {' and '.join(lacking)}.",
             f"Name the Python that the distribution uses: make PYTHON=/usr/bin/python3 … ; or install "
             f"ros-{places.distro}-rclpy and python3-numpy.",
         )

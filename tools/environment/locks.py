@@ -27,7 +27,9 @@ def read_lock(path: Path) -> dict[str, str]:
             continue
         name, equals, version = text.partition("==")
         if not equals or not version:
-            raise Trouble(f"{path}:{number}: {text!r} is not an exact pin.", "Write name==version, or run `make lock`.")
+            raise Trouble(
+                f"{path}:{number}: {text!r} is not an exact pin.", "Write name==version, or run `make lock`."
+            )
         pins[canonical(name)] = version
     return pins
 
@@ -35,8 +37,8 @@ def read_lock(path: Path) -> dict[str, str]:
 def pins_for(places: Places, python_version: tuple[int, int], has_colcon: bool) -> dict[str, str]:
     """What the environment at `places` gets.
 
-    A sourced distribution keeps its own numpy: its messages' compiled parts were built against it. It keeps its
-    own colcon too, where there is one.
+    A sourced distribution keeps its own numpy: its messages' compiled parts were built against it. It keeps
+    its own colcon too, where there is one.
     """
     folder = places.root / "requirements"
     pins = read_lock(folder / "python.lock")

@@ -27,13 +27,14 @@ def install(
 ) -> None:
     """Brings the environment at `places` to exactly `pins`; does nothing where it is already there.
 
-    The stamp is removed first and written last: an environment without one was left half-finished, and is made anew.
+    The stamp is removed first and written last: an environment without one was left half-finished, and is
+    made anew.
 
     Args:
         torch: "cpu", or "cuda" for torch's build with CUDA and the packages it brings.
 
     Raises:
-        Trouble: disk full, no network, a pin that the index lacks, or only CUDA's torch where "cpu" was asked for.
+        Trouble: disk full, no network, a pin that the index lacks, only CUDA's torch where "cpu" is wanted.
     """
     stamp = Stamp(places.venv / "setup-stamp.json")
     wanted = digest(
@@ -64,7 +65,7 @@ def _check_disk(root: Path) -> None:
 
 
 def _is_made_from(places: Places, interpreter: Interpreter) -> bool:
-    """False after another Python was chosen, or the repository was moved: the environment holds absolute paths."""
+    """False after another Python was chosen, or the repository moved: absolute paths are in it."""
     config = places.venv / "pyvenv.cfg"
     if not config.is_file() or not places.python.exists():
         return False
@@ -78,8 +79,15 @@ def _is_made_from(places: Places, interpreter: Interpreter) -> bool:
 
 def _make_venv(places: Places, interpreter: Interpreter, environ: Mapping[str, str]) -> None:
     options = ["--clear"] + (["--system-site-packages"] if places.sourced else [])
-    with Step(f"Virtual environment {places.venv.relative_to(places.root)}, Python {interpreter.full_version}"):
-        run([interpreter.executable, "-m", "venv", *options, str(places.venv)], places.log / "venv.log", environ, places.root)
+    with Step(
+        f"Virtual environment {places.venv.relative_to(places.root)}, Python {interpreter.full_version}"
+    ):
+        run(
+            [interpreter.executable, "-m", "venv", *options, str(places.venv)],
+            places.log / "venv.log",
+            environ,
+            places.root,
+        )
 
 
 def _install_pins(
@@ -98,8 +106,8 @@ def _install_pins(
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "pins.txt"
         listed.write_text("".join(f"{name}=={version}\n" for name, version in sorted(pins.items())))
-        # No dependencies: the locks are complete, and Safety-Gymnasium's own pins could not be met. Not compiled
-        # beforehand: half of the modules are never imported, and Python compiles the others as it meets them.
+        # No dependencies: the locks are complete, and Safety-Gymnasium's own pins could not be met. Nothing
+        # is compiled beforehand: Python does it with what is imported, and half of it never is.
         locked = [*pip, "--no-deps", "--no-compile", "-r", str(listed)]
         run(locked, places.log / "pip.log", environ, places.root, on_line)
         if torch == "cuda":
@@ -112,17 +120,23 @@ def _refuse_cuda(pip: list[str], version: str, places: Places, environ: Mapping[
     """Looks which torch pip would take, and stops where that is a build that pulls in gigabytes of CUDA."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        look = [*pip, "--dry-run", "--no-deps", "--ignore-installed", "--report", str(report), f"torch=={version}"]
+        look = [
+            *pip,
+            "--dry-run",
+            "--no-deps",
+            "--ignore-installed",
+            "--report",
+            str(report),
+            f"torch=={version}",
+        ]
         run(look, places.log / "pip-torch.log", environ, places.root)
         chosen = json.loads(report.read_text())["install"][0]
     needs_cuda = [line for line in chosen["metadata"].get("requires_dist", []) if CUDA_PACKAGE.match(line)]
     if needs_cuda:
         raise Trouble(
             f"pip would take torch {version} with CUDA, several GB, from {chosen['download_info']['url']}.",
-            "For the CPU build (200 MB) give pip the index that the 'Get started' page of PyTorch names for CPU:\n"
+            "For the CPU build (200 MB) give pip the index that PyTorch's 'Get started' page names for CPU:\n"
             "    PIP_EXTRA_INDEX_URL=<that index> make setup\n"
             "  For the one with CUDA:\n"
             "    make setup TORCH=cuda",
         )
-
-

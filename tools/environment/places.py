@@ -8,7 +8,9 @@ from pathlib import Path
 
 from .trouble import Trouble
 
-DEFAULT_DISTRO = "kilted"  # the one whose wheels carry the simulator and ROS on one interpreter, and the newest
+DEFAULT_DISTRO = (
+    "kilted"  # the one whose wheels carry the simulator and ROS on one interpreter, and the newest
+)
 DISTROS_WITH_WHEELS = ("kilted", "jazzy")
 
 
@@ -59,8 +61,8 @@ class Places:
 def choose(root: Path, wanted: str, environ: Mapping[str, str]) -> Places:
     """Decides which ROS is used.
 
-    A sourced distribution is used when nothing or its own name was asked for, wheels otherwise. Both variables
-    are looked at: ROS_DISTRO alone may be left over in a shell in which nothing was sourced.
+    A sourced distribution is used when nothing or its own name was asked for, wheels otherwise. Both
+    variables are looked at: ROS_DISTRO alone may be set in a shell in which nothing was sourced.
 
     Raises:
         Trouble: `wanted` names a distribution that is neither sourced nor there as wheels.
@@ -71,7 +73,7 @@ def choose(root: Path, wanted: str, environ: Mapping[str, str]) -> Places:
     distro = wanted or DEFAULT_DISTRO
     if distro not in DISTROS_WITH_WHEELS:
         raise Trouble(
-            f"ROS={distro} is neither sourced (ROS_DISTRO={environ.get('ROS_DISTRO', '')!r}) nor one that installs from wheels.",
-            f"Use one of {', '.join(DISTROS_WITH_WHEELS)}, or: source /opt/ros/{distro}/setup.bash, then run make again.",
+            f"ROS={distro} is not sourced (ROS_DISTRO={environ.get('ROS_DISTRO', '')!r}), and has no wheels.",
+            f"Use one of {', '.join(DISTROS_WITH_WHEELS)}; or source /opt/ros/{distro}/setup.bash first.",
         )
     return Places(root, distro, sourced=False)

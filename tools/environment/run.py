@@ -19,8 +19,9 @@ KNOWN_FAILURES = (
         "Free 4 GB for each ROS distribution, then run make again.",
     ),
     (
-        r"Temporary failure in name resolution|Name or service not known|NewConnectionError|Network is unreachable"
-        r"|Max retries exceeded|ConnectTimeout|ReadTimeout|Connection refused|ProxyError",
+        r"Temporary failure in name resolution|Name or service not known"
+        r"|NewConnectionError|Network is unreachable|Max retries exceeded|ConnectTimeout|ReadTimeout|Connection refused"
+        r"|ProxyError",
         "The Python package index could not be reached.",
         "Check the network (and PIP_INDEX_URL, HTTPS_PROXY where you need them), then run make again: "
         "what was downloaded is kept.",
@@ -28,7 +29,7 @@ KNOWN_FAILURES = (
     (
         r"No matching distribution found for (?P<name>\S+)",
         "The package index has no {name} for this Python and machine.",
-        "Check `pip config list`: an index or mirror that lacks it? The wheels are for x86-64 and CPython 3.11.",
+        "Look at `pip config list`: does an index or mirror lack it? ROS's wheels are for x86-64.",
     ),
 )
 
@@ -47,16 +48,19 @@ def run(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
-    with log.open("w") as file, subprocess.Popen(
-        command,
-        env=dict(environ),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            command,
+            env=dict(environ),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
         assert process.stdout is not None
         file.write(f"$ {' '.join(command)}\n")
         for line in process.stdout:

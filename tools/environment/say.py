@@ -31,7 +31,7 @@ class Step:
         return self
 
     def progress(self, text: str) -> None:
-        """Redraws the line with `text`, at most every REDRAW_S seconds; says nothing where there is no terminal."""
+        """Redraws the line with `text`, at most every REDRAW_S seconds and only on a terminal."""
         now = time.monotonic()
         if self._live and now - self._drawn >= REDRAW_S:
             self._drawn = now

@@ -14,8 +14,8 @@ HEADER = """\
 export VIRTUAL_ENV={venv}
 """
 
-# The wheels come with a hook that starts every Python a second time, to set LD_LIBRARY_PATH. Set here, the hook
-# has nothing to do: processes start once, and a signal sent early cannot hit the first of two.
+# The wheels come with a hook that starts every Python a second time, to set LD_LIBRARY_PATH. Set here, the
+# hook has nothing to do: processes start once, and an early signal cannot hit the first of two.
 WHEELS = """\
 unset ROS_DISTRO ROS_VERSION ROS_PYTHON_VERSION COLCON_PREFIX_PATH PYTHONPATH PYTHONHOME
 export AMENT_PREFIX_PATH="$VIRTUAL_ENV" CMAKE_PREFIX_PATH="$VIRTUAL_ENV"

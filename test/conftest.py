@@ -1,0 +1,63 @@
+"""Every test run gets a corner of DDS of its own, and the package as colcon installed it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# Domains above 101 can meet the ports that Linux hands out to others; 0 is everybody's default.
+DOMAINS = range(60, 100)
+
+_claims: list[IO[str]] = []  # open files: a claim lasts as long as the process, however it ends
+
+
+def claim_domain() -> int:
+    """A ROS domain that no other test run on this machine has.
+
+    Raises:
+        RuntimeError: all are taken.
+    """
+    folder = Path(tempfile.gettempdir()) / f"saferule_ros_domains_{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for domain in DOMAINS:
+        file = (folder / str(domain)).open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        _claims.append(file)
+        return domain
+    raise RuntimeError(f"{len(DOMAINS)} test runs at once? All ROS domains of {folder} are claimed.")
+
+
+def prefer_installed_package() -> None:
+    """Takes the repository off sys.path, where `python -m pytest` puts it.
+
+    The folder saferule_ros/ there lacks the messages that colcon generated into the installed package.
+    """
+    sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
+
+
+# At import, not in a hook: test modules create nodes and start processes as they like, after this.
+if "ROS_DOMAIN_ID" not in os.environ:
+    os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
+os.environ.setdefault("SAFERULE_TEST_DOMAIN", os.environ["ROS_DOMAIN_ID"])
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+prefer_installed_package()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    import saferule_ros
+
+    return [
+        f"saferule_ros: {Path(saferule_ros.__file__).parent}",
+        f"ROS domain {os.environ['ROS_DOMAIN_ID']}, discovery {os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE']}",
+    ]
