@@ -47,10 +47,11 @@ def prefer_installed_package() -> None:
 
 
 # At import, not in a hook: test modules create nodes and start processes as they like, after this.
-if "ROS_DOMAIN_ID" not in os.environ:
-    os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
-os.environ.setdefault("SAFERULE_TEST_DOMAIN", os.environ["ROS_DOMAIN_ID"])
-os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+# Set even where the shell has other values: those may be a robot's, and tests send actions.
+if "SAFERULE_TEST_DOMAIN" not in os.environ:
+    os.environ["SAFERULE_TEST_DOMAIN"] = str(claim_domain())
+os.environ["ROS_DOMAIN_ID"] = os.environ["SAFERULE_TEST_DOMAIN"]
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 prefer_installed_package()
 
 

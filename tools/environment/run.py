@@ -20,8 +20,8 @@ KNOWN_FAILURES = (
     ),
     (
         r"Temporary failure in name resolution|Name or service not known"
-        r"|NewConnectionError|Network is unreachable|Max retries exceeded|ConnectTimeout|ReadTimeout|Connection refused"
-        r"|ProxyError",
+        r"|NewConnectionError|Network is unreachable|Max retries exceeded|ConnectTimeout|ReadTimeout"
+        r"|Connection refused|ProxyError",
         "The Python package index could not be reached.",
         "Check the network (and PIP_INDEX_URL, HTTPS_PROXY where you need them), then run make again: "
         "what was downloaded is kept.",
