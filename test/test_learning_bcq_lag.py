@@ -110,6 +110,9 @@ def test_same_seed_gives_the_same_learner_and_another_seed_another():
     dataset = bandit(episodes=50)
     limits = TaskLimits(cost_limit=0.1, horizon=1)
     first, second, other = (train(dataset, limits, SMALL, BOUNDS, steps=20, seed=seed) for seed in (5, 5, 6))
-    weights = [torch.cat([p.flatten() for p in l.critics.parameters()]).detach().numpy() for l in (first, second, other)]
+    weights = [
+        torch.cat([parameter.flatten() for parameter in learner.critics.parameters()]).detach().numpy()
+        for learner in (first, second, other)
+    ]
     assert np.array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])

@@ -1,7 +1,13 @@
 import torch
 from torch import nn
 
-from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, EnsembleLinear, PerturbationActor, soft_update
+from saferule_ros.learning.networks import (
+    ConditionalVae,
+    EnsembleCritic,
+    EnsembleLinear,
+    PerturbationActor,
+    soft_update,
+)
 
 
 def test_ensemble_layer_equals_separate_linear_layers():
@@ -40,10 +46,10 @@ def test_vae_divergence_is_zero_only_at_the_standard_normal():
         head.bias.data.zero_()
     observations, actions, noise = torch.randn(5, 3), torch.rand(5, 2), torch.randn(5, 4)
     reconstruction = (vae.decode(observations, noise) - actions).square().mean()
-    torch.testing.assert_close(vae.loss(observations, actions, noise), reconstruction)
+    torch.testing.assert_close(vae.loss(observations, actions, noise, 0.5), reconstruction)
     vae.mean.bias.data.fill_(1.0)  # KL(N(1, 1) || N(0, 1)) = 1/2 per dimension, weighted by 1/2
     shifted = (vae.decode(observations, noise + 1.0) - actions).square().mean()
-    torch.testing.assert_close(vae.loss(observations, actions, noise), shifted + 0.25)
+    torch.testing.assert_close(vae.loss(observations, actions, noise, 0.5), shifted + 0.25)
 
 
 def test_soft_update_is_a_convex_combination():

@@ -102,7 +102,7 @@ class BcqLag:
     def vae_loss(self, batch: Batch) -> Tensor:
         """Behaviour model's loss, scalar."""
         noise = torch.randn(len(batch.actions), self.vae.latent_size, generator=self.generator)
-        return self.vae.loss(batch.observations, batch.actions, noise)
+        return self.vae.loss(batch.observations, batch.actions, noise, self.settings.divergence_weight)
 
     def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
         """Bellman errors (2,) of reward and cost; `predicted` is (4, B), the critics at the batch's pairs."""

@@ -71,15 +71,15 @@ class ConditionalVae(nn.Module):
         """Actions (B, A) for observations (B, O) and latents (B, 2A)."""
         return self.decoder(torch.cat([observations, latents], dim=-1))
 
-    def loss(self, observations: Tensor, actions: Tensor, noise: Tensor) -> Tensor:
-        """Negative evidence lower bound with BCQ's weights; `noise` is standard normal, (B, 2A)."""
+    def loss(self, observations: Tensor, actions: Tensor, noise: Tensor, divergence_weight: float) -> Tensor:
+        """Weighted negative evidence lower bound, scalar; `noise` is standard normal, (B, 2A)."""
         x = self.encoder(torch.cat([observations, actions], dim=-1))
         mean = self.mean(x)
         log_std = self.log_std(x).clamp(*self.LOG_STD_RANGE)
         std = log_std.exp()
         reconstruction = F.mse_loss(self.decode(observations, mean + std * noise), actions)
         divergence = -0.5 * (1.0 + 2.0 * log_std - mean.square() - std.square()).mean()
-        return reconstruction + 0.5 * divergence
+        return reconstruction + divergence_weight * divergence
 
 
 class PerturbationActor(nn.Module):

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.replay import Units
 
 
 class ServingPolicy(nn.Module):
@@ -12,6 +13,12 @@ class ServingPolicy(nn.Module):
     from latents that were drawn once, so the robot's policy has no randomness [ours].
     """
 
+    latents: Tensor  # (K, 2A)
+    observation_mean: Tensor
+    observation_std: Tensor
+    action_low: Tensor
+    action_high: Tensor
+
     def __init__(self, learner: BcqLag) -> None:
         super().__init__()
         # As submodules and buffers, so that the whole policy can be copied, frozen and exported as one module.
@@ -20,11 +27,10 @@ class ServingPolicy(nn.Module):
             if isinstance(tensor, Tensor):
                 self.register_buffer(name, tensor)
         self.register_buffer("latents", learner.serving_latents)
-        self._units, self._best = type(learner.units), learner.best
-        self._reward_scale = learner.units.reward_scale
+        self._best, self._reward_scale = learner.best, learner.units.reward_scale
 
     def forward(self, observations: Tensor) -> Tensor:
-        units = self._units(
+        units = Units(
             self.observation_mean, self.observation_std, self.action_low, self.action_high, self._reward_scale
         )
         latents = self.latents.repeat(len(observations), 1)  # (B * K, 2A)

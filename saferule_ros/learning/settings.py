@@ -27,6 +27,7 @@ class BcqLagSettings(BaseModel):
     discount: float = Field(0.98, gt=0, lt=1, description="gamma, of reward and cost alike")
     target_rate: float = Field(0.005, gt=0, le=1, description="tau: share of the online networks per step")
     learning_rate: float = Field(1e-3, gt=0, lt=1, description="Adam, all networks")
+    divergence_weight: float = Field(0.05, ge=0, description="weight of the behaviour model's KL term (BCQ: 0.5)")
     reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action, share of its range")
     target_candidates: int = Field(4, ge=1, le=64, description="actions sampled per next state in the target")
     serving_candidates: int = Field(16, ge=1, le=256, description="fixed latents among which the policy chooses")

@@ -1,6 +1,6 @@
 """One patch, from request to candidate.
 
-    active bundle -> its checkpoint, its dataset -> D_f and D_k -> Safe-RULE -> checkpoint -> ONNX bundle -> gate
+    active bundle -> its checkpoint and dataset -> D_f and D_k -> Safe-RULE -> checkpoint -> ONNX bundle -> gate
     -> the store's candidate
 
 What serves is never touched. The candidate is the policy after the last of a fixed number of steps: a rule that
@@ -19,17 +19,14 @@ import numpy as np
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.errors import SaferuleError
-from saferule_ros.learning.bcq_lag import BcqLag
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
-from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.learning.trainer import limit_threads
+from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.values import save_values
-from saferule_ros.policy.bundle import BundleMeta, Manifest, build_bundle
-from saferule_ros.policy.export import choose_golden
-from saferule_ros.policy.gate import run_gate
+from saferule_ros.policy.bundle import BundleMeta
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.settings import load_settings
 from saferule_ros.unlearning.certificate import Certificate, certify, pair_values
@@ -39,15 +36,12 @@ from saferule_ros.workspace import Workspace
 
 CHECKPOINT_RULE = "the policy after the last of a fixed number of steps"
 
-# Golden pairs of a bundle: a replay of this many takes the gate some hundredths of a second.
-GOLDEN_PAIRS = 256
-
 # Where in a job each stage ends, as share of its wall time in a typical job of 500 steps: for the progress bar.
 STAGE_ENDS = {Stage.LOADING: 0.05, Stage.UNLEARNING: 0.90, Stage.EXPORTING: 0.95, Stage.GATE: 1.0}
 
 
-class NothingToPatch(SaferuleError):
-    """The store's active policy cannot be patched."""
+class DatasetMismatch(SaferuleError):
+    """The workspace's dataset is not the one that the active policy was learned from."""
 
 
 def run_patch(
@@ -71,12 +65,13 @@ def run_patch(
         if request.steps:
             settings = settings.model_copy(update={"steps": request.steps})
         store = PolicyStore(workspace.store)
-        parent = _active(store)
+        parent = store.active().manifest
         learner, learned_from = load_checkpoint(workspace.checkpoint(parent.checkpoint_id))
         dataset = EpisodeDataset.load(workspace.dataset)
         if dataset.digest != learned_from:
-            raise NothingToPatch(
-                f"policy {parent.bundle_id} was learned from dataset {learned_from}, {workspace.dataset} is {dataset.digest}",
+            raise DatasetMismatch(
+                f"policy {parent.bundle_id} was learned from dataset {learned_from}, "
+                f"but {workspace.dataset} is {dataset.digest}",
                 "Put the dataset that it was learned from into the workspace",
             )
         forget_set = ForgetSet.load(workspace.forget_sets, request.forget_set_id)
@@ -94,24 +89,26 @@ def run_patch(
         certificate = certify(after, settings.percentile, run.cost_required)
 
     with _timed(seconds, Stage.EXPORTING):
-        on_progress(PatchProgress(stage=Stage.EXPORTING, step=steps_done, steps=settings.steps, progress=STAGE_ENDS[Stage.UNLEARNING]))  # fmt: skip
+        on_progress(_at(Stage.EXPORTING, settings.steps, STAGE_ENDS[Stage.UNLEARNING]))
         save_values(workspace.job(request.job_id), before, after)
         checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
-        candidate = _bundle(store, learner, keep, parent, checkpoint_id, forget_set, certificate, request)
+        meta = BundleMeta(
+            algorithm=f"{learner.NAME}+safe_rule", dataset_digest=dataset.digest, checkpoint_id=checkpoint_id,
+            parent=parent.bundle_id, forget_set_id=forget_set.id, certificate=_described(certificate),
+        )  # fmt: skip
+        candidate = bundle_learner(
+            store, learner, np.asarray(keep.observations), parent.spec, meta, request.seed,
+            reason=forget_set.reason, requester=request.requester,
+        )  # fmt: skip
 
     with _timed(seconds, Stage.GATE):
-        on_progress(PatchProgress(stage=Stage.GATE, step=steps_done, steps=settings.steps, progress=STAGE_ENDS[Stage.EXPORTING]))  # fmt: skip
-        gate = run_gate(workspace.store, candidate.bundle_id, parent.spec, 1.0 / parent.spec.control_rate)
-        if not gate.passed:
-            raise NothingToPatch(
-                f"the patched policy {candidate.bundle_id} did not pass the gate: {gate.explain()}",
-                "What serves was not touched; the job's report has every check",
-            )
+        on_progress(_at(Stage.GATE, settings.steps, STAGE_ENDS[Stage.EXPORTING]))
+        gate = pass_gate(store, candidate)
         if cancelled():
             raise PatchCancelled("cancelled at the gate", "What serves was not touched")
         store.set_candidate(candidate.bundle_id, reason=forget_set.reason, requester=request.requester)
 
-    on_progress(PatchProgress(stage=Stage.DONE, step=steps_done, steps=settings.steps, progress=1.0, time_left=0.0))
+    on_progress(_at(Stage.DONE, settings.steps, 1.0))
     return PatchReport(
         job_id=request.job_id, forget_set_id=forget_set.id, outcome=Outcome.SUCCEEDED,
         message=f"candidate {candidate.bundle_id} after {steps_done} steps; certificate "
@@ -128,31 +125,6 @@ def run_patch(
     )  # fmt: skip
 
 
-def _active(store: PolicyStore) -> Manifest:
-    active_id = store.place("active")
-    if active_id is None:
-        raise NothingToPatch(
-            f"the store {store.root} has no active policy", "Train one with `saferule train`, then patch it"
-        )
-    return store.get(active_id).manifest
-
-
-def _bundle(
-    store: PolicyStore, learner: BcqLag, keep: EpisodeDataset, parent: Manifest, checkpoint_id: str,
-    forget_set: ForgetSet, certificate: Certificate, request: PatchRequest,
-) -> Manifest:  # fmt: skip
-    policy = ServingPolicy(learner)
-    golden = choose_golden(policy, np.asarray(keep.observations), GOLDEN_PAIRS, request.seed)
-    meta = BundleMeta(
-        algorithm=f"{learner.NAME}+safe_rule", dataset_digest=forget_set.dataset_digest, checkpoint_id=checkpoint_id,
-        parent=parent.bundle_id, forget_set_id=forget_set.id, certificate=_described(certificate),
-    )  # fmt: skip
-    return build_bundle(
-        store, policy, parent.spec, golden.observations, golden.actions, meta,
-        reason=forget_set.reason, requester=request.requester,
-    )  # fmt: skip
-
-
 def _described(certificate: Certificate) -> dict[str, Any]:
     return asdict(certificate) | {
         "reward_suppressed": certificate.reward_suppressed, "cost_separated": certificate.cost_separated,
@@ -165,6 +137,10 @@ def _progress(at: UnlearnProgress) -> PatchProgress:
         stage=Stage.UNLEARNING, step=at.step, steps=at.steps,
         progress=begin + (end - begin) * at.step / at.steps, time_left=at.time_left, **at.losses,
     )  # fmt: skip
+
+
+def _at(stage: Stage, steps: int, progress: float) -> PatchProgress:
+    return PatchProgress(stage=stage, step=steps, steps=steps, progress=progress)
 
 
 @contextmanager

@@ -13,10 +13,12 @@ SETS = ("reward_forget", "reward_keep", "cost_forget", "cost_keep")
 def save_values(job_folder: Path, before: PairValues, after: PairValues) -> None:
     """Writes <job>/values.npz: arrays `before_reward_forget` … `after_cost_keep`, each (S,)."""
     job_folder.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(
-        job_folder / VALUES_FILE,
-        **{f"{when}_{name}": getattr(values, name) for when, values in (("before", before), ("after", after)) for name in SETS},
-    )  # fmt: skip
+    columns = {
+        f"{when}_{name}": getattr(values, name)
+        for when, values in (("before", before), ("after", after))
+        for name in SETS
+    }
+    np.savez_compressed(job_folder / VALUES_FILE, **columns)
 
 
 def load_values(job_folder: Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,47 @@
+"""From a learner to a bundle in the store: what learning a first policy and patching one have in common."""
+
+import numpy as np
+
+from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.serving_policy import ServingPolicy
+from saferule_ros.policy.bundle import BundleMeta, Manifest, build_bundle
+from saferule_ros.policy.export import choose_golden
+from saferule_ros.policy.gate import GateReport, run_gate
+from saferule_ros.policy.spec import PolicySpec
+from saferule_ros.policy.store import PolicyStore
+
+# Golden pairs of a bundle: a replay of this many takes the gate some hundredths of a second.
+GOLDEN_PAIRS = 256
+
+
+def bundle_learner(
+    store: PolicyStore, learner: BcqLag, observations: np.ndarray, spec: PolicySpec, meta: BundleMeta, seed: int,
+    reason: str = "", requester: str = "",
+) -> Manifest:  # fmt: skip
+    """Exports the learner's policy and adds it to the store as a bundle.
+
+    Args:
+        observations: (N, O), raw units; golden inputs are chosen among them.
+        spec: the robot's contract.
+        meta: where the policy comes from.
+        seed: of the choice of golden inputs.
+
+    Raises:
+        BundleError, ExportError, StoreError: nothing was added.
+    """
+    policy = ServingPolicy(learner)
+    golden = choose_golden(policy, spec, np.asarray(observations), GOLDEN_PAIRS, seed)
+    return build_bundle(
+        store, policy, spec, golden.observations, golden.actions, meta, reason=reason, requester=requester
+    )
+
+
+def pass_gate(store: PolicyStore, manifest: Manifest) -> GateReport:
+    """Puts a bundle through the gate; an action may take one control period.
+
+    Raises:
+        GateRefusedError: names the check, the value and the limit.
+    """
+    report = run_gate(store.root, manifest.bundle_id, manifest.spec, 1.0 / manifest.spec.control_rate)
+    report.require()
+    return report

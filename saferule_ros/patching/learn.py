@@ -1,0 +1,45 @@
+"""A first policy, from the workspace's dataset to an active bundle: what a patch later starts from."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.checkpoint import save_checkpoint
+from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
+from saferule_ros.learning.trainer import TrainProgress, train
+from saferule_ros.patching.bundling import bundle_learner, pass_gate
+from saferule_ros.policy.bundle import BundleMeta, Manifest
+from saferule_ros.policy.spec import PolicySpec
+from saferule_ros.policy.store import PolicyStore
+from saferule_ros.workspace import Workspace
+
+
+def learn_policy(
+    workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: BcqLagSettings, steps: int, seed: int,
+    on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool = True,
+) -> Manifest:  # fmt: skip
+    """Learns a policy from the workspace's dataset and puts it into the workspace's store.
+
+    Args:
+        spec: the robot's contract; its action bounds are the policy's.
+        limits: cost limit and horizon of the task.
+        settings: see BcqLagSettings.
+        steps: gradient steps.
+        seed: of every random draw.
+        activate: make it the active policy; otherwise it only stands in the store.
+
+    Raises:
+        SaferuleError: unreadable dataset, divergence, or a policy that the gate refused; nothing was activated.
+    """
+    dataset = EpisodeDataset.load(workspace.dataset)
+    learner = train(dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress)
+    checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
+    store = PolicyStore(workspace.store).create()
+    meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
+    reason = f"learned from {dataset.episodes} episodes, seed {seed}"
+    manifest = bundle_learner(store, learner, np.asarray(dataset.observations), spec, meta, seed, reason)
+    pass_gate(store, manifest)
+    if activate:
+        store.activate(manifest.bundle_id, reason=reason)
+    return manifest
