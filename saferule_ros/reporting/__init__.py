@@ -1,0 +1,1 @@
+"""What a run measured, as numbers that stay and as a page that people read."""
