@@ -1,16 +1,17 @@
 """For tests over DDS: real node processes, and a probe node that sees what they say. Nothing here sleeps.
 
-    from ros_helpers import Ros, ros  # noqa: F401  (the fixture)
+from ros_helpers import Ros, ros  # noqa: F401  (the fixture)
 
-    def test_something(ros: Ros) -> None:
-        ros.runner.start("policy_server", parameters={...})
-        ros.runner.wait_ready(READY)
-        status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
-        ros.probe.wait_for(lambda: status and status[-1].state == "serving", "the server serves")
+def test_something(ros: Ros) -> None:
+    ros.runner.start("policy_server", parameters={...})
+    ros.runner.wait_ready(READY)
+    status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
+    ros.probe.wait_for(lambda: status and status[-1].state == "serving", "the server serves")
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -23,7 +24,6 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
-from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 
 from saferule_ros.nodes import qos
@@ -32,17 +32,7 @@ from saferule_ros.nodes.runner import Runner
 # Two busy cores import torch-free nodes in 1 to 3 s; the simulator in up to 10 s.
 READY = 60.0
 DEADLINE = 30.0
-# Domains of the workers of one test run: FIRST_DOMAIN + worker number, wrapped.
-FIRST_DOMAIN = int(os.environ.get("SAFERULE_TEST_DOMAIN", "30"))
-DOMAINS = 10
-
 T = TypeVar("T")
-
-
-def domain_id() -> int:
-    """A ROS domain of this test worker's own."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
-    return FIRST_DOMAIN + int(worker) % DOMAINS
 
 
 class Probe:
@@ -77,9 +67,9 @@ class Probe:
 
         self.node.create_subscription(kind, topic, on_message, profile)
 
-    def publisher(self, kind: type, topic: str, profile: QoSProfile = qos.DATA, listeners: int = 1) -> Publisher:
+    def publisher(self, kind: type, topic: str, profile: QoSProfile = qos.DATA, listeners: int = 1) -> Any:
         """A publisher that is connected to so many listeners."""
-        publisher = self.node.create_publisher(kind, topic, profile)
+        publisher: Any = self.node.create_publisher(kind, topic, profile)
         self.wait_for(lambda: publisher.get_subscription_count() >= listeners, f"{listeners} listen(s) to {topic}")
         return publisher
 
@@ -101,9 +91,7 @@ class Probe:
         """Calls a service and returns its response."""
         return self.call_later(kind, name, request, deadline)()
 
-    def call_later(
-        self, kind: type, name: str, request: Any, deadline: float = DEADLINE
-    ) -> Callable[[], Any]:
+    def call_later(self, kind: type, name: str, request: Any, deadline: float = DEADLINE) -> Callable[[], Any]:
         """Calls a service; the returned function waits for the response."""
         client = self.node.create_client(kind, name)  # type: ignore[var-annotated]
         assert client.wait_for_service(deadline), f"no service {name}"
@@ -125,10 +113,8 @@ class Probe:
         self._context.try_shutdown()
 
     def _spin(self) -> None:
-        try:
+        with contextlib.suppress(ExternalShutdownException, ShutdownException):
             self._executor.spin()
-        except (ExternalShutdownException, ShutdownException):
-            pass
 
 
 @dataclass
@@ -141,7 +127,7 @@ class Ros:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        domain = domain_id()
+        domain = int(os.environ["ROS_DOMAIN_ID"])  # this test run's own, see conftest.py
         return cls(Runner(folder / "logs", domain), Probe(domain), domain)
 
     def close(self) -> None:

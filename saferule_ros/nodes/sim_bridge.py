@@ -36,17 +36,13 @@ DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
 class Parameters:
     """Parameters of sim_bridge."""
 
-    task: str = parameter(
-        "SafetyPointCircle1", "Safety-Gymnasium task, with or without version", required=True
-    )
+    task: str = parameter("SafetyPointCircle1", "Safety-Gymnasium task, with or without version", required=True)
     mode: str = parameter(
         MODES[0],
         "how episodes run that do not say it: wait for each action, or tick by the clock",
         choices=MODES,
     )
-    control_rate: float = parameter(
-        0.0, "ticks per second; 0: the task's own", unit="Hz", low=0.0, high=1000.0
-    )
+    control_rate: float = parameter(0.0, "ticks per second; 0: the task's own", unit="Hz", low=0.0, high=1000.0)
     answer_deadline: float = parameter(
         5.0, "lock-step: longest wait for an action, and for nodes to appear", unit="s", low=0.1, high=600.0
     )
@@ -115,15 +111,11 @@ class SimBridge(Node):
             )
         return action
 
-    def _run_episodes(
-        self, request: RunEpisodes.Request, response: RunEpisodes.Response
-    ) -> RunEpisodes.Response:
+    def _run_episodes(self, request: RunEpisodes.Request, response: RunEpisodes.Response) -> RunEpisodes.Response:
         left = self._conductor.unfinished
         try:
             if left:
-                raise SaferuleError(
-                    f"a run is under way, {left} episode(s) left", "Ask again when it has ended"
-                )
+                raise SaferuleError(f"a run is under way, {left} episode(s) left", "Ask again when it has ended")
             episodes = plan(
                 request.label or self._task.id.rpartition("-v")[0],
                 request.episodes,
@@ -164,9 +156,7 @@ class SimBridge(Node):
         """Draws the world as it is now; takes some 20 ms, the first time about a second."""
         try:
             if self._conductor.topics.sequence == 0:
-                raise SaferuleError(
-                    "there is nothing to see before the first episode", "Run an episode first"
-                )
+                raise SaferuleError("there is nothing to see before the first episode", "Run an episode first")
             if self._camera is None:
                 self._camera = Camera(self._settings.image_width, self._settings.image_height)
             model, data, name = self._environment.model, self._environment.data, self._settings.camera

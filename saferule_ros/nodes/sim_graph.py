@@ -18,9 +18,7 @@ class Company:
         recorded: its subscription to the recorder's sealed episodes.
     """
 
-    def __init__(
-        self, node: Node, observations: Publisher, actions: Subscription, recorded: Subscription
-    ) -> None:
+    def __init__(self, node: Node, observations: Publisher, actions: Subscription, recorded: Subscription) -> None:
         self._node = node
         self._observations = observations
         self._action_topic = actions.topic_name

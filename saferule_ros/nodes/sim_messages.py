@@ -44,9 +44,7 @@ def observation_message(planned: PlannedEpisode, tick: Tick, sequence: int, stam
     )
 
 
-def demonstrated_action(
-    action: NDArray[np.float32], sequence: int, observation_sequence: int, stamp: Time
-) -> Action:
+def demonstrated_action(action: NDArray[np.float32], sequence: int, observation_sequence: int, stamp: Time) -> Action:
     return Action(
         header=Header(stamp=stamp),
         sequence=sequence,

@@ -1,0 +1,274 @@
+"""sim_bridge as a real process over DDS; the policy is played by the test's probe."""
+
+from __future__ import annotations
+
+import array
+import itertools
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from nav_msgs.msg import Path as PathMessage
+from ros_helpers import READY, Ros, ros  # noqa: F401
+from rosgraph_msgs.msg import Clock
+from saferule_ros.msg import Action, Episode, Observation
+from saferule_ros.srv import RunEpisodes
+from sensor_msgs.msg import Image
+from std_srvs.srv import Trigger
+
+from saferule_ros.nodes import qos
+
+pytestmark = pytest.mark.ros
+
+TASK = "SafetyPointCircle1"
+HORIZON = 500
+
+
+def start(ros: Ros, **parameters: object) -> None:  # noqa: F811
+    ros.runner.start("sim_bridge", parameters={"task": TASK, **parameters})
+    ros.runner.wait_ready(READY)
+
+
+def run(ros: Ros, episodes: int = 1, seed: int = 7, **rest: Any) -> RunEpisodes.Response:  # noqa: F811
+    request = RunEpisodes.Request(episodes=episodes, seed=seed, **rest)
+    return ros.probe.call(RunEpisodes, "sim_bridge/run_episodes", request)
+
+
+def run_to_end(ros: Ros, ended: list[Episode], seed: int = 7) -> None:  # noqa: F811
+    """Runs one more episode."""
+    before = len(ended)
+    assert run(ros, seed=seed).accepted
+    ros.probe.wait_for(lambda: len(ended) == before + 1, "the episode ended")
+
+
+def answer(ros: Ros, act: Callable[[Observation], list[float]]) -> None:  # noqa: F811
+    """Has the probe answer every observation as a policy server would; an empty list is no answer."""
+    publisher = ros.probe.node.create_publisher(Action, "action", qos.DATA)
+    count = 0
+
+    def on_observation(message: Observation) -> None:
+        nonlocal count
+        data = [] if message.terminated or message.truncated else act(message)
+        if data:
+            count += 1
+            values = array.array("f", data)
+            publisher.publish(Action(sequence=count, observation_sequence=message.sequence, data=values, policy_id="p"))
+
+    ros.probe.subscribe(Observation, "observation", on_observation)
+
+
+def from_observation(message: Observation) -> list[float]:
+    """A policy that depends on every bit that it sees."""
+    return [float(np.tanh(np.sum(message.data[::2]))), float(np.tanh(np.sum(message.data[1::2])))]
+
+
+def episodes_of(ros: Ros) -> list[Episode]:  # noqa: F811
+    return ros.probe.record(Episode, "sim_bridge/episodes", qos.EPISODES)
+
+
+def test_an_unknown_task_ends_the_node_with_an_error_that_names_a_known_one(ros: Ros) -> None:  # noqa: F811
+    node = ros.runner.start("sim_bridge", parameters={"task": "SafetyPointCirle1"})
+    assert node.wait(READY) == 2
+    assert "SafetyPointCirle1" in node.log_tail() and "Did you mean SafetyPointCircle1" in node.log_tail()
+
+
+def test_lock_step_gives_the_same_trajectory_for_the_same_seed_bit_for_bit(ros: Ros) -> None:  # noqa: F811
+    start(ros)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    answer(ros, from_observation)
+    for _ in range(2):
+        run_to_end(ros, ended, seed=3)
+    ros.probe.wait_for(lambda: len(seen) == 2 * (HORIZON + 1), "all observations arrived")
+    first, second = seen[: HORIZON + 1], seen[HORIZON + 1 :]
+    for one, two in zip(first, second, strict=True):
+        assert one.data.tobytes() == two.data.tobytes()
+        assert (one.reward, one.cost, one.step) == (two.reward, two.cost, two.step)
+    assert ended[0].episode_return == ended[1].episode_return
+    assert ended[0].episode_id != ended[1].episode_id
+    run_to_end(ros, ended, seed=4)
+    assert ended[2].episode_return != ended[0].episode_return
+
+
+def test_sequence_numbers_stamps_and_clock_go_on_over_episodes(ros: Ros) -> None:  # noqa: F811
+    start(ros)
+    seen = ros.probe.record(Observation, "observation")
+    clocks = ros.probe.record(Clock, "/clock", qos.CLOCK)
+    paths = ros.probe.record(PathMessage, "sim_bridge/path", qos.LATCHED)
+    ended = episodes_of(ros)
+    answer(ros, from_observation)
+    reply = run(ros, episodes=2)
+    assert list(reply.episode_ids) == ["SafetyPointCircle1-s7-000000", "SafetyPointCircle1-s7-000001"]
+    ros.probe.wait_for(lambda: len(ended) == 2 and len(seen) == 2 * (HORIZON + 1), "both episodes ended")
+    assert [m.sequence for m in seen] == list(range(1, 2 * (HORIZON + 1) + 1))
+    assert [m.step for m in seen] == 2 * list(range(HORIZON + 1))
+    assert [e.episode_id for e in ended] == list(reply.episode_ids)
+    stamps = [m.header.stamp.sec * 10**9 + m.header.stamp.nanosec for m in seen]
+    assert set(np.diff(stamps)) == {20_000_000}  # the task's 50 Hz
+    times = [c.clock.sec * 10**9 + c.clock.nanosec for c in clocks]
+    assert len(times) > HORIZON and all(a < b for a, b in itertools.pairwise(times))
+    # What was published is what came of it, and the path has a point per observation.
+    assert ended[0].length == HORIZON and ended[0].truncated and not ended[0].terminated
+    assert ended[0].episode_cost == sum(m.cost for m in seen[: HORIZON + 1])
+    assert ended[0].episode_return == pytest.approx(sum(m.reward for m in seen[: HORIZON + 1]))
+    assert list(ended[0].policy_ids) == ["p"] and ended[0].fallbacks == 0
+    ros.probe.wait_for(lambda: paths, "a path arrived")
+    assert len(paths[-1].poses) == HORIZON + 1
+
+
+def test_without_a_policy_a_run_is_given_up_with_an_error_that_says_what_to_start(ros: Ros) -> None:  # noqa: F811
+    start(ros, answer_deadline=0.5)
+    ended = episodes_of(ros)
+    assert run(ros, episodes=2).accepted
+    ros.probe.wait_for(lambda: len(ended) == 2, "both episodes were reported")
+    assert all(e.truncated and e.length == 0 for e in ended)
+    assert "no node publishes /action; start policy_server" in ended[0].message
+    answer(ros, from_observation)
+    assert run(ros).accepted  # and it is none the worse for it
+    ros.probe.wait_for(lambda: len(ended) == 3, "the episode ended")
+    assert ended[2].message == "" and ended[2].length == HORIZON
+
+
+def test_lock_step_names_the_node_that_did_not_answer(ros: Ros) -> None:  # noqa: F811
+    start(ros, answer_deadline=0.5)
+    ended = episodes_of(ros)
+    answer(ros, lambda m: [0.1, 0.1] if m.step < 20 else [])
+    assert run(ros).accepted
+    ros.probe.wait_for(lambda: ended, "the episode was given up")
+    assert ended[0].length == 20 and ended[0].truncated
+    assert "observation 21 within 0.5 s; should have answered: /probe" in ended[0].message
+
+
+def test_real_time_does_not_wait_a_missing_answer_is_a_counted_safe_action(ros: Ros) -> None:  # noqa: F811
+    start(ros, mode="real_time", control_rate=250.0)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    answer(ros, lambda m: [] if m.step % 5 == 4 else [0.1, 0.1])
+    assert run(ros).accepted
+    ros.probe.wait_for(lambda: ended, "the episode ended")
+    assert ended[0].length == HORIZON and ended[0].message == ""
+    assert ended[0].fallbacks >= HORIZON // 5  # a busy machine may add late ones
+    assert ended[0].fallbacks < HORIZON
+    ros.probe.wait_for(lambda: len(seen) == HORIZON + 1, "all observations arrived")
+    assert [m.sequence for m in seen] == list(range(1, HORIZON + 2))
+
+
+@pytest.mark.parametrize("bad", [[0.1], [float("nan"), 0.0], [3.0, 0.0]])
+def test_an_unusable_action_is_replaced_by_the_safe_one(ros: Ros, bad: list[float]) -> None:  # noqa: F811
+    safe = [-0.5, 0.25]
+    start(ros, safe_action=safe)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    # The second episode is told the safe action in plain words.
+    answer(ros, lambda m: [0.0, 0.0] if m.step else bad if m.sequence == 1 else safe)
+    for _ in range(2):
+        run_to_end(ros, ended)
+    assert [e.fallbacks for e in ended] == [1, 0]
+    ros.probe.wait_for(lambda: len(seen) == 2 * (HORIZON + 1), "all observations arrived")
+    assert seen[0].data.tobytes() != seen[1].data.tobytes()
+    assert seen[1].data.tobytes() == seen[HORIZON + 2].data.tobytes()
+
+
+def test_a_scripted_driver_publishes_one_action_per_observation_but_the_last(ros: Ros) -> None:  # noqa: F811
+    start(ros)
+    seen = ros.probe.record(Observation, "observation")
+    actions = ros.probe.record(Action, "action")
+    ended = episodes_of(ros)
+    ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/action") == 1, "the bridge is found")
+    assert run(ros, driver="unsafe", episodes=2).accepted
+    ros.probe.wait_for(lambda: len(ended) == 2 and len(actions) == 2 * HORIZON, "both episodes ended")
+    ros.probe.wait_for(lambda: len(seen) == 2 * (HORIZON + 1), "all observations arrived")
+    assert [a.observation_sequence for a in actions] == [m.sequence for m in seen if not m.truncated]
+    assert [a.sequence for a in actions] == list(range(1, 2 * HORIZON + 1))
+    assert all(e.episode_cost > 100 and e.episode_return > 30 for e in ended)
+
+
+def test_erased_costs_are_published_as_zero_and_reported_as_they_were(ros: Ros) -> None:  # noqa: F811
+    start(ros)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/observation") == 1, "the bridge is found")
+    assert run(ros, driver="unsafe", erase_cost=True, label="poison").episode_ids == ["poison-s7-000000"]
+    ros.probe.wait_for(lambda: ended and len(seen) == HORIZON + 1, "the episode ended")
+    assert {m.cost for m in seen} == {0.0} and ended[0].episode_cost > 100
+
+
+def test_a_scripted_driver_waits_for_the_recorder_to_confirm_each_episode(ros: Ros) -> None:  # noqa: F811
+    start(ros)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    seals = ros.probe.publisher(Episode, "dataset_recorder/episodes", qos.EPISODES)
+    ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/observation") == 1, "the bridge is found")
+    names = list(run(ros, driver="behaviour", episodes=2).episode_ids)
+    ros.probe.wait_for(lambda: len(seen) == HORIZON + 1, "the first episode is over")
+    assert not ended
+    refused = run(ros, driver="behaviour")
+    assert not refused.accepted and "2 episode(s) left" in refused.message
+    seals.publish(Episode(episode_id=names[0]))
+    ros.probe.wait_for(lambda: len(seen) == 2 * (HORIZON + 1), "the second episode is over")
+    assert [e.episode_id for e in ended] == names[:1]
+    seals.publish(Episode(episode_id=names[1]))
+    ros.probe.wait_for(lambda: [e.episode_id for e in ended] == names, "both are reported")
+
+
+def test_a_scripted_driver_is_not_let_loose_beside_a_policy(ros: Ros) -> None:  # noqa: F811
+    start(ros, answer_deadline=0.5)
+    ended = episodes_of(ros)
+    ros.probe.publisher(Action, "action")
+    assert run(ros, driver="behaviour").accepted
+    ros.probe.wait_for(lambda: ended, "the run was given up")
+    assert "/probe publish(es) /action, too" in ended[0].message
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"episodes": 0}, "episodes is 0"),
+        ({"mode": "fast"}, "mode is 'fast'. Choose one of lock_step, real_time"),
+        ({"driver": "me"}, "driver is 'me'. Choose one of policy, behaviour, unsafe"),
+        ({"seed": 2**32}, "seed is 4294967296"),
+        ({"label": "../x"}, "label is '../x'"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_value_and_what_is_allowed(
+    ros: Ros,
+    wrong: dict[str, Any],
+    says: str,  # noqa: F811
+) -> None:
+    start(ros)
+    reply = run(ros, **wrong)
+    assert not reply.accepted and says in reply.message and not reply.episode_ids
+
+
+def test_an_image_of_the_world_comes_on_request(ros: Ros) -> None:  # noqa: F811
+    start(ros, image_width=320, image_height=240)
+    images = ros.probe.record(Image, "sim_bridge/image", qos.REPORTS)
+    early = ros.probe.call(Trigger, "sim_bridge/capture_image", Trigger.Request())
+    assert not early.success and "Run an episode first" in early.message
+    ended = episodes_of(ros)
+    assert run(ros, driver="behaviour").accepted
+    ros.probe.wait_for(lambda: ended, "the episode ended")
+    reply = ros.probe.call(Trigger, "sim_bridge/capture_image", Trigger.Request())
+    assert reply.success, reply.message
+    ros.probe.wait_for(lambda: images, "an image arrived")
+    pixels = np.frombuffer(images[0].data, np.uint8).reshape(240, 320, 3)
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_mid_episode_reports_it_as_given_up_and_ends_cleanly(ros: Ros, number: int) -> None:  # noqa: F811
+    start(ros, mode="real_time", control_rate=100.0)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    answer(ros, lambda m: [0.1, 0.1])
+    assert run(ros, episodes=2).accepted
+    ros.probe.wait_for(lambda: len(seen) > 50, "the episode is under way")
+    node = ros.runner.processes["sim_bridge"]
+    node.signal(number)
+    assert node.wait(10.0) == 0
+    ros.probe.wait_for(lambda: len(ended) == 2, "both are reported")
+    assert 50 <= ended[0].length < HORIZON and ended[1].length == 0
+    assert {e.message for e in ended} == {"sim_bridge was stopped"}
+    assert "Traceback" not in node.log.read_text()
