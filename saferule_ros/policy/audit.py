@@ -1,0 +1,108 @@
+"""The store's audit log: one JSON line per event, numbered without gaps.
+
+The latest event also stands in places.json, which changes atomically. A process that was killed between the
+two leaves the log one line short; the next change of the store writes that line first.
+"""
+
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from saferule_ros.policy.durable import append_line, rename
+from saferule_ros.policy.errors import StoreError
+
+log = logging.getLogger(__name__)
+
+# Longest reason or requester that is kept. With it a line stays below TAIL, escaped or not.
+MAX_TEXT = 1000
+TAIL = 1 << 16
+
+
+class AuditEvent(BaseModel):
+    """One thing that was done to the store, or refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    number: int = Field(ge=1, description="counts events of this store from 1")
+    time: str = Field(description="ISO 8601, UTC")
+    event: str = Field(description="add, set_candidate, activate, rollback, or what a caller recorded")
+    before: str | None = Field(default=None, alias="from", description="bundle id in the place before")
+    after: str | None = Field(default=None, alias="to", description="bundle id that the event is about")
+    reason: str = ""
+    requester: str = ""
+
+    @classmethod
+    def now(
+        cls, number: int, event: str, before: str | None, after: str | None, reason: str, requester: str
+    ) -> "AuditEvent":
+        """An event of this moment."""
+        return cls.model_validate({
+            "number": number, "time": datetime.now(UTC).isoformat(timespec="microseconds"), "event": event,
+            "from": before, "to": after, "reason": reason[:MAX_TEXT], "requester": requester[:MAX_TEXT],
+        })  # fmt: skip
+
+    def as_json(self) -> dict[str, Any]:
+        """Field names as in the log: from, to."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def complete(path: Path, latest: AuditEvent | None) -> None:
+    """Makes the log end with `latest`; a torn last line is dropped.
+
+    A log whose last line is no event is put aside as it is, and a new one begun: a damaged log must not keep
+    anybody from rolling back.
+
+    Raises:
+        StoreError: the log cannot be written.
+    """
+    if latest is None:
+        return
+    try:
+        size, number = _end(path)
+    except (ValueError, KeyError, TypeError):
+        aside = path.with_name(f"{path.name}.damaged-{latest.number}")
+        log.error("%s ends with something that is no event: it is kept as %s", path, aside)
+        rename(path, aside)
+        size, number = 0, 0
+    if number < latest.number:
+        append_line(path, json.dumps(latest.as_json(), sort_keys=True).encode("ascii") + b"\n", size)
+
+
+def read_audit(path: Path, latest: AuditEvent | None) -> tuple[AuditEvent, ...]:
+    """All events, oldest first, with `latest` where the log does not have it yet.
+
+    Raises:
+        StoreError: a line is no event.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    events = []
+    for number, line in enumerate(content.split(b"\n")[:-1], start=1):
+        try:
+            events.append(AuditEvent.model_validate_json(line))
+        except pydantic.ValidationError as error:
+            raise StoreError(
+                f"line {number} of {path} is no event: {line!r:.80}", "Move the file aside to begin a new log"
+            ) from error
+    if latest is not None and (not events or events[-1].number < latest.number):
+        events.append(latest)
+    return tuple(events)
+
+
+def _end(path: Path) -> tuple[int, int]:
+    """Bytes up to the end of the last whole line, and that line's number (0: no line)."""
+    if not path.exists():
+        return 0, 0
+    with path.open("rb") as file:
+        start = max(0, file.seek(0, 2) - 2 * TAIL)
+        file.seek(start)
+        tail = file.read()
+    end = tail.rfind(b"\n") + 1
+    if end == 0 and start == 0:
+        return 0, 0
+    begin = tail.rfind(b"\n", 0, max(0, end - 1)) + 1
+    return start + end, int(json.loads(tail[begin:end])["number"])

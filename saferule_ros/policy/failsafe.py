@@ -1,0 +1,220 @@
+"""Decides, for one tick, whether the policy's action may go out, and what goes out instead. Pure: plain data
+in and out, no clock, no I/O, so that a log replays to the same decisions.
+
+A fault is never repaired: a bad input is not filled in and a bad action is not clipped. The declared reaction
+goes out and the reason is said. This is no certified safety function.
+
+    fault = input_fault(limits, tick)      # before inference: the policy never sees a bad input
+    if fault is None:
+        tick.action = runtime.act(...)     # or tick.error = ...; and tick.elapsed_s
+    decision = decide(limits, tick)
+"""
+
+import math
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from saferule_ros.policy.errors import SpecError
+from saferule_ros.policy.spec import PolicySpec
+
+SECOND = 1_000_000_000  # [ns]
+
+
+class Reason(StrEnum):
+    """Why the policy did not act, in order of precedence."""
+
+    NONE = "none"
+    SHUTDOWN = "shutdown"
+    NO_POLICY = "no_policy"
+    WRONG_SIZE = "wrong_size"
+    NON_FINITE_OBSERVATION = "non_finite_observation"
+    TIME_BACKWARDS = "time_backwards"
+    STALE_OBSERVATION = "stale_observation"
+    INFERENCE_ERROR = "inference_error"
+    NON_FINITE_ACTION = "non_finite_action"
+    OUT_OF_BOUNDS = "out_of_bounds"
+    LATE = "late"
+
+
+class Reaction(StrEnum):
+    """What goes out instead of the policy's action."""
+
+    ZERO = "zero"  # all zeros: stops a robot that takes velocities, torques or forces
+    HOLD = "hold"  # the last command again, for a robot that takes positions; zeros where there is none
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a tick is held against. Raises SpecError for a value that makes no sense.
+
+    Args:
+        spec: the contract.
+        stale_after_s: oldest observation that is acted on [s].
+        deadline_s: longest time from an observation's arrival to its action [s].
+        reaction: what goes out in case of a fault.
+        future_tolerance_s: by how much a stamp may be ahead of the clock [s]. Clocks of two machines differ
+            by milliseconds, and a simulator's clock can arrive some ticks after an observation stamped with it.
+    """
+
+    spec: PolicySpec
+    stale_after_s: float
+    deadline_s: float
+    reaction: Reaction = Reaction.ZERO
+    future_tolerance_s: float = 0.5
+    low: np.ndarray = field(init=False, repr=False, compare=False)
+    high: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("stale_after_s", "deadline_s", "future_tolerance_s"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise SpecError(f"{name} is {getattr(self, name)!r}", "Give a positive number of seconds")
+        if self.reaction not in tuple(Reaction):
+            raise SpecError(f"reaction is {self.reaction!r}", f"Known ones: {', '.join(Reaction)}")
+        for index, (low, high) in enumerate(zip(self.spec.action_low, self.spec.action_high, strict=True)):
+            if not low <= 0.0 <= high:
+                raise SpecError(
+                    f"zero, every reaction's last resort, is out of bounds {low:g}..{high:g} of action {index}",
+                    "Shift the action's unit so that zero is the safe command",
+                )
+        object.__setattr__(self, "low", self.spec.low - self.spec.slack)
+        object.__setattr__(self, "high", self.spec.high + self.spec.slack)
+
+
+@dataclass(slots=True)
+class Tick:
+    """All that is known of one tick. Stamps [ns] are of one clock."""
+
+    has_policy: bool
+    observation: ArrayLike | None  # (O,) raw units
+    stamp_ns: int  # when it was measured
+    previous_stamp_ns: int | None  # of the observation before this one; None: this is the first
+    now_ns: int
+    last_action: ArrayLike | None = None  # (A,) what went out last; None: nothing yet
+    action: ArrayLike | None = None  # (A,) what the policy gave; None: nothing (yet)
+    error: str = ""  # why it gave nothing
+    elapsed_s: float = 0.0  # since the observation arrived, when the action was there
+    shutting_down: bool = False
+
+
+class Fault(NamedTuple):
+    """A reason, and the values that made it one, for people."""
+
+    reason: Reason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What goes out."""
+
+    use_policy: bool
+    reason: Reason
+    action: np.ndarray  # float32 (A,)
+    detail: str = ""
+
+
+def decide(limits: Limits, tick: Tick) -> Decision:
+    """The policy's action if nothing speaks against it, else the declared reaction with the first reason."""
+    fault = input_fault(limits, tick)
+    if fault is None:
+        fault = output_fault(limits, tick)
+    action = _vector(tick.action)
+    if fault is None and action is not None:
+        return Decision(True, Reason.NONE, action.copy())
+    reason, detail = fault or Fault(Reason.INFERENCE_ERROR, "the policy gave nothing")
+    return Decision(False, reason, reaction(limits, tick.last_action), detail)
+
+
+def input_fault(limits: Limits, tick: Tick) -> Fault | None:
+    """What forbids to run the policy at all. None: it may run."""
+    if tick.shutting_down:
+        return Fault(Reason.SHUTDOWN, "shutting down")
+    if not tick.has_policy:
+        return Fault(Reason.NO_POLICY, "no policy is active")
+    if tick.observation is None:
+        return Fault(Reason.STALE_OBSERVATION, "there is no observation")
+    observation, size = _vector(tick.observation), limits.spec.observation_size
+    if observation is None or observation.shape != (size,):
+        found = "is no vector of numbers" if observation is None else f"has shape {observation.shape}"
+        return Fault(Reason.WRONG_SIZE, f"observation {found}, expected ({size},)")
+    if not np.isfinite(observation).all():
+        index = int(np.flatnonzero(~np.isfinite(observation))[0])
+        return Fault(Reason.NON_FINITE_OBSERVATION, f"observation[{index}] is {observation[index]}")
+    if tick.previous_stamp_ns is not None and tick.stamp_ns < tick.previous_stamp_ns:
+        back = (tick.previous_stamp_ns - tick.stamp_ns) / SECOND
+        return Fault(Reason.TIME_BACKWARDS, f"stamp is {back:.6f} s before that of the observation before")
+    age = (tick.now_ns - tick.stamp_ns) / SECOND
+    if age < -limits.future_tolerance_s:
+        return Fault(Reason.TIME_BACKWARDS, f"the clock is {-age:.6f} s behind the observation's stamp")
+    if age > limits.stale_after_s:
+        detail = f"observation is {age:.6f} s old, limit {limits.stale_after_s:g} s"
+        return Fault(Reason.STALE_OBSERVATION, detail)
+    return None
+
+
+def output_fault(limits: Limits, tick: Tick) -> Fault | None:
+    """What forbids to send what the policy gave. None: it may go out."""
+    if tick.error or tick.action is None:
+        return Fault(Reason.INFERENCE_ERROR, tick.error or "the policy gave nothing")
+    action, size = _vector(tick.action), limits.spec.action_size
+    if action is None or action.shape != (size,):
+        found = "is no vector of numbers" if action is None else f"has shape {action.shape}"
+        return Fault(Reason.WRONG_SIZE, f"action {found}, expected ({size},)")
+    if not np.isfinite(action).all():
+        index = int(np.flatnonzero(~np.isfinite(action))[0])
+        return Fault(Reason.NON_FINITE_ACTION, f"action[{index}] is {action[index]}")
+    inside = (action >= limits.low) & (action <= limits.high)
+    if not inside.all():
+        index = int(np.flatnonzero(~inside)[0])
+        low, high = limits.spec.action_low[index], limits.spec.action_high[index]
+        return Fault(Reason.OUT_OF_BOUNDS, f"action[{index}] is {action[index]:g}, bounds {low:g}..{high:g}")
+    if not tick.elapsed_s <= limits.deadline_s:  # NaN is late
+        return Fault(Reason.LATE, f"action took {tick.elapsed_s:.6f} s, deadline {limits.deadline_s:g} s")
+    return None
+
+
+def reaction(limits: Limits, last_action: ArrayLike | None) -> np.ndarray:
+    """The declared reaction, float32 (A,): always finite and in bounds."""
+    size = limits.spec.action_size
+    last = _vector(last_action) if limits.reaction is Reaction.HOLD else None
+    zero = np.zeros(size, np.float32)
+    if last is None or last.shape != (size,):
+        return zero
+    return last.copy() if bool(((last >= limits.low) & (last <= limits.high)).all()) else zero
+
+
+def tick_record(tick: Tick) -> dict[str, Any]:
+    """A tick as JSON values. Floats that JSON cannot say become "nan", "inf", "-inf"."""
+    record: dict[str, Any] = {name: getattr(tick, name) for name in Tick.__slots__}
+    for name in ("observation", "last_action", "action"):
+        vector = _vector(record[name])
+        record[name] = None if vector is None else [_number(value) for value in vector.ravel().tolist()]
+    return record | {"elapsed_s": _number(tick.elapsed_s)}
+
+
+def tick_from_record(record: dict[str, Any]) -> Tick:
+    """The tick that tick_record wrote: decide() gives the same for both."""
+    values = dict(record)
+    for name in ("observation", "last_action", "action"):
+        if values[name] is not None:
+            values[name] = np.asarray([float(value) for value in values[name]], np.float32)
+    return Tick(**values | {"elapsed_s": float(values["elapsed_s"])})
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _vector(value: ArrayLike | None) -> np.ndarray | None:
+    """float32, without a copy where it is already; None where it is no array of numbers."""
+    if value is None or (isinstance(value, np.ndarray) and value.dtype == np.float32):
+        return value
+    try:
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is found
+            return np.asarray(value, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        return None

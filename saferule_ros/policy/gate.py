@@ -1,0 +1,118 @@
+"""The gate: what a bundle must pass before it serves. No torch.
+
+Run as `python -m saferule_ros.policy.gate STORE BUNDLE_ID --deadline S`: prints the report as JSON and exits
+with 0 (passed), 1 (refused) or 2 (the question was wrong). A server runs it like that, niced: a file that
+crashes or hangs ONNX Runtime then ends the gate, not the robot (see gate_process).
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from saferule_ros.errors import SaferuleError
+from saferule_ros.policy.checks import CHECKS, Finding, Subject
+from saferule_ros.policy.errors import BundleError, GateRefusedError, InferenceError, SpecError
+from saferule_ros.policy.reader import StoreReader
+from saferule_ros.policy.spec import PolicySpec
+
+PASSED, REFUSED, WRONG = 0, 1, 2
+
+
+class GateCheck(BaseModel):
+    """One check: its name, whether it passed, what was found and what is allowed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    passed: bool
+    value: str
+    limit: str
+
+
+class GateReport(BaseModel):
+    """The checks in the order in which they were made. The first that fails is the last one made."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bundle_id: str
+    passed: bool
+    checks: tuple[GateCheck, ...]
+    seconds: float
+
+    @property
+    def summary(self) -> str:
+        """One line: the check that failed, its value and limit; or that all passed."""
+        if self.passed:
+            return f"gate passed: {len(self.checks)} checks in {self.seconds:.2f} s"
+        failed = self.checks[-1]
+        return f"gate refused policy {self.bundle_id}: {failed.name}: {failed.value} (limit: {failed.limit})"
+
+    def require(self) -> None:
+        """Raises GateRefusedError, which names the check, value and limit, unless all passed."""
+        if not self.passed:
+            raise GateRefusedError(self.summary, "Export or patch it again")
+
+
+def run_gate(
+    store_root: Path | str, bundle_id: str, spec: PolicySpec | None, deadline_s: float
+) -> GateReport:
+    """Checks a bundle of a store in this process. Stops at the first check that fails.
+
+    Args:
+        store_root: folder of the store.
+        bundle_id: what to check.
+        spec: the robot's contract, which the bundle's must equal; None: its own is the measure.
+        deadline_s: largest allowed 99th percentile of the time of one action [s].
+
+    Raises:
+        StoreError: no such store or bundle. Everything else that is wrong stands in the report.
+        SpecError: the deadline is not a positive number.
+    """
+    if not 0.0 < deadline_s < float("inf"):
+        raise SpecError(f"gate deadline is {deadline_s} s", "Give a positive number, e.g. half a tick")
+    subject = Subject(StoreReader(store_root).path(bundle_id), bundle_id, spec, deadline_s)
+    start, checks = time.perf_counter(), []
+    for check in CHECKS:
+        try:
+            finding = check(subject)
+        except (BundleError, InferenceError) as error:
+            finding = Finding(False, error.what, str(check.__doc__).splitlines()[0])
+        name = getattr(check, "__name__", "")
+        checks.append(GateCheck(name=name, **finding._asdict()))
+        if not finding.passed:
+            break
+    return GateReport(
+        bundle_id=bundle_id,
+        passed=checks[-1].passed,
+        checks=tuple(checks),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line above. Errors go to stderr as one line."""
+    parser = argparse.ArgumentParser(prog="saferule_ros.policy.gate", description="Checks a policy bundle.")
+    parser.add_argument("store", help="folder of the policy store")
+    parser.add_argument("bundle_id")
+    parser.add_argument("--deadline", type=float, required=True, help="largest p99 of one action's time [s]")
+    parser.add_argument("--contract", default="", help="the robot's PolicySpec as JSON; default: the bundle's")
+    parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
+    options = parser.parse_args(arguments)
+    if options.nice:
+        os.nice(options.nice)
+    try:
+        contract = PolicySpec.model_validate_json(options.contract) if options.contract else None
+        report = run_gate(options.store, options.bundle_id, contract, options.deadline)
+    except SaferuleError as error:
+        print(error, file=sys.stderr)
+        return WRONG
+    print(report.model_dump_json())
+    return PASSED if report.passed else REFUSED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

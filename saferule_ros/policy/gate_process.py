@@ -1,0 +1,67 @@
+"""Runs the gate in a niced process of its own: what a bad file does to it does not reach the one that serves."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pydantic
+
+import saferule_ros
+from saferule_ros.policy.errors import StoreError
+from saferule_ros.policy.gate import PASSED, REFUSED, WRONG, GateCheck, GateReport
+from saferule_ros.policy.spec import PolicySpec
+
+# The gate takes about a second; on a robot that is busy learning, a niced one takes some. Longer is a hang.
+GATE_TIMEOUT = 120.0  # [s]
+GATE_NICE = 10
+
+
+def run_gate_process(
+    store_root: Path | str,
+    bundle_id: str,
+    spec: PolicySpec | None,
+    deadline_s: float,
+    nice: int = GATE_NICE,
+    timeout_s: float = GATE_TIMEOUT,
+) -> GateReport:
+    """Like gate.run_gate, in a niced child. Blocks: call it from a thread that has the time.
+
+    A child that crashes or does not end in time is a refusal, by a check named "process".
+
+    Raises:
+        StoreError: no such store or bundle, or the gate could not run; the child's own words.
+    """
+    command = [
+        sys.executable, "-P", "-m", "saferule_ros.policy.gate", str(Path(store_root).absolute()), bundle_id,
+        "--deadline", repr(deadline_s), "--nice", str(nice),
+    ]  # fmt: skip
+    if spec is not None:
+        command += ["--contract", spec.model_dump_json()]
+    # The child imports this very package, not one that happens to lie in the current folder (-P).
+    package = str(Path(saferule_ros.__file__).parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    start = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            timeout=timeout_s,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return _broken(bundle_id, f"did not end in {timeout_s:g} s", start)
+    if done.returncode in (PASSED, REFUSED):
+        try:
+            return GateReport.model_validate_json(done.stdout)
+        except pydantic.ValidationError:
+            return _broken(bundle_id, f"gave no report but {done.stdout!r:.200}", start)
+    if done.returncode == WRONG:
+        raise StoreError(f"the gate cannot judge policy {bundle_id}: {done.stderr.strip()[-1000:]}")
+    return _broken(bundle_id, f"ended with status {done.returncode}: {done.stderr.strip()[-1000:]}", start)
+
+
+def _broken(bundle_id: str, what: str, start: float) -> GateReport:
+    value, limit = f"the gate's process {what}", "it ends with a report"
+    check = GateCheck(name="process", passed=False, value=value, limit=limit)
+    return GateReport(bundle_id=bundle_id, passed=False, checks=(check,), seconds=time.perf_counter() - start)

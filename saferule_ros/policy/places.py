@@ -1,0 +1,86 @@
+"""The places that a bundle can have in the store, and the lock that every change of them holds."""
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from saferule_ros.policy.audit import AuditEvent
+from saferule_ros.policy.errors import StoreBusyError, StoreError
+from saferule_ros.policy.manifest import ID_PATTERN
+
+Place = Literal["active", "previous", "candidate"]
+PLACES: tuple[Place, ...] = ("active", "previous", "candidate")
+
+# How often a lock that somebody else holds is tried again [s]: a change takes some milliseconds.
+LOCK_POLL = 0.002
+
+
+class Places(BaseModel):
+    """Content of places.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    active: str | None = Field(default=None, pattern=ID_PATTERN)
+    previous: str | None = Field(default=None, pattern=ID_PATTERN)
+    candidate: str | None = Field(default=None, pattern=ID_PATTERN)
+    latest: AuditEvent | None = None
+
+    def get(self, place: Place) -> str | None:
+        """Bundle id in a place."""
+        return {"active": self.active, "previous": self.previous, "candidate": self.candidate}[place]
+
+    def of(self, bundle_id: str) -> Place | None:
+        """The (first) place that a bundle has."""
+        return next((place for place in PLACES if self.get(place) == bundle_id), None)
+
+    def activated(self, bundle_id: str) -> "Places":
+        """With `bundle_id` active and what was active previous; it is no candidate any more."""
+        candidate = None if self.candidate == bundle_id else self.candidate
+        if self.active == bundle_id:
+            return self.model_copy(update={"candidate": candidate})
+        update = {"active": bundle_id, "previous": self.active, "candidate": candidate}
+        return self.model_copy(update=update)
+
+    def rolled_back(self) -> "Places":
+        """With active and previous swapped."""
+        return self.model_copy(update={"active": self.previous, "previous": self.active})
+
+
+@contextlib.contextmanager
+def locked(path: Path, timeout: float) -> Iterator[None]:
+    """Holds an exclusive lock against other threads and processes. The kernel frees it when its holder dies.
+
+    Raises:
+        StoreBusyError: somebody else held it for `timeout` seconds.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened: {error.strerror}", "Make the store writable") from error
+    try:
+        _acquire(handle, path, timeout)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _acquire(handle: int, path: Path, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise StoreBusyError(
+                    f"another process has held {path} for {timeout:g} s",
+                    f"Find it with `fuser {path}`; end it if it hangs",
+                ) from error
+        time.sleep(LOCK_POLL)
