@@ -87,7 +87,8 @@ def test_worker_is_niced_limited_in_threads_and_another_process(start) -> None:
 
 
 def test_the_side_that_starts_a_job_never_imports_torch() -> None:
-    code = "import sys, saferule_ros.patching.process, saferule_ros.patching.worker; assert 'torch' not in sys.modules"
+    modules = "saferule_ros.patching.process, saferule_ros.patching.worker, saferule_ros.patching.forget"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -190,9 +191,7 @@ def test_worker_ends_when_its_parent_is_killed(workspace: Path) -> None:
         print(process.pid, flush=True)
         list(reports)
     """
-    parent = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
-    )
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     worker = os.pidfd_open(int(parent.stdout.readline()))
     try:

@@ -28,8 +28,8 @@ REQUEST_FILE = "request.json"
 LOG_FILE = "log.txt"
 WORKER_MODULE = "saferule_ros.patching.worker"
 
-# A worker that was asked to stop does so after the gradient step at hand; an ONNX export takes the longest. Less
-# than the 10 s that a launch gives a node before it kills it.
+# A worker that was asked to stop does so after the gradient step at hand; an ONNX export takes the longest.
+# Less than the 10 s that a launch gives a node before it kills it.
 STOP_SECONDS = 8.0
 # Of the log of a worker that died without a report, so much goes into the report's message.
 LOG_TAIL_BYTES = 400
@@ -80,9 +80,7 @@ class PatchProcess:
                     start_new_session=True,
                 )
         except FileExistsError as error:
-            raise JobError(
-                f"job {request.job_id!r} exists already", "Give each job an id of its own"
-            ) from error
+            raise JobError(f"job {request.job_id!r} exists already", "Give each job an id of its own") from error
         except OSError as error:
             raise JobError(
                 f"job {request.job_id!r} cannot be started: {error}",
@@ -115,6 +113,12 @@ class PatchProcess:
         if self.running:
             self._process.send_signal(signal.SIGTERM)
 
+    def kill(self) -> None:
+        """Ends the worker at once. What it wrote so far stays as it is."""
+        self._cancelled = True
+        if self.running:
+            self._process.kill()
+
     def wait(self, timeout: float | None = None) -> PatchReport:
         """The job's report, once the worker has ended.
 
@@ -144,7 +148,7 @@ class PatchProcess:
         try:
             return self.wait(seconds)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self.kill()
             return self.wait()
 
     def __enter__(self) -> Self:
@@ -174,8 +178,7 @@ class PatchProcess:
         message = (
             "cancelled"
             if self._cancelled
-            else f"the worker {how}. See {self.folder / LOG_FILE}"
-            + (f", which ends with: {tail}" if tail else "")
+            else f"the worker {how}. See {self.folder / LOG_FILE}" + (f", which ends with: {tail}" if tail else "")
         )
         return PatchReport(
             job_id=self.request.job_id,
@@ -203,6 +206,6 @@ class PatchProcess:
 
 
 def new_job_id(forget_set_id: str) -> str:
-    """A name for a job: sorts by time, says what it forgets, and two in one microsecond still differ by process."""
+    """A name for a job: sorts by time, says what it forgets, and differs between processes."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     return f"{now}-{forget_set_id[:8]}-{os.getpid()}"

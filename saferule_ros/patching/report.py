@@ -20,8 +20,8 @@ class Outcome(StrEnum):
 class PatchReport(BaseModel):
     """The end of a job. A failed or cancelled one has a report too; what it did not reach is empty or NaN.
 
-    The certificate's values are discounted sums on the held-out halves of D_f and D_k. They tell that the data
-    was forgotten, not that the policy is safe.
+    The certificate's values are discounted sums in learner units. They tell that the data was forgotten, not
+    that the policy is safe.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
@@ -37,9 +37,7 @@ class PatchReport(BaseModel):
 
     checkpoint_id: str = Field(default="", description="learner checkpoint that became the candidate")
     checkpoint_step: int = Field(default=0, ge=0, description="unlearning step at which it was taken")
-    checkpoint_rule: str = Field(
-        default="", description="the rule that chose it, in words; it never asks a simulator"
-    )
+    checkpoint_rule: str = Field(default="", description="the rule that chose it, in words; it never asks a simulator")
 
     certified: bool = Field(default=False, description="both conditions of the certificate hold")
     q_reward_forget: float = float("nan")

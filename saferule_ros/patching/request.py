@@ -16,15 +16,9 @@ class PatchRequest(BaseModel):
     job_id: str = Field(pattern=ID_PATTERN, description="unique name of the job, and of its folder in jobs/")
     workspace: Path = Field(description="root of the robot's workspace")
     forget_set_id: str = Field(pattern=ID_PATTERN, description="stored forget set that is to be forgotten")
-    steps: int = Field(
-        default=0, ge=0, le=1_000_000, description="unlearning steps; 0: the configured number"
-    )
+    steps: int = Field(default=0, ge=0, le=1_000_000, description="unlearning steps; 0: the configured number")
     seed: int = Field(default=0, ge=0, lt=2**64, description="seed of every random draw in the job")
-    settings: Path | None = Field(
-        default=None, description="YAML file with patch settings; none: the defaults"
-    )
+    settings: Path | None = Field(default=None, description="YAML file with patch settings; none: the defaults")
     nice: int = Field(default=10, ge=0, le=19, description="niceness that the worker adds to its parent's")
-    threads: int = Field(
-        default=1, ge=1, le=256, description="torch threads: the robot needs the other cores"
-    )
+    threads: int = Field(default=1, ge=1, le=256, description="torch threads: the robot needs the other cores")
     requester: str = Field(default="", description="who asks, for the record")

@@ -1,8 +1,8 @@
 """The worker: `python -m saferule_ros.patching.worker JOB_FOLDER` does the job that is described there.
 
-Reads request.json; reports each step as a line of JSON on standard output and in progress.jsonl; logs to standard
-error; leaves report.json, whatever happens. SIGTERM, or the end of the process that started it, cancels the job
-cleanly: what it had made so far is no candidate, and what serves is not touched.
+Reads request.json; reports each step as a line of JSON on standard output and in progress.jsonl; logs to
+standard error; leaves report.json, whatever happens. SIGTERM, or the end of the process that started it,
+cancels the job cleanly: what it had made so far is no candidate, and what serves is not touched.
 
 Exit status: 0 a candidate was made, 1 the job failed, 2 cancelled, 3 no job could be read.
 """
@@ -33,7 +33,7 @@ PROGRESS_FILE = "progress.jsonl"
 EXIT_STATUS = {Outcome.SUCCEEDED: 0, Outcome.FAILED: 1, Outcome.CANCELLED: 2}
 EXIT_NO_JOB = 3
 
-# Where memory runs out, the kernel shall take this process before any that moves the robot (range -1000 to 1000).
+# Where memory runs out, the kernel shall take this process before any that moves the robot (-1000 to 1000).
 OUT_OF_MEMORY_SCORE = 500
 
 Job = Callable[[PatchRequest, Callable[[PatchProgress], None], Callable[[], bool]], PatchReport]
@@ -92,7 +92,7 @@ def take_standard_output() -> TextIO:
 
 
 def stop_with_parent(stop: threading.Event) -> None:
-    """Returns never: cancels when the pipe from the parent breaks, and ends the process if that takes too long.
+    """Returns never: cancels when the pipe from the parent breaks; ends the process if that takes long.
 
     A pipe, because the kernel closes it however the parent ends; a death signal (prctl) would fire when the
     parent's *thread* that started this process ends.
@@ -156,9 +156,7 @@ def report_of(
         return ended(Outcome.FAILED, str(error))
     except Exception as error:  # noqa: BLE001 - the last line of defence: a defect must leave a report as well
         traceback.print_exc()
-        return ended(
-            Outcome.FAILED, f"defect: {type(error).__name__}: {error}. The job's log has the traceback"
-        )
+        return ended(Outcome.FAILED, f"defect: {type(error).__name__}: {error}. The job's log has the traceback")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,213 @@
+"""`dataset_recorder`: pairs observations and actions into episodes and seals them durably as a rosbag2 bag.
+
+topics  observation, action     what is recorded
+service ~/start, ~/stop         srv/StartRecording, srv/StopRecording
+topic   ~/episodes              msg/Episode, latched: published when the episode is durable on disk
+topic   /diagnostics
+"""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.time import Time
+
+from saferule_ros.errors import SaferuleError
+from saferule_ros.msg import Action, Episode, Observation
+from saferule_ros.nodes import process, qos
+from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
+from saferule_ros.nodes.intake import Intake
+from saferule_ros.nodes.parameters import load, parameter
+from saferule_ros.nodes.recording import Recording
+from saferule_ros.nodes.sealer import WAITING_EPISODES, Sealed
+from saferule_ros.recording.bag_writer import BagWriter, loop_topics
+from saferule_ros.recording.messages import RawMessage
+from saferule_ros.srv import StartRecording, StopRecording
+from saferule_ros.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of dataset_recorder."""
+
+    workspace: str = parameter("", "folder of the robot's bags", required=True)
+    autostart: bool = parameter(False, "record from the start on, into a bag that is named by the time")
+    recorded_by: str = parameter("", "who or what records, for the metadata of bags that `autostart` makes")
+    command_patience: float = parameter(
+        1.0,
+        "how long an ended episode waits for a missing command",
+        unit="s",
+        low=0.01,
+        high=60.0,
+    )
+    diagnostics_period: float = parameter(1.0, "time between diagnostics", unit="s", low=0.1, high=60.0)
+
+
+class RecorderError(SaferuleError):
+    """A recording cannot be started or stopped."""
+
+
+class DatasetRecorder(Node):
+    """See the module."""
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("dataset_recorder", **node_arguments)
+        self._settings = load(self, Parameters)
+        self._workspace = Workspace(Path(self._settings.workspace)).create()
+        self._recording: Recording | None = None
+        self._last_message = time.monotonic()
+        self._problem = ""
+        self._episodes = self.create_publisher(Episode, "~/episodes", qos.EPISODES)
+        self._observations = Intake(self, Observation, "observation", qos.DATA, self._on_observation)
+        self._actions = Intake(self, Action, "action", qos.DATA, self._on_action)
+        self._topics = loop_topics(self._observations.topic, self._actions.topic)
+
+    def start(self) -> None:
+        """Opens for business."""
+        self._diagnostics = Diagnostics(self, self._settings.diagnostics_period, self._health)
+        self.create_service(StartRecording, "~/start", self._start)
+        self.create_service(StopRecording, "~/stop", self._stop)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(self._settings.command_patience / 2, self._give_up_missing, clock=steady)
+        if self._settings.autostart:
+            self._begin("", self._settings.recorded_by)
+
+    def stop(self) -> None:
+        """Seals what is open."""
+        if self._recording is not None:
+            self._end()
+
+    def _begin(self, bag_id: str, recorded_by: str) -> Recording:
+        if self._recording is not None:
+            raise RecorderError(
+                f"bag {self._recording.bag_id!r} is being recorded", "Stop it first: dataset_recorder/stop"
+            )
+        folder = self._workspace.bag(bag_id or f"bag-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}")
+        writer = BagWriter(folder, self._topics, recorded_by)
+        # What arrived before is not part of it.
+        self._drain()
+        self._problem = ""
+        self._recording = Recording(writer, self._on_sealed)
+        self.get_logger().info(f"recording into {folder}")
+        return self._recording
+
+    def _end(self) -> Recording:
+        if self._recording is None:
+            raise RecorderError("nothing is being recorded", "Start a recording first: dataset_recorder/start")
+        # What was published before the request may still wait in the middleware.
+        self._drain()
+        recording, self._recording = self._recording, None
+        recording.close()
+        self.get_logger().info(
+            f"bag {recording.bag_id}: {recording.episodes} episodes, {recording.transitions} transitions"
+        )
+        return recording
+
+    def _drain(self) -> None:
+        while self._observations.drain() + self._actions.drain():
+            pass
+
+    def _on_observation(self, payload: bytes) -> None:
+        if self._recording is not None:
+            self._recording.observation(self._received(self._observations, payload))
+
+    def _on_action(self, payload: bytes) -> None:
+        if self._recording is not None:
+            self._recording.action(self._received(self._actions, payload))
+
+    def _received(self, intake: Intake, payload: bytes) -> RawMessage:
+        self._last_message = time.monotonic()
+        # In the system's time, as rosbag2 has it; the stamps inside the messages are the robot's.
+        return RawMessage(intake.topic, payload, time.time_ns())
+
+    def _give_up_missing(self) -> None:
+        recording = self._recording
+        quiet = time.monotonic() - self._last_message
+        if recording is not None and recording.lacks_commands and quiet > self._settings.command_patience:
+            recording.give_up_missing_commands()
+
+    def _on_sealed(self, sealed: Sealed) -> None:
+        """In the sealer's thread. Publishing is safe from any thread, and must not wait for the node's."""
+        message = episode_message(sealed)
+        self._problem = sealed.error
+        self._episodes.publish(message)
+        log = self.get_logger().error if sealed.error else self.get_logger().debug
+        log(f"episode {message.episode_id}: {message.message or 'sealed'}")
+
+    def _start(self, request: StartRecording.Request, response: StartRecording.Response) -> StartRecording.Response:
+        try:
+            recording = self._begin(request.bag_id, request.recorded_by)
+        except SaferuleError as error:
+            response.message = str(error)
+            self.get_logger().warning(f"start refused: {error}")
+            return response
+        response.success = True
+        response.bag_id, response.path = recording.bag_id, recording.path
+        response.message = f"recording into {recording.path}"
+        return response
+
+    def _stop(self, _request: StopRecording.Request, response: StopRecording.Response) -> StopRecording.Response:
+        try:
+            recording = self._end()
+        except SaferuleError as error:
+            response.message = str(error)
+            return response
+        response.success = recording.failed == 0
+        response.bag_id, response.path = recording.bag_id, recording.path
+        response.episodes, response.transitions = recording.episodes, recording.transitions
+        response.message = f"{recording.episodes} episodes, {recording.transitions} transitions sealed"
+        if recording.failed:
+            response.message += f"; {recording.failed} episodes could not be written: {self._problem}"
+        return response
+
+    def _health(self) -> Health:
+        recording = self._recording
+        if recording is None:
+            level = Level.ERROR if self._problem else Level.OK
+            return Health(level, self._problem or "idle", {"workspace": self._workspace.root})
+        values = {
+            "bag_id": recording.bag_id,
+            "path": recording.path,
+            "episodes": recording.episodes,
+            "transitions": recording.transitions,
+            "episodes_not_written": recording.failed,
+            "episodes_waiting_for_disk": recording.waiting,
+            "open_episodes": ", ".join(recording.open_episodes),
+            "messages": recording.messages,
+            "messages_undecodable": recording.undecodable,
+            "messages_of_no_episode": recording.strays,
+        }
+        if self._problem:
+            return Health(Level.ERROR, self._problem, values)
+        if recording.waiting >= WAITING_EPISODES:
+            return Health(Level.WARN, "the disk is too slow: messages wait in the middleware", values)
+        if recording.undecodable:
+            return Health(Level.WARN, f"{recording.undecodable} messages could not be decoded", values)
+        return Health(Level.OK, f"recording {recording.bag_id}", values)
+
+
+def episode_message(sealed: Sealed) -> Episode:
+    """The acknowledgement of one episode, or why there is none."""
+    assembled, episode = sealed.assembled, sealed.assembled.episode
+    message = Episode(
+        episode_id=assembled.episode_id,
+        bag_id=sealed.bag_id,
+        lost=assembled.faults.lost,
+        message=sealed.error or assembled.message,
+    )
+    message.header.stamp = Time(nanoseconds=assembled.end).to_msg()
+    if episode is not None:
+        message.length = episode.length
+        message.episode_return, message.episode_cost = episode.episode_return, episode.episode_cost
+        message.terminated, message.truncated = episode.terminated, episode.truncated
+        message.policy_ids, message.fallbacks = list(episode.policy_ids), episode.fallbacks
+        message.digest = "" if sealed.error else episode.digest
+    return message
+
+
+main = partial(process.main, DatasetRecorder)

@@ -1,0 +1,72 @@
+"""Writes finished episodes to the bag in a thread of its own.
+
+Syncing to disk takes milliseconds to seconds, and the node must go on taking messages meanwhile.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Queue
+
+from saferule_ros.errors import SaferuleError
+from saferule_ros.recording.assembly import AssembledEpisode
+from saferule_ros.recording.bag_writer import BagWriter
+
+# Finished episodes that may wait for the disk. Where they are more, the node stops taking messages, which
+# then wait in the middleware (a whole episode of them), and after that are lost, visibly.
+WAITING_EPISODES = 8
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What became of one episode: it is durable on disk, or `error` says why not."""
+
+    bag_id: str
+    assembled: AssembledEpisode
+    error: str = ""
+
+
+class Sealer:
+    """One bag and the thread that writes to it, in the order of `seal`.
+
+    Args:
+        writer: an open bag; used by the thread alone.
+        on_sealed: called in the thread, after the episode is durable or has failed.
+    """
+
+    def __init__(self, writer: BagWriter, on_sealed: Callable[[Sealed], None]) -> None:
+        self.bag_id = writer.bag_id
+        self.folder = writer.folder
+        self._writer = writer
+        self._on_sealed = on_sealed
+        self._queue: Queue[AssembledEpisode | None] = Queue(WAITING_EPISODES)
+        self._thread = threading.Thread(target=self._work, name="sealer")
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Episodes that are not on disk yet."""
+        return self._queue.unfinished_tasks
+
+    def seal(self, assembled: AssembledEpisode) -> None:
+        """Queues an episode; blocks while too many wait."""
+        self._queue.put(assembled)
+
+    def close(self) -> None:
+        """Returns when everything that was queued is on disk, or has failed."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (assembled := self._queue.get()) is not None:
+            self._on_sealed(Sealed(self.bag_id, assembled, self._write(assembled)))
+            self._queue.task_done()
+
+    def _write(self, assembled: AssembledEpisode) -> str:
+        try:
+            self._writer.write_episode(assembled.messages, assembled.facts)
+        except SaferuleError as error:
+            return str(error)
+        except Exception as error:  # noqa: BLE001 - one bad episode must not end the recording of all others
+            return f"defect: {type(error).__name__}: {error}"
+        return ""
