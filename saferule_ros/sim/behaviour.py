@@ -141,9 +141,7 @@ def demonstrator(task_id: str, driver: str, seed: int) -> Demonstrator:
     """
     styles = _STYLES.get(task_id)
     if styles is None:
-        raise SaferuleError(
-            f"no scripted driver for task {task_id!r}", f"There is one for {', '.join(_STYLES)}"
-        )
+        raise SaferuleError(f"no scripted driver for task {task_id!r}", f"There is one for {', '.join(_STYLES)}")
     if driver not in styles:
         raise SaferuleError(f"unknown driver {driver!r}", f"Choose one of {', '.join(DRIVERS)}")
     generator = np.random.default_rng(seed)

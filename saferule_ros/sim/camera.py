@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -82,7 +83,7 @@ def named_view(model: Any, data: Any, name: str) -> View:
 
 
 class Camera:
-    """Draws worlds into pictures of one size. OpenGL belongs to a thread: in another it is set up anew.
+    """Draws worlds into pictures of one size; any thread may ask.
 
     Args:
         width, height: of the pictures [pixels].
@@ -94,73 +95,100 @@ class Camera:
     def __init__(self, width: int = 960, height: int = 720) -> None:
         if width < 1 or height < 1:
             raise PictureError(f"a picture of {width} x {height} pixels", "Both must be 1 or more")
-        if not egl_loads():
-            raise PictureError("no EGL on this machine, so no pictures of the simulator", _EGL_HINT)
         self.width, self.height = width, height
-        self._thread: int | None = None
-        self._gl: Any = None
-        self._model: Any = None
-        self._context: Any = None
-        self._scene: Any = None
+        self._stage = _Stage(width, height)
+        self.close = weakref.finalize(self, self._stage.free)
 
-    def picture(
-        self, model: Any, data: Any, view: View, hidden_geoms: NDArray[np.int64] | None = None
-    ) -> Image:
+    def picture(self, model: Any, data: Any, view: View, hidden_geoms: NDArray[np.int64] | None = None) -> Image:
         """The world as `view` sees it, uint8 (height, width, 3); the world is unchanged afterwards.
 
         Args:
             model, data: MuJoCo's.
             view: from where.
             hidden_geoms: indices of geoms to leave out.
+
+        Raises:
+            PictureError: the model has no camera to lend.
         """
         import mujoco
 
         if model.ncam < 1:
             raise PictureError("this world has no camera", "Add a <camera> to its MuJoCo model")
-        self._make_ready(model)
         camera = mujoco.MjvCamera()
         camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         camera.fixedcamid = 0
-        with _lent(model, data, view, hidden_geoms):
-            mujoco.mjv_updateScene(
-                model, data, mujoco.MjvOption(), None, camera, mujoco.mjtCatBit.mjCAT_ALL, self._scene
-            )
         area = mujoco.MjrRect(0, 0, self.width, self.height)
-        mujoco.mjr_render(area, self._scene, self._context)
         pixels = np.empty((self.height, self.width, 3), np.uint8)
-        mujoco.mjr_readPixels(pixels, None, area, self._context)
-        return np.ascontiguousarray(pixels[::-1])
+        with self._stage.current(model) as (scene, context):
+            with _lent(model, data, view, hidden_geoms):
+                everything = mujoco.mjtCatBit.mjCAT_ALL
+                mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, camera, everything, scene)
+            mujoco.mjr_render(area, scene, context)
+            mujoco.mjr_readPixels(pixels, None, area, context)
+        return np.ascontiguousarray(pixels[::-1])  # OpenGL's rows go from the bottom up
 
-    def _make_ready(self, model: Any) -> None:
-        """A current GL context with the model's textures; navigation tasks make a new model on reset."""
+
+class _Stage:
+    """An OpenGL context and the textures of one model in it.
+
+    The context is current only while it is used: what is current in one thread cannot be used, nor freed, by
+    another.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self._size = width, height
+        self._lock = threading.Lock()
+        self._gl = _gl_context(width, height)
+        self._model: Any = None
+        self._scene: Any = None
+        self._context: Any = None
+
+    @contextlib.contextmanager
+    def current(self, model: Any) -> Iterator[tuple[Any, Any]]:
+        """Inside, OpenGL works; gives MuJoCo's scene and rendering context for that model."""
+        with self._lock, self._made_current():
+            if self._model is not model:  # navigation tasks make a new model on every reset
+                self._load(model)
+            yield self._scene, self._context
+
+    def free(self) -> None:
+        """Gives the OpenGL memory back."""
+        with self._lock:
+            with self._made_current():
+                self._unload()
+            self._gl.free()
+
+    def _load(self, model: Any) -> None:
         import mujoco
 
-        if self._thread != threading.get_ident():
-            self._gl = _gl_context(self.width, self.height)
-            self._thread, self._model = threading.get_ident(), None
-        self._gl.make_current()
-        if self._model is model:
-            return
-        if self._context is not None:
-            self._context.free()
-        model.vis.global_.offwidth, model.vis.global_.offheight = self.width, self.height
+        self._unload()
+        model.vis.global_.offwidth, model.vis.global_.offheight = self._size
         model.vis.quality.numslices = _ROUND
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._scene = mujoco.MjvScene(model, _MAX_GEOMS)
         self._model = model
 
-    def close(self) -> None:
-        """Frees the OpenGL memory; the object can be used again."""
-        if self._gl is not None and self._thread == threading.get_ident():
-            self._gl.make_current()
-            if self._context is not None:
-                self._context.free()
-            self._gl.free()
-        self._thread = self._gl = self._model = self._context = self._scene = None
+    def _unload(self) -> None:
+        if self._context is not None:
+            self._context.free()
+        self._model = self._scene = self._context = None
+
+    @contextlib.contextmanager
+    def _made_current(self) -> Iterator[None]:
+        from mujoco import egl
+
+        self._gl.make_current()
+        try:
+            yield
+        finally:
+            none = egl.EGL.EGL_NO_SURFACE
+            egl.EGL.eglMakeCurrent(egl.EGL_DISPLAY, none, none, egl.EGL.EGL_NO_CONTEXT)
 
 
 def _gl_context(width: int, height: int) -> Any:
+    if not egl_loads():
+        raise PictureError("no EGL on this machine, so no pictures of the simulator", _EGL_HINT)
     try:
         from mujoco.egl import GLContext
 

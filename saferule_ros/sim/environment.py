@@ -87,9 +87,7 @@ class SafetyEnvironment:
         """
         checked = self._checked(action)
         if not self._running:
-            raise EpisodeStateError(
-                f"step() on {self.task.id} while no episode runs", "Call reset(seed) first"
-            )
+            raise EpisodeStateError(f"step() on {self.task.id} while no episode runs", "Call reset(seed) first")
         observation, reward, cost, terminated, truncated, _ = self._env.step(checked)
         self._running = not (terminated or truncated)
         return Transition(

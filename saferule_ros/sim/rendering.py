@@ -79,7 +79,7 @@ def path_picture(
     if note is None:
         note = f"cost {costs.sum():.0f}: {float((costs > 0).mean()):.0%} of {len(costs)} steps"
     _draw_legend(canvas, title, note)
-    return np.asarray(canvas.image.resize((width, height), Pillow.Resampling.BOX), np.uint8)
+    return np.array(canvas.image.resize((width, height), Pillow.Resampling.BOX), np.uint8)
 
 
 def save_picture(image: Image, file: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.policy.spec import PolicySpec
@@ -100,13 +101,7 @@ def _single_agent_ids() -> tuple[str, ...]:
 
 @functools.cache
 def _read_task(task_id: str) -> Task:
-    try:
-        env = make_environment(task_id)
-    except ImportError as error:
-        raise UnknownTaskError(
-            f"task {task_id!r} needs a package that is not installed: {error}",
-            f"Use another task, e.g. {TASKS[0]}",
-        ) from error
+    env = _built(task_id)
     try:
         observations, actions = env.observation_space, env.action_space
         for what, space in (("observations", observations), ("actions", actions)):
@@ -115,7 +110,6 @@ def _read_task(task_id: str) -> Task:
                     f"task {task_id!r} has {what} {space}, not a vector of floats",
                     "Vision and structured tasks are not supported",
                 )
-        quietly(lambda: env.reset(seed=0))
         return Task(
             task_id,
             DEFAULT_COST_LIMIT,
@@ -128,6 +122,19 @@ def _read_task(task_id: str) -> Task:
         )
     finally:
         env.close()
+
+
+def _built(task_id: str) -> Any:
+    """The environment after a reset, which is when MuJoCo builds the world."""
+    try:
+        env = make_environment(task_id)
+        quietly(lambda: env.reset(seed=0))
+    except (ImportError, ValueError) as error:  # a missing package, or MuJoCo: a missing texture (Race tasks)
+        raise UnknownTaskError(
+            f"task {task_id!r} cannot be built by the installed Safety-Gymnasium: {error}",
+            f"Use another task, e.g. {TASKS[0]}",
+        ) from error
+    return env
 
 
 def _control_rate(env: object) -> float:

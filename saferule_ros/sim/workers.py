@@ -22,7 +22,7 @@ _started_with: dict[str, Any] = {}
 def map_in_order(function: Callable[[S, T], R], shared: S, items: Sequence[T], workers: int) -> Iterator[R]:
     """Yields function(shared, item) for each item, in order, worked on by `workers` processes.
 
-    With one worker all happens in this process. Otherwise processes are spawned, not forked, since a fork of a
+    With one worker all happens in this process. Otherwise processes are spawned, not forked, as a fork of a
     process with threads (torch, DDS) can hang; so a script that calls this needs the usual
     `if __name__ == "__main__":`. `shared` is sent once to each process, an item to one of them.
 
