@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,11 +49,12 @@ def build(places: Places, packages_digest: str, environ: Mapping[str, str]) -> N
     if known is None or known[1] != [packages_digest]:
         shutil.rmtree(places.build, ignore_errors=True)  # CMake's cache points into the environment before
     shutil.rmtree(places.install, ignore_errors=True)  # or links to files that went away would stay
+    # colcon's own choice would build one file at a time while the machine does anything else (make -l).
     with Step("colcon build") as step:
         run(
             shell.command(places, _command(places)),
             places.log / "colcon.log",
-            environ,
+            {**environ, "MAKEFLAGS": f"-j{len(os.sched_getaffinity(0))}"},
             places.root,
             lambda line: step.progress(line.strip()[:60]),
         )
