@@ -50,9 +50,7 @@ def test_a_changed_file_is_refused(tmp_path, forget_set, field, value):
         ForgetSet.load(tmp_path, forget_set.id)
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"schema": "x"}', '{"schema": "saferule_ros/forget-set/1"}']
-)
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "x"}', '{"schema": "saferule_ros/forget-set/1"}'])
 def test_an_unreadable_file_is_named(tmp_path, forget_set, content):
     path = forget_set.save(tmp_path)
     path.write_text(content)

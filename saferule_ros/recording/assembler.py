@@ -68,7 +68,8 @@ class EpisodeAssembler:
                 other.ended = True
             episode = self._open[message.episode_id] = OpenEpisode(message)
         episode.add_observation(message, received)
-        self._owners.setdefault(message.sequence, episode)
+        # The newest owns it: a publisher that was started anew counts from the beginning.
+        self._owners[message.sequence] = episode
         for command, received_before in self._pop_waiting(message.sequence):
             episode.add_action(command, received_before)
         return self._take_complete()

@@ -49,3 +49,13 @@ class AssembledEpisode:
     message: str
     messages: tuple[Any, ...]
     end: int
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What is kept beside the messages when they are recorded, and checked when they are read again."""
+        return {
+            "episode_id": self.episode_id,
+            "digest": self.episode.digest if self.episode else "",
+            "length": str(self.episode.length if self.episode else 0),
+            "message": self.message,
+        }

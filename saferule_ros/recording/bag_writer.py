@@ -21,11 +21,11 @@ EPISODE_RECORD = "saferule_ros.episode"
 
 @dataclass(frozen=True)
 class BagSummary:
-    """What a bag holds: sealed episodes and messages."""
+    """What a bag holds: files (one per episode) and messages."""
 
     bag_id: str
     folder: Path
-    episodes: int
+    files: int
     messages: int
 
 
@@ -76,25 +76,21 @@ class BagWriter:
             self._write_metadata(self._files)
             sync_folder(self.folder.parent)
         except FileExistsError as error:
-            raise BagError(
-                f"bag {str(self.folder)!r} is there already", "Give the new bag another id"
-            ) from error
+            raise BagError(f"bag {str(self.folder)!r} is there already", "Give the new bag another id") from error
         except OSError as error:
             raise self._cannot_write(error) from error
 
     @property
     def summary(self) -> BagSummary:
         """What is durable at this moment."""
-        return BagSummary(
-            self.bag_id, self.folder, len(self._files), sum(file.messages for file in self._files)
-        )
+        return BagSummary(self.bag_id, self.folder, len(self._files), sum(file.messages for file in self._files))
 
     def write_episode(self, messages: Sequence[RawMessage], facts: Mapping[str, str]) -> Path:
         """Adds one file. When this returns, the file, its name and the metadata are on disk.
 
         Args:
-            messages: everything that was received for the episode, in the order of reception.
-            facts: kept with the episode: id, digest, length, …
+            messages: everything that was received for the episode. Written in the order of reception.
+            facts: kept with the episode, see `AssembledEpisode.facts`.
 
         Returns:
             The file's path.
@@ -103,13 +99,14 @@ class BagWriter:
             BagError: no message, a topic that was not announced, or the disk refuses; the bag is as before.
         """
         self._check(messages)
+        # A command may be received before the observation that it answers, and be matched with it later.
+        ordered = sorted(messages, key=lambda message: message.log_time)
         path = self.folder / f"{self.bag_id}_{len(self._files)}.mcap"
         temporary = temporary_name(path)
-        times = [message.log_time for message in messages]
         counts = Counter(message.topic for message in messages)
-        files = [*self._files, SplitFile(path.name, min(times), max(times), counts)]
+        files = [*self._files, SplitFile(path.name, ordered[0].log_time, ordered[-1].log_time, counts)]
         try:
-            self._write_file(temporary, messages, facts)
+            self._write_file(temporary, ordered, facts)
             os.rename(temporary, path)
             sync_folder(self.folder)
             self._write_metadata(files)

@@ -62,9 +62,7 @@ class IngestReport:
         return {**asdict(self), "complete": self.complete}
 
 
-def ingest(
-    bags: Sequence[Path | str], out_folder: Path | str, progress: Progress | None = None
-) -> IngestReport:
+def ingest(bags: Sequence[Path | str], out_folder: Path | str, progress: Progress | None = None) -> IngestReport:
     """Reads bags and writes one dataset, which replaces the one in `out_folder` in one atomic step.
 
     Args:

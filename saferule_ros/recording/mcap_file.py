@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mcap.exceptions import McapError
 from mcap.records import Channel, Header, Message, Metadata, Schema
@@ -25,7 +25,7 @@ class McapFile:
 
     Attributes:
         topics: types of all topics seen, ours and foreign ones.
-        episode: what the recorder noted of the episode in it: id, digest, length; empty for other recorders.
+        episode: what our recorder noted of the episode in it (`AssembledEpisode.facts`); empty for others.
     """
 
     path: Path
@@ -63,19 +63,30 @@ class McapFile:
 
     def _records(self) -> Iterator[Any]:
         try:
-            size = self.path.stat().st_size
             with open(self.path, "rb") as file:
-                # No record is larger than its file: a changed length must not make us reserve memory.
-                yield from StreamReader(file, validate_crcs=True, record_size_limit=size).records
+                yield from StreamReader(_Bounded(file), validate_crcs=True).records  # type: ignore[arg-type]
         except _DAMAGE as error:
             raise BagError(
                 f"{str(self.path)!r} is cut or damaged: {type(error).__name__} {error}",
                 "Restore it from a copy, or take it out with `mcap recover` and `ros2 bag reindex`",
             ) from error
         except OSError as error:
-            raise BagError(
-                f"{str(self.path)!r} cannot be read: {error}", "Check disk and permissions"
-            ) from error
+            raise BagError(f"{str(self.path)!r} cannot be read: {error}", "Check disk and permissions") from error
+
+
+class _Bounded:
+    """A file that refuses to read beyond its end: a damaged length must not make us reserve memory for it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = file.seek(0, 2)
+        file.seek(0)
+
+    def read(self, size: int) -> bytes:
+        if size > self._left:
+            raise EOFError(f"{size} bytes wanted, {self._left} are left")
+        self._left -= size
+        return self._file.read(size)
 
 
 def _check_version(path: Path, schema: Schema, channel: Channel) -> None:

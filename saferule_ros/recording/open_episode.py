@@ -47,9 +47,7 @@ class OpenEpisode:
         self._received.append(received)
         step = message.step
         if message.sequence - step != self._base:
-            self._problem(
-                "conflicting", f"step {step} has sequence {message.sequence}, not {self._base + step}"
-            )
+            self._problem("conflicting", f"step {step} has sequence {message.sequence}, not {self._base + step}")
             self._bad_observations.add(step)
             return
         if step in self._observations:
@@ -194,6 +192,5 @@ def _wrong_vector(data: np.ndarray, expected: int) -> str:
 def _same(one: tuple, other: tuple) -> bool:
     """Equal in every field, bit for bit in the vector."""
     return all(
-        a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b
-        for a, b in zip(one, other, strict=True)
+        a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b for a, b in zip(one, other, strict=True)
     )

@@ -128,10 +128,11 @@ class _Reading:
 
 def _check_recorded(path: Path, recorded: Mapping[str, str], found: list[AssembledEpisode]) -> None:
     """What our recorder acknowledged must come out again, to the bit."""
-    digests = [a.episode.digest for a in found if a.episode is not None]
-    if digests != [recorded.get("digest")]:
+    digests = [assembled.episode.digest for assembled in found if assembled.episode is not None]
+    digest = recorded.get("digest")
+    if digests != ([digest] if digest else []):
         raise BagError(
-            f"{str(path)!r} does not hold what was recorded: episode {recorded.get('id')!r} with digest "
-            f"{recorded.get('digest')}, but reading gives {digests or 'no episode'}",
+            f"{str(path)!r} does not hold what was recorded: episode {recorded.get('episode_id')!r} with digest "
+            f"{digest or 'none'}, but reading gives {digests or 'no episode'}",
             "The file was changed after it was recorded: restore it from a copy, or leave this bag out",
         )

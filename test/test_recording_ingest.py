@@ -1,0 +1,322 @@
+"""What was recorded comes back exactly; what is damaged or foreign is refused with words; nothing is destroyed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from dataset_samples import make_dataset, make_episode
+from recording_samples import (
+    ACTION_TOPIC,
+    OBSERVATION_TOPIC,
+    encode,
+    observation,
+    received,
+    record,
+    record_episodes,
+    stream,
+    typestore,
+)
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.errors import DatasetError
+from saferule_ros.dataset.summary import summarize
+from saferule_ros.recording.assembly import Faults
+from saferule_ros.recording.bag_writer import BagWriter, loop_topics
+from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.ingest import ingest
+from saferule_ros.recording.mcap_file import McapFile
+from saferule_ros.recording.messages import ACTION_TYPE, OBSERVATION_TYPE, RawMessage
+from saferule_ros.recording.reader import read_bag, read_bag_content
+
+EPISODES = [make_episode(number, bag_id="demo", length=4 + number) for number in range(3)]
+
+
+def foreign_bag(folder: Path, messages: list[RawMessage], types: dict[str, str], storage=StoragePlugin.MCAP) -> Path:
+    """A bag by a writer that is not ours: all in one file, other topics too."""
+    store = typestore()
+    with Writer(folder, version=9, storage_plugin=storage) as writer:
+        connections = {topic: writer.add_connection(topic, kind, typestore=store) for topic, kind in types.items()}
+        for message in messages:
+            writer.write(connections[message.topic], message.log_time, message.data)
+    return folder
+
+
+OUR_TYPES = {OBSERVATION_TOPIC: OBSERVATION_TYPE, ACTION_TOPIC: ACTION_TYPE}
+
+
+def test_what_was_recorded_is_read_to_the_bit(tmp_path):
+    record_episodes(tmp_path / "demo", EPISODES)
+    assert read_bag(tmp_path / "demo") == EPISODES
+
+
+def test_a_bag_that_was_renamed_keeps_its_id(tmp_path):
+    record_episodes(tmp_path / "demo", EPISODES)
+    os.rename(tmp_path / "demo", tmp_path / "copy")
+    assert read_bag(tmp_path / "copy") == EPISODES
+
+
+def test_a_recording_by_another_recorder_is_read_too(tmp_path):
+    messages, first_sequence = [], 1
+    for episode in EPISODES:
+        messages += stream(episode, first_sequence)
+        first_sequence += episode.length + 1
+    text = typestore().types["std_msgs/msg/String"](data="hello")
+    chatter = RawMessage("/chatter", bytes(typestore().serialize_cdr(text, "std_msgs/msg/String")), 5)
+    raw = received(messages)
+    raw.insert(3, chatter._replace(log_time=raw[3].log_time))
+    foreign_bag(tmp_path / "demo", raw, {**OUR_TYPES, "/chatter": "std_msgs/msg/String"})
+    content = read_bag_content(tmp_path / "demo")
+    assert list(content.episodes) == EPISODES
+    assert (content.messages, content.strays, content.faults) == (len(messages), 0, Faults())
+
+
+def test_ingested_episodes_are_those_of_the_bags_in_their_order(tmp_path):
+    record_episodes(tmp_path / "demo", EPISODES)
+    record_episodes(tmp_path / "more", [make_episode(7)])
+    told = []
+    report = ingest([tmp_path / "more", tmp_path / "demo"], tmp_path / "dataset", lambda *state: told.append(state))
+    expected = EpisodeDataset.from_episodes([make_episode(7, "more"), *EPISODES])
+    dataset = EpisodeDataset.load(tmp_path / "dataset")
+    assert dataset.digest == expected.digest == report.dataset_digest
+    assert (report.episodes, report.transitions, report.duplicates) == (4, 7 + 4 + 5 + 6, 0)
+    assert report.complete
+    assert [(bag.bag_id, bag.episodes, bag.transitions) for bag in report.bags] == [("more", 1, 7), ("demo", 3, 15)]
+    assert told == [(0, 2, "more"), (1, 2, "demo"), (2, 2, "")]
+
+
+def test_loss_is_reported_and_the_episode_is_cut(tmp_path):
+    messages = received(stream(EPISODES[2]))
+    del messages[6]  # observation 3
+    messages[8] = messages[8]._replace(data=messages[8].data[:-9])  # and command 4 cannot be decoded
+    writer = foreign_bag(tmp_path / "demo", messages, OUR_TYPES)
+    report = ingest([writer], tmp_path / "dataset")
+    assert not report.complete
+    assert report.faults == Faults(lost=2, unused=1)
+    assert report.bags[0].malformed == 1
+    record = EpisodeDataset.load(tmp_path / "dataset").records[0]
+    assert (record.length, record.truncated, record.lost) == (2, True, 2)
+
+
+def test_the_same_episode_in_two_bags_is_taken_once(tmp_path):
+    record_episodes(tmp_path / "demo", EPISODES)
+    record_episodes(tmp_path / "again", EPISODES[:2])
+    report = ingest([tmp_path / "demo", tmp_path / "again"], tmp_path / "dataset")
+    assert (report.episodes, report.duplicates) == (3, 2)
+
+
+def test_one_id_for_two_different_episodes_is_refused(tmp_path):
+    record_episodes(tmp_path / "demo", EPISODES)
+    record_episodes(tmp_path / "other", [make_episode(9, id="walk-001")])
+    make_dataset().save(tmp_path / "dataset")
+    with pytest.raises(BagError, match="'walk-001' names different episodes in bag 'demo'"):
+        ingest([tmp_path / "demo", tmp_path / "other"], tmp_path / "dataset")
+    assert EpisodeDataset.load(tmp_path / "dataset").digest == make_dataset().digest
+
+
+def test_a_bag_that_is_named_twice_is_refused(tmp_path):
+    record_episodes(tmp_path / "demo", EPISODES)
+    with pytest.raises(BagError, match="both are bag 'demo'"):
+        ingest([tmp_path / "demo", tmp_path / "demo"], tmp_path / "dataset")
+
+
+def test_episodes_of_other_sizes_are_refused_and_the_dataset_stays(tmp_path):
+    import numpy as np
+
+    record_episodes(tmp_path / "demo", EPISODES)
+    record_episodes(tmp_path / "wide", [make_episode(9, observations=np.zeros((8, 6)))])
+    make_dataset().save(tmp_path / "dataset")
+    with pytest.raises(DatasetError, match="'walk-009' has"):
+        ingest([tmp_path / "demo", tmp_path / "wide"], tmp_path / "dataset")
+    assert EpisodeDataset.load(tmp_path / "dataset").digest == make_dataset().digest
+
+
+def test_incomplete_episodes_are_named_with_the_reason(tmp_path):
+    record(tmp_path / "demo", received([*stream(EPISODES[0])[3:], *stream(EPISODES[1], first_sequence=50)]))
+    report = ingest([tmp_path / "demo"], tmp_path / "dataset")
+    assert report.episodes == 1
+    assert list(report.bags[0].incomplete) == ["walk-000"]
+    assert "step 0 was never seen" in report.bags[0].incomplete["walk-000"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda bag: shutil.rmtree(bag), "there is no bag folder"),
+        (lambda bag: (bag / "metadata.yaml").unlink(), "has no metadata.yaml.*ros2 bag reindex"),
+        (lambda bag: (bag / "metadata.yaml").write_text("{"), "cannot be understood.*ros2 bag reindex"),
+        (lambda bag: (bag / "metadata.yaml").write_text("a: 1"), "cannot be understood"),
+        (lambda bag: (bag / "metadata.yaml").write_bytes(b"\xff\xfe\x00"), "cannot be understood"),
+        (lambda bag: (bag / "demo_1.mcap").unlink(), "lacks 'demo_1.mcap'"),
+        (lambda bag: (bag / "demo_1.mcap").write_bytes(b""), "demo_1.mcap' is cut or damaged"),
+        (lambda bag: (bag / "demo_1.mcap").write_bytes(b"not an mcap file"), "demo_1.mcap' is cut or damaged"),
+        (lambda bag: shutil.copy(bag / "demo_0.mcap", bag / "demo_1.mcap"), "demo_1.mcap' does not hold"),
+    ],
+)
+def test_a_damaged_bag_is_refused_with_words_and_the_dataset_stays(tmp_path, spoil, message):
+    record_episodes(tmp_path / "demo", EPISODES)
+    make_dataset().save(tmp_path / "dataset")
+    spoil(tmp_path / "demo")
+    with pytest.raises(BagError, match=f"(?s){message}"):
+        ingest([tmp_path / "demo"], tmp_path / "dataset")
+    assert EpisodeDataset.load(tmp_path / "dataset").digest == make_dataset().digest
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Some file systems sync a file that is written over, which makes thousands of changes slow; a new one not."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def test_a_file_that_is_cut_at_any_byte_is_noticed(tmp_path):
+    writer = record_episodes(tmp_path / "demo", [make_episode(0, length=1)])
+    path = writer.folder / "demo_0.mcap"
+    whole = path.read_bytes()
+    assert len(list(McapFile(path).messages())) == 3
+    for length in range(len(whole)):
+        rewrite(path, whole[:length])
+        with pytest.raises(BagError, match=r"demo_0\.mcap' is cut or damaged"):
+            list(McapFile(path).messages())
+
+
+def test_no_flipped_bit_changes_an_episode_unnoticed(tmp_path):
+    episode = make_episode(0, bag_id="demo", length=1, policy_ids=("a1",))
+    writer = record_episodes(tmp_path / "demo", [episode])
+    path = writer.folder / "demo_0.mcap"
+    whole = path.read_bytes()
+    noticed = 0
+    for where in range(len(whole)):
+        dirty = bytearray(whole)
+        dirty[where] ^= 1 << where % 8
+        rewrite(path, bytes(dirty))
+        try:
+            assert read_bag(writer.folder) == [episode]
+        except BagError:
+            noticed += 1
+    # What is left are indexes and the like, which reading from the first byte to the last does without.
+    assert noticed > len(whole) / 2
+
+
+@pytest.mark.parametrize("storage", [StoragePlugin.SQLITE3, StoragePlugin.MCAP])
+def test_foreign_bags_are_named(tmp_path, storage):
+    folder = foreign_bag(tmp_path / "chat", [], {"/chatter": "std_msgs/msg/String"}, storage)
+    message = (
+        "stored as 'sqlite3'" if storage is StoragePlugin.SQLITE3 else r"it holds /chatter \(std_msgs/msg/String\)"
+    )
+    with pytest.raises(BagError, match=message):
+        ingest([folder], tmp_path / "dataset")
+
+
+def test_two_robots_in_one_bag_are_not_mixed(tmp_path):
+    raw = received(stream(EPISODES[0]))
+    types = {**OUR_TYPES, "/leg/observation": OBSERVATION_TYPE}
+    foreign_bag(tmp_path / "demo", [*raw, raw[0]._replace(topic="/leg/observation")], types)
+    with pytest.raises(BagError, match=r"two topics of type .*'/arm/observation' and '/leg/observation'"):
+        read_bag(tmp_path / "demo")
+
+
+def test_another_version_of_our_messages_is_refused(tmp_path):
+    from dataclasses import replace
+
+    topics = loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC)
+    text = topics[0].definition.text.replace("float32 reward", "float64 reward")
+    older = replace(topics[0], definition=replace(topics[0].definition, text=text))
+    writer = BagWriter(tmp_path / "demo", [older, topics[1]])
+    writer.write_episode(received(stream(EPISODES[0])), {})
+    with pytest.raises(BagError, match=r"in another version.*float64 reward"):
+        read_bag(writer.folder)
+
+
+def test_no_bags_and_empty_bags_are_refused(tmp_path):
+    with pytest.raises(BagError, match="no bag was named"):
+        ingest([], tmp_path / "dataset")
+    BagWriter(tmp_path / "demo", loop_topics())
+    with pytest.raises(BagError, match="not one usable episode in 1 bags: they hold no messages"):
+        ingest([tmp_path / "demo"], tmp_path / "dataset")
+    assert not (tmp_path / "dataset").exists()
+
+
+# Seals one episode after the other and is killed, by itself, before its n-th change of the file system.
+KILLED_RECORDER = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {test_folder!r})
+from dataset_samples import make_episode
+from recording_samples import record_episodes
+import saferule_ros.recording.bag_writer as bag_writer
+left = int(sys.argv[2])
+def watch(event, arguments):
+    global left
+    if event in ("os.rename", "os.mkdir", "os.remove") or (
+        event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wxa")
+    ):
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+write = bag_writer.BagWriter.write_episode
+def acknowledging(self, messages, facts):
+    write(self, messages, facts)
+    print(facts["digest"], flush=True)
+bag_writer.BagWriter.write_episode = acknowledging
+episodes = [make_episode(number) for number in range(3)]
+sys.addaudithook(watch)
+record_episodes(Path(sys.argv[1]), episodes)
+"""
+
+
+def test_killed_at_any_step_of_sealing_no_acknowledged_episode_is_lost(tmp_path):
+    program = KILLED_RECORDER.format(test_folder=str(Path(__file__).parent))
+    seen = []
+    for steps in range(100):
+        bag = tmp_path / f"bag-{steps}"
+        command = [sys.executable, "-c", program, str(bag), str(steps)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        acknowledged = ended.stdout.split()
+        if (bag / "metadata.yaml").exists():
+            found = [episode.digest for episode in read_bag(bag)]
+            assert found[: len(acknowledged)] == acknowledged
+            assert len(found) - len(acknowledged) in (0, 1)
+        else:
+            assert acknowledged == []
+        seen.append(len(acknowledged))
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL, ended.stderr
+    # Making the bag takes 3 steps, each episode 4: file, rename, metadata, rename.
+    assert seen == [0] * 7 + [1] * 4 + [2] * 4 + [3]
+
+
+def test_the_summary_counts_per_bag(tmp_path):
+    record_episodes(tmp_path / "demo", EPISODES)
+    record_episodes(tmp_path / "more", [make_episode(7)])
+    ingest([tmp_path / "demo", tmp_path / "more"], tmp_path / "dataset")
+    summary = summarize(EpisodeDataset.load(tmp_path / "dataset"))
+    assert (summary.observation_size, summary.action_size) == (5, 2)
+    assert [(part.name, part.episodes, part.transitions) for part in summary.bags] == [("demo", 3, 15), ("more", 1, 7)]
+    assert (summary.whole.terminated, summary.whole.truncated) == (2, 2)
+    assert summary.whole.policy_ids == ("a1", "b2")
+    assert summary.whole.fallbacks == 0 + 1 + 2 + 7
+    costs = sorted(episode.episode_cost for episode in [*EPISODES, make_episode(7)])
+    spread = summary.whole.episode_cost
+    assert (spread.lowest, spread.highest) == (costs[0], costs[-1])
+    assert spread.median == pytest.approx((costs[1] + costs[2]) / 2)
+    assert spread.mean == pytest.approx(sum(costs) / 4)
+
+
+def test_unnamed_files_of_a_killed_recorder_are_read(tmp_path):
+    writer = record_episodes(tmp_path / "demo", EPISODES)
+    path = writer.folder / "metadata.yaml"
+    metadata = yaml.safe_load(path.read_text())
+    metadata["rosbag2_bagfile_information"]["relative_file_paths"].pop()
+    path.write_text(yaml.safe_dump(metadata))
+    (writer.folder / ".writing-0123-demo_3.mcap").write_bytes(b"half")
+    assert read_bag(writer.folder) == EPISODES
+
+
+def test_encoded_samples_are_what_the_tests_mean():
+    assert len(encode(OBSERVATION_TYPE, observation(EPISODES[0], 0))) > 4 * 5
