@@ -1,0 +1,57 @@
+"""Work that must not hold the executor's thread: done in a thread, awaited by a service callback."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from rclpy.node import Node
+from rclpy.task import Future
+
+T = TypeVar("T")
+
+
+class Background(Generic[T]):
+    """One piece of work in a daemon thread. In an `async def` callback: `result = await Background(...).done()`.
+
+    The callback must be in a ReentrantCallbackGroup: a mutually exclusive one stays taken while it awaits, and
+    nothing else in that group would run.
+
+    The thread is a daemon: a process that is told to stop does not wait for long work, which therefore has to leave
+    things whole when it is cut off at any instant (as the policy store does).
+
+    Args:
+        node: whose executor awaits.
+        name: of the thread.
+        work: what to do; touches nothing that callbacks touch.
+    """
+
+    def __init__(self, node: Node, name: str, work: Callable[[], T]) -> None:
+        self._executor = node.executor
+        self._work = work
+        self._result: list[T] = []
+        self._error: BaseException | None = None
+        self._finished: Future = Future(executor=self._executor)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    async def done(self) -> T:
+        """The work's result; raises what it raised."""
+        await self._finished
+        if self._error is not None:
+            raise self._error
+        return self._result[0]
+
+    def join(self, deadline: float) -> None:
+        """Waits up to `deadline` [s] for the thread."""
+        self._thread.join(deadline)
+
+    def _run(self) -> None:
+        try:
+            self._result.append(self._work())
+        except BaseException as error:  # noqa: BLE001 - nothing is swallowed: it is raised where it is awaited
+            self._error = error
+        self._finished.set_result(None)
+        if self._executor is not None:
+            self._executor.wake()  # an executor looks at what awaits when it wakes up

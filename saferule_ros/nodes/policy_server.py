@@ -1,0 +1,240 @@
+"""policy_server: answers every observation with one action, within a deadline, and swaps policies between two.
+
+Lifecycle node. Topics: listens to `observation` and publishes `action` while active; `policy_server/status`,
+latched; `/diagnostics`. Services: `policy_server/swap`, `policy_server/rollback`, `policy_server/list`.
+
+All state belongs to the executor's one thread. What takes time (gate, loading, syncing the store) is done in a
+thread beside it and only then switched, in a callback, by one assignment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rclpy.clock import Clock, ClockType, ROSClock
+from rclpy.duration import Duration
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.publisher import Publisher
+from rclpy.subscription import Subscription
+
+from saferule_ros.errors import SaferuleError
+from saferule_ros.msg import Action, Observation, PolicyStatus
+from saferule_ros.nodes import process, qos
+from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
+from saferule_ros.nodes.parameters import load, parameter
+from saferule_ros.nodes.policy_services import PolicyServices
+from saferule_ros.nodes.serving import NANOSECONDS, ControlPath, LimitSettings
+from saferule_ros.policy.failsafe import Reaction
+
+DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
+# How often an autostart that failed is tried again [s]: a store that is filled later is then found.
+RETRY_PERIOD = 2.0
+# How long a stopping node waits for its last action to arrive [s].
+PARTING_DEADLINE = 1.0
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of policy_server."""
+
+    store: str = parameter("", "folder of the policy store", required=True)
+    autostart: bool = parameter(True, "configure and activate without a lifecycle manager")
+    stale_after: float = parameter(0.5, "oldest observation that is acted on", unit="s", low=0.001, high=60.0)
+    deadline: float = parameter(
+        0.0, "longest time for one action, 0: the policy's control period", unit="s", low=0.0, high=60.0
+    )
+    reaction: str = parameter(
+        Reaction.ZERO.value, "what goes out instead of the policy's action", choices=tuple(r.value for r in Reaction)
+    )
+    gate_deadline: float = parameter(
+        0.0, "gate: largest p99 of the time per action, 0: half the control period", unit="s", low=0.0, high=60.0
+    )
+    gate_timeout: float = parameter(60.0, "gate: longest time for all its checks", unit="s", low=1.0, high=3600.0)
+
+
+class PolicyServer(LifecycleNode):
+    """See module."""
+
+    def __init__(self) -> None:
+        super().__init__("policy_server")
+        self._settings = settings = load(self, Parameters)
+        self._path = ControlPath()
+        self._phase = "unconfigured"
+        self._last_event = "started"
+        self._last_complaint = ""
+        self._reported_fallbacks = 0
+        self._observations: Subscription | None = None
+        self._actions: Publisher | None = None
+        self._status = self.create_publisher(PolicyStatus, "policy_server/status", qos.LATCHED)
+        self._policies = PolicyServices(
+            self,
+            Path(settings.store).expanduser().absolute(),
+            self._path,
+            LimitSettings(settings.stale_after, settings.deadline, Reaction(settings.reaction)),
+            settings.gate_deadline,
+            settings.gate_timeout,
+            lambda: self._phase == "serving",
+            self._say,
+        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._retry = self.create_timer(RETRY_PERIOD, self._autostart, clock=steady)
+        self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look_at_store, clock=steady)
+        self._diagnostics = Diagnostics(self, DIAGNOSTICS_PERIOD, self._health)
+
+    # Life: process.Stoppable and lifecycle transitions. rclpy swallows exceptions in transitions: they end here.
+
+    def start(self) -> None:
+        """See process.Stoppable."""
+        if self._settings.autostart:
+            self._autostart()
+        else:
+            self._retry.cancel()
+            self._say("waits for lifecycle transitions")
+
+    def stop(self) -> None:
+        """See process.Stoppable: the safe action goes out last."""
+        self._policies.join(PARTING_DEADLINE)
+        if self._phase != "shutdown":
+            self.trigger_shutdown()
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Loads the active policy, and the previous one for a quick rollback."""
+        try:
+            loaded = self._policies.load()
+        except (SaferuleError, OSError) as error:
+            if str(error) != self._last_complaint:  # once, not with every retry
+                self._last_complaint = str(error)
+                self.get_logger().error(f"no policy can be served: {error}")
+                self._say(f"no policy can be served: {error}")
+            return TransitionCallbackReturn.FAILURE
+        self._last_complaint = ""
+        self._phase = "inactive"
+        self._say(f"loaded {loaded}")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begins to answer."""
+        self._actions = self.create_publisher(Action, "action", qos.DATA)
+        self._observations = self.create_subscription(Observation, "observation", self._on_observation, qos.DATA)
+        self._retry.cancel()
+        self._phase = "serving"
+        self._say("serving")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stops answering; the safe action goes out last."""
+        self._part()
+        self._retry.cancel()  # someone else decides from here on
+        self._phase = "inactive"
+        self._say("deactivated")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lets go of the policies."""
+        self._retry.cancel()
+        self._policies.unload()
+        self._phase = "unconfigured"
+        self._say("cleaned up")
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """From any state to the end; the safe action goes out last."""
+        self._part()
+        self._retry.cancel()
+        self._phase = "shutdown"
+        self._say("shut down")
+        return TransitionCallbackReturn.SUCCESS
+
+    def _autostart(self) -> None:
+        if self._phase == "unconfigured":
+            self.trigger_configure()
+        if self._phase == "inactive":
+            self.trigger_activate()
+
+    def _part(self) -> None:
+        if self._actions is None:
+            return
+        if self._observations is not None:
+            self.destroy_subscription(self._observations)
+        action = self._path.parting(self._now())
+        if action is not None:
+            self._actions.publish(action)
+            if self._actions.get_subscription_count() > 0:
+                self._actions.wait_for_all_acked(Duration(seconds=PARTING_DEADLINE))
+        self.destroy_publisher(self._actions)
+        self._actions = self._observations = None
+
+    # Control.
+
+    def _on_observation(self, message: Observation) -> None:
+        if message.terminated or message.truncated or self._actions is None:
+            return  # an episode's end asks for no action
+        action = self._path.answer(message, self._now(message))
+        self._actions.publish(action)
+        if action.fallback:
+            self.get_logger().warning(
+                f"safe action for observation {message.sequence}: {self._path.last_fault}", throttle_duration_sec=1.0
+            )
+
+    def _now(self, message: Observation | None = None) -> int:
+        """The clock that stamps observations [ns]."""
+        clock = self.get_clock()
+        now = int(clock.now().nanoseconds)
+        if message is not None and isinstance(clock, ROSClock) and clock.ros_time_is_active:
+            # Simulated time comes by message, maybe after the observation that it stamps, which proves the time.
+            stamp = message.header.stamp
+            now = max(now, stamp.sec * NANOSECONDS + stamp.nanosec)
+        return now
+
+    # What others are told.
+
+    def _say(self, event: str) -> None:
+        """Publishes the status after a change."""
+        self._last_event = event
+        self.get_logger().info(event)
+        serving = self._phase == "serving"
+        served = self._path.served
+        places = self._policies.places
+        message = PolicyStatus(
+            state="verifying" if serving and self._policies.busy else self._phase,
+            active_id=served.id if served is not None else "",
+            previous_id=places.previous or "",
+            candidate_id=places.candidate or "",
+            policy_generation=self._path.generation,
+            first_sequence=self._path.first_sequence,
+            actions_served=self._path.sequence,
+            fallbacks=self._path.fallbacks,
+            last_event=event,
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._status.publish(message)
+
+    def _look_at_store(self) -> None:
+        if self._policies.look():
+            self._say("the store was changed by another process")
+
+    def _health(self) -> Health:
+        new_fallbacks = self._path.fallbacks - self._reported_fallbacks
+        self._reported_fallbacks = self._path.fallbacks
+        median, tail = self._path.times()
+        values = {
+            "state": self._phase,
+            "policy_id": self._path.served.id if self._path.served is not None else "",
+            "policy_generation": self._path.generation,
+            "actions_served": self._path.sequence,
+            "fallbacks": self._path.fallbacks,
+            "last_fault": self._path.last_fault,
+            "time per action p50 [ms]": round(1e3 * median, 4),
+            "time per action p99 [ms]": round(1e3 * tail, 4),
+        }
+        if self._phase != "serving":
+            return Health(Level.ERROR, f"{self._phase}: {self._last_event}", values)
+        if new_fallbacks:
+            return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
+        return Health(Level.OK, "serving", values)
+
+
+def main() -> None:
+    """Body of the executable."""
+    process.main(PolicyServer)
