@@ -33,9 +33,8 @@ def versions() -> dict[str, str]:
 def machine() -> dict[str, str]:
     """What ran it: system, processor, cores that this process may use, memory."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    linux = platform.system() == "Linux"
     return {
-        "system": f"{_distribution()}, Linux {platform.release()}" if linux else platform.platform(),
+        "system": _system(),
         "processor": _processor(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{memory:.1f} GiB",
@@ -55,11 +54,11 @@ def _commit() -> str:
     return commit.stdout.strip() + (" with local changes" if changes.stdout.strip() else "")
 
 
-def _distribution() -> str:
+def _system() -> str:
     try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+        return platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
     except OSError:
-        return "Linux"
+        return platform.system()
 
 
 def _processor() -> str:

@@ -169,7 +169,7 @@ class DemoResults(_Record):
     started: str = Field(description="ISO 8601, UTC")
     versions: dict[str, str] = Field(default={}, description="name to version; see provenance.versions")
     machine: dict[str, str] = Field(default={}, description="see provenance.machine")
-    settings: dict[str, Any] = Field(default={}, description="all settings of the run")
+    settings: dict[str, Any] = Field(default={}, description="all settings of the run but its seed")
     digests: dict[str, str] = Field(default={}, description="dataset, forget set, policies, checkpoints …")
     stages: list[StageTime] = []
     data: list[BagCount] = []

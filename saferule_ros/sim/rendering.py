@@ -37,6 +37,7 @@ def path_picture(
     *,
     title: str = "",
     note: str | None = None,
+    legend: bool = True,
     width: int = 960,
     height: int = 720,
 ) -> Image:
@@ -48,6 +49,7 @@ def path_picture(
         costs: cost of each step, (T,): steps that cost something are drawn in another colour.
         title: first line in the picture's corner.
         note: second line; None: cost and share of costly steps.
+        legend: whether title, note and the key to the colours are drawn.
         width, height: pixels.
 
     Returns:
@@ -78,7 +80,8 @@ def path_picture(
     canvas.paste(robot, (ground != robot).any(axis=2))
     if note is None:
         note = f"cost {costs.sum():.0f}: {float((costs > 0).mean()):.0%} of {len(costs)} steps"
-    _draw_legend(canvas, title, note)
+    if legend:
+        _draw_legend(canvas, title, note)
     return np.array(canvas.image.resize((width, height), Pillow.Resampling.BOX), np.uint8)
 
 
