@@ -65,7 +65,7 @@ def test_workers_and_the_length_of_the_run_change_nothing(behaviour: list[Episod
     alone = collect(CIRCLE, 4, seed=1, workers=1, progress=lambda done, of: progress.append((done, of)))
     assert [e.digest for e in alone] == [e.digest for e in behaviour[:4]]
     assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert collect(CIRCLE, 1, seed=2)[0].digest != alone[0].digest
+    assert not np.array_equal(collect(CIRCLE, 1, seed=2)[0].actions, alone[0].actions)
 
 
 def test_a_driver_depends_on_its_seed_alone() -> None:

@@ -90,6 +90,14 @@ def test_drawing_changes_nothing_in_the_world(circle: SafetyEnvironment) -> None
         return np.stack(seen).tobytes()
 
     assert run(draw=True) == run(draw=False)
+    model, data = circle.model, circle.data
+    lent = (data.cam_xpos, data.cam_xmat, model.cam_fovy, model.geom_group, model.geom_rgba, model.geom_matid)
+    before = [array.copy() for array in lent]
+    camera = Camera(64, 48)
+    camera.picture(model, data, overview(3.0), circle.robot_geoms())
+    camera.close()
+    for array, value in zip(lent, before, strict=True):
+        np.testing.assert_array_equal(array, value)
 
 
 def test_pictures_can_be_made_from_another_thread(circle: SafetyEnvironment) -> None:
@@ -104,8 +112,9 @@ def test_pictures_can_be_made_from_another_thread(circle: SafetyEnvironment) -> 
 
 
 def test_the_path_is_in_the_picture_in_both_colours_and_where_the_robot_was(
-    circle: SafetyEnvironment, unsafe: Trajectory, tmp_path: Path
+    circle: SafetyEnvironment, tmp_path: Path
 ) -> None:
+    unsafe = demonstrate(circle, "unsafe", 3)  # the robot now stands at the end of it
     image = path_picture(circle, unsafe.path, unsafe.costs, title="unsafe", width=640, height=480)
     assert image.shape == (480, 640, 3) and 60 < image.mean() < 250
     legend = np.zeros(image.shape[:2], bool)
@@ -117,6 +126,8 @@ def test_the_path_is_in_the_picture_in_both_colours_and_where_the_robot_was(
         at = np.round(overview(2.1).project(np.column_stack([ends, np.zeros(len(ends))]), 640, 480)).astype(int)
         hit = [near(image[y - 2 : y + 3, x - 2 : x + 3], colour).any() for x, y in at]
         assert np.mean(hit) > 0.85  # the robot and the beginning's mark cover a few
+    x, y = overview(2.1).project(circle.data.body("agent").xpos[None], 640, 480)[0].round().astype(int)
+    assert near(image[y - 4 : y + 5, x - 4 : x + 5], (200, 20, 50), 55).mean() > 0.5  # on top of its path
     save_picture(image, tmp_path / "path.png")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "path.png")), image)
 

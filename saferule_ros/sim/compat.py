@@ -1,4 +1,4 @@
-"""Makes Safety-Gymnasium 1.0.0 importable, quiet and quick on today's Python. [ours]
+"""Makes Safety-Gymnasium 1.0.0 importable and quick on today's Python. [ours]
 
 Three things need handling; each can go once upstream has dealt with it:
 
@@ -22,8 +22,7 @@ import os
 import sys
 import threading
 import types
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -68,7 +67,7 @@ def import_safety_gymnasium() -> types.ModuleType:
 
 
 def _import_fixed() -> types.ModuleType:
-    with array_defaults_as_factories(), robotics_stand_in(), _quiet(), _mujoco_without_broken_egl():
+    with array_defaults_as_factories(), robotics_stand_in(), _mujoco_without_broken_egl():
         try:
             return importlib.import_module("safety_gymnasium")
         except ModuleNotFoundError as error:
@@ -135,14 +134,6 @@ def _use_computed_sky(world: types.ModuleType) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps pygame's banner and gymnasium's deprecation notices of that import off the terminal."""
-    with _environment("PYGAME_HIDE_SUPPORT_PROMPT", "1"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
 def _mujoco_without_broken_egl() -> Iterator[None]:
     """With MUJOCO_GL=egl MuJoCo cannot be imported where EGL is missing; but physics needs no pictures."""
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
@@ -180,13 +171,6 @@ def make_environment(task_id: str) -> Any:
     module = import_safety_gymnasium()
     state = np.random.get_state()
     try:
-        return quietly(lambda: module.make(task_id))
+        return module.make(task_id)
     finally:
         np.random.set_state(state)
-
-
-def quietly(function: Callable[[], Any]) -> Any:
-    """Calls `function` with the simulator's notices (deprecations, one per environment) silenced."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return function()

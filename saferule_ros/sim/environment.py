@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.sim.camera import OVERVIEW, OVERVIEW_EXTENT, Camera, Image, named_view, overview
-from saferule_ros.sim.compat import make_environment, quietly
+from saferule_ros.sim.compat import make_environment
 from saferule_ros.sim.tasks import Task, task
 
 # Policies run in float32, whose rounding may put an action this far beyond a bound; anything more is a fault.
@@ -74,7 +74,7 @@ class SafetyEnvironment:
         """Starts the episode of that seed (0 to 2**32 - 1); returns its first observation, float32 (O,)."""
         if not 0 <= seed <= LARGEST_SEED:
             raise SaferuleError(f"seed {seed} is out of range", f"Choose one from 0 to {LARGEST_SEED}")
-        observation, _ = quietly(lambda: self._env.reset(seed=int(seed)))
+        observation, _ = self._env.reset(seed=int(seed))
         self._running = True
         return np.asarray(observation, np.float32)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.policy.spec import PolicySpec
-from saferule_ros.sim.compat import import_safety_gymnasium, make_environment, quietly
+from saferule_ros.sim.compat import import_safety_gymnasium, make_environment
 
 # Safety-Gymnasium's environments carry no cost limit of their own. 25 per episode is what its own benchmark
 # and the papers on these tasks use, so results can be compared.
@@ -128,7 +128,7 @@ def _built(task_id: str) -> Any:
     """The environment after a reset, which is when MuJoCo builds the world."""
     try:
         env = make_environment(task_id)
-        quietly(lambda: env.reset(seed=0))
+        env.reset(seed=0)
     except (ImportError, ValueError) as error:  # a missing package, or MuJoCo: a missing texture (Race tasks)
         raise UnknownTaskError(
             f"task {task_id!r} cannot be built by the installed Safety-Gymnasium: {error}",
