@@ -35,7 +35,7 @@ __all__ = ["BundleMeta", "FileEntry", "Manifest", "build_bundle", "verify_bundle
 class BundleMeta(BaseModel):
     """Where a policy comes from; the fields mean what they mean in Manifest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     algorithm: str = Field(min_length=1)
     dataset_digest: str

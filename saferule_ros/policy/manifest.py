@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import stat
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +37,10 @@ class FileEntry(BaseModel):
 class Manifest(BaseModel):
     """All that a bundle says of itself. Its id is a digest of everything else in it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # "constants": a NaN inside the certificate is refused by canonical_json, not quietly written as null.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
     format: Literal[1] = 1
     bundle_id: str = Field(pattern=ID_PATTERN)
@@ -67,9 +71,18 @@ def canonical_json(value: Any) -> bytes:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
     except (ValueError, TypeError) as error:
         raise BundleError(
-            f"manifest cannot be written as JSON: {error}",
+            f"manifest cannot be written as JSON: {_not_finite(value) or error}",
             "Give finite numbers, strings, lists and dicts only; use null for what could not be measured",
         ) from error
+
+
+def _not_finite(value: Any, name: str = "") -> str:
+    """Where in a JSON value a number is not finite, and the number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name or 'it'} is {value}"
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list | tuple) else ()
+    found = (_not_finite(item, f"{name}.{key}" if name else str(key)) for key, item in items)
+    return next(filter(None, found), "")
 
 
 def manifest_id(fields: dict[str, Any]) -> str:

@@ -34,7 +34,8 @@ class PolicyStore(StoreReader):
     """A store in a folder. Safe for several threads and processes at once.
 
     Every method raises StoreMissingError where there is no store, and StoreError where it cannot be read or
-    written; a change that raises has changed nothing that is served.
+    written. A change that raises has changed no place; only where the disk fails at the very last sync may it
+    have been made all the same: `places()` tells.
 
     Args:
         root: its folder. Nothing is read or made until a method is called.

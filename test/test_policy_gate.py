@@ -1,0 +1,256 @@
+"""The gate: every kind of bad policy is refused by the check that is there for it, with value and limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from policy_samples import META, SMALL, SPEC, BcqLikePolicy, add_onnx, graph, observations, scaled
+
+from saferule_ros.policy import gate_process
+from saferule_ros.policy.bundle import build_bundle
+from saferule_ros.policy.checks import CHECKS
+from saferule_ros.policy.errors import GateRefusedError, SpecError, StoreError, UnknownPolicyError
+from saferule_ros.policy.export import choose_golden
+from saferule_ros.policy.gate import GateReport, run_gate
+from saferule_ros.policy.gate_process import run_gate_process
+from saferule_ros.policy.store import PolicyStore
+
+NAMES = [check.__name__ for check in CHECKS]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PolicyStore:
+    return PolicyStore(tmp_path / "store").create()
+
+
+def test_a_real_export_passes_every_check_in_order(store: PolicyStore) -> None:
+    module = BcqLikePolicy()
+    golden = choose_golden(module, SPEC, observations(1000), 256)
+    manifest = build_bundle(store, module, SPEC, golden.observations, golden.actions, META)
+    report = run_gate(store.root, manifest.bundle_id, SPEC, deadline_s=0.05)
+    assert report.passed, report.summary
+    assert [check.name for check in report.checks] == NAMES == [
+        "size_cap", "digests", "onnx_checker", "standard_operators", "loads", "interface", "golden_replay",
+        "finite_and_in_bounds", "deadline",
+    ]  # fmt: skip
+    report.require()
+
+
+def node(*arguments: object, **attributes: object) -> onnx.NodeProto:
+    return helper.make_node(*arguments, **attributes)
+
+
+def slow() -> onnx.ModelProto:
+    """A chain of 256 x 256 products that hang on the input: some milliseconds."""
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [256, 256])
+    small = helper.make_tensor("small", TensorProto.FLOAT, [1], [1e-3])
+    half = helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [0, 1])
+    nodes = [node("Tanh", ["observation"], ["t"]), node("Mul", ["t", "small"], ["s"])]
+    nodes.append(node("Expand", ["s", "shape"], ["m0"]))
+    nodes += [node("MatMul", [f"m{i}", "m0"], [f"m{i + 1}"]) for i in range(6)]
+    nodes.append(node("ReduceMin", ["m6", "axes"], ["least"], keepdims=1))
+    nodes += [node("Mul", ["least", "least"], ["sq"]), node("Clip", ["sq", "", "tiny"], ["c"])]
+    nodes += [node("Mul", ["t", "half"], ["h"]), node("Add", ["h", "c"], ["action"])]
+    tiny = helper.make_tensor("tiny", TensorProto.FLOAT, [], [1e-9])
+    return graph(nodes, initializers=[shape, small, half, axes, tiny])
+
+
+def beyond(at: float, value: float) -> onnx.ModelProto:
+    """0.5 tanh(x), but `value` where x > at."""
+    tensors = [
+        helper.make_tensor(name, TensorProto.FLOAT, [1], [number])
+        for name, number in (("half", 0.5), ("at", at), ("value", value))
+    ]
+    nodes = [
+        node("Tanh", ["observation"], ["t"]), node("Mul", ["t", "half"], ["h"]),
+        node("Greater", ["observation", "at"], ["far"]), node("Where", ["far", "value", "h"], ["action"]),
+    ]  # fmt: skip
+    return graph(nodes, initializers=tensors)
+
+
+def external() -> onnx.ModelProto:
+    model = scaled(0.5)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("float_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret.bin")
+    return model
+
+
+def hidden_operator() -> onnx.ModelProto:
+    """An operator of another domain inside a branch of If."""
+    output = [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)]
+    branch = helper.make_graph([node("Gelu", ["observation"], ["b"], domain="com.microsoft")], "b", [], output)
+    nodes = [
+        node("ReduceSum", ["observation"], ["sum"], keepdims=0), node("Cast", ["sum"], ["yes"], to=TensorProto.BOOL),
+        node("If", ["yes"], ["action"], then_branch=branch, else_branch=branch),
+    ]  # fmt: skip
+    return graph(nodes, opsets=[("", 18), ("com.microsoft", 1)])
+
+
+SOUND = scaled(0.5).SerializeToString()
+BAD: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str, str]] = {
+    "garbage": (lambda: b"garbage" * 50, "onnx_checker", "parse"),
+    "an empty file": (lambda: b"", "onnx_checker", "ir_version"),
+    "a file cut in half": (lambda: SOUND[: len(SOUND) // 2], "onnx_checker", "."),
+    "a file cut by one byte": (lambda: SOUND[:-1], "onnx_checker", "."),
+    "an unknown operator": (lambda: graph([node("Magic", ["observation"], ["action"])]), "onnx_checker", "Magic"),
+    "a dangling input": (lambda: graph([node("Tanh", ["nothing"], ["action"])]), "onnx_checker", "nothing"),
+    "data in another file": (external, "onnx_checker", "secret"),
+    "an operator of another domain": (hidden_operator, "standard_operators", r"com\.microsoft"),
+    "another input name": (lambda: scaled(0.5, input="state"), "interface", "state: tensor"),
+    "another output name": (lambda: scaled(0.5, output="torque"), "interface", "torque: tensor"),
+    "a wider input": (lambda: scaled(0.5, input_shape=[1, 2], output_shape=[1, 2]), "interface", r"\(1, 2\)"),
+    "an open batch": (lambda: scaled(0.5, input_shape=["n", 1], output_shape=["n", 1]), "interface", r"\(n, 1\)"),
+    "doubles": (lambda: graph([node("Tanh", ["observation"], ["action"])], type=TensorProto.DOUBLE),
+                "interface", "double"),
+    "other weights": (lambda: scaled(0.5 + 1e-4), "golden_replay", r"difference 9\.\d+e-05"),
+    "NaN everywhere": (lambda: graph([node("Tanh", ["observation"], ["t"]), node("Div", ["z", "z"], ["n"]),
+                                      node("Add", ["t", "n"], ["action"])],
+                                     initializers=[helper.make_tensor("z", TensorProto.FLOAT, [1], [0.0])]),
+                       "golden_replay", "difference nan"),
+    "NaN far out": (lambda: beyond(1e3, float("nan")), "finite_and_in_bounds", "nan.*extreme"),
+    "infinite far out": (lambda: beyond(1e3, float("inf")), "finite_and_in_bounds", "inf.*extreme"),
+    "out of bounds beyond the data": (lambda: beyond(5.0, 1.1), "finite_and_in_bounds", r"1\.1.*random"),
+    "too slow": (slow, "deadline", "p99"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_policy_is_refused_by_the_check_that_is_there_for_it(
+    kind: str, store: PolicyStore, tmp_path: Path
+) -> None:
+    make, check, words = BAD[kind]
+    manifest = add_onnx(store, make(), tmp_path)
+    report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.0005)
+    assert [entry.name for entry in report.checks] == NAMES[: NAMES.index(check) + 1]
+    assert not report.passed and all(entry.passed for entry in report.checks[:-1])
+    failed = report.checks[-1]
+    assert failed.limit and re.search(words, failed.value), failed
+    with pytest.raises(GateRefusedError) as caught:
+        report.require()
+    assert all(part in str(caught.value) for part in (manifest.bundle_id, check, failed.value, failed.limit))
+
+
+def test_a_policy_within_tolerance_of_torch_passes_and_one_just_beyond_does_not(
+    store: PolicyStore, tmp_path: Path
+) -> None:
+    golden = np.full((1, 1), 10.0, np.float32)  # tanh is 1: the difference is that of the factors
+    for factor, passes in ((0.5 + 0.8e-5, True), (0.5 + 1.2e-5, False)):
+        manifest = add_onnx(store, scaled(factor), tmp_path, golden=golden)
+        report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
+        assert report.passed is passes, report.summary
+
+
+def test_a_damaged_file_is_refused_by_its_digest(store: PolicyStore, tmp_path: Path) -> None:
+    manifest = add_onnx(store, scaled(0.5), tmp_path)
+    path = store.path(manifest.bundle_id) / "policy.onnx"
+    path.write_bytes(path.read_bytes()[:-1])
+    report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
+    assert [check.name for check in report.checks] == ["size_cap", "digests"]
+    assert manifest.files["policy.onnx"].sha256 in report.summary and str(path) in report.summary
+
+
+def test_an_oversized_file_is_refused_before_it_is_read(store: PolicyStore, tmp_path: Path) -> None:
+    manifest = add_onnx(store, scaled(0.5), tmp_path)
+    with (store.path(manifest.bundle_id) / "policy.onnx").open("r+b") as file:
+        file.truncate(1 << 40)  # a hole: reading it would take all memory
+    report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
+    assert [check.name for check in report.checks] == ["size_cap"]
+    assert "1099511627776" in report.summary and "67108864" in report.summary
+
+
+def test_a_bundle_in_the_folder_of_another_is_refused(store: PolicyStore, tmp_path: Path) -> None:
+    first, second = (add_onnx(store, scaled(0.5), tmp_path).bundle_id for _ in range(2))
+    for file in store.path(first).iterdir():
+        (store.path(second) / file.name).write_bytes(file.read_bytes())
+    report = run_gate(store.root, second, SMALL, deadline_s=0.05)
+    assert report.checks[-1].name == "digests" and f"manifest of {first}" in report.summary
+
+
+def test_a_bundle_for_another_robot_is_refused_with_the_differences(store: PolicyStore, tmp_path: Path) -> None:
+    manifest = add_onnx(store, scaled(0.5), tmp_path)
+    robot = SMALL.model_copy(update={"action_high": (0.75,), "control_rate": 50.0})
+    report = run_gate(store.root, manifest.bundle_id, robot, deadline_s=0.05)
+    assert report.checks[-1].name == "interface"
+    assert "action_high (0.75,) != (1.0,)" in report.summary and "control_rate 50.0 != 20.0" in report.summary
+
+
+def test_an_unknown_bundle_and_a_senseless_deadline_are_errors_not_verdicts(store: PolicyStore, tmp_path: Path) -> None:
+    manifest = add_onnx(store, scaled(0.5), tmp_path)
+    with pytest.raises(UnknownPolicyError, match=f"'nothing'.*{manifest.bundle_id}"):
+        run_gate(store.root, "nothing", SMALL, deadline_s=0.05)
+    with pytest.raises(SpecError, match="-1"):
+        run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=-1.0)
+
+
+def command(store: PolicyStore, bundle_id: str, *more: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-P", "-m", "saferule_ros.policy.gate", str(store.root), bundle_id, "--deadline", "0.05"]
+    return subprocess.run([*line, *more], capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_line_says_passed_refused_or_wrong(store: PolicyStore, tmp_path: Path) -> None:
+    good = add_onnx(store, scaled(0.5), tmp_path).bundle_id
+    bad = add_onnx(store, b"garbage", tmp_path).bundle_id
+    passed, refused, wrong = command(store, good), command(store, bad), command(store, "0" * 16)
+    assert (passed.returncode, refused.returncode, wrong.returncode) == (0, 1, 2)
+    assert json.loads(passed.stdout)["passed"] and not json.loads(refused.stdout)["passed"]
+    assert GateReport.model_validate_json(refused.stdout).checks[-1].name == "onnx_checker"
+    assert wrong.stdout == "" and good in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_the_gates_process_is_niced_and_judges_alike(
+    store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = add_onnx(store, scaled(0.5), tmp_path).bundle_id
+    real, seen = subprocess.run, []
+    monkeypatch.setattr(subprocess, "run", lambda line, **more: seen.append(line) or real(line, **more))
+    assert run_gate_process(store.root, good, SMALL, 0.05, nice=7).passed
+    assert seen[0][seen[0].index("--nice") + 1] == "7"
+    robot = SMALL.model_copy(update={"control_rate": 50.0})
+    assert "control_rate" in run_gate_process(store.root, good, robot, 0.05).summary
+    with pytest.raises(StoreError, match="cannot judge policy 0000"):
+        run_gate_process(store.root, "0" * 16, SMALL, 0.05)
+
+
+def test_a_gate_that_crashes_or_hangs_is_a_refusal(
+    store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = add_onnx(store, scaled(0.5), tmp_path).bundle_id
+    real = subprocess.run
+
+    def instead(program: str) -> None:
+        monkeypatch.setattr(
+            gate_process.subprocess, "run", lambda line, **more: real([sys.executable, "-c", program], **more)
+        )
+
+    instead("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    crashed = run_gate_process(store.root, good, SMALL, 0.05)
+    assert not crashed.passed and f"status {-signal.SIGSEGV}" in crashed.summary
+    instead("import signal; signal.pause()")
+    hung = run_gate_process(store.root, good, SMALL, 0.05, timeout_s=0.5)
+    assert not hung.passed and "did not end in 0.5 s" in hung.summary
+    instead("print('{}')")
+    assert not run_gate_process(store.root, good, SMALL, 0.05).passed
+
+
+def test_a_niced_gate_lowers_its_priority(store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from saferule_ros.policy import gate
+
+    good = add_onnx(store, scaled(0.5), tmp_path).bundle_id
+    asked: list[int] = []
+    monkeypatch.setattr(os, "nice", asked.append)
+    assert gate.main([str(store.root), good, "--deadline", "0.05", "--nice", "7"]) == 0
+    assert asked == [7]

@@ -1,0 +1,327 @@
+"""The store: places, verification on every way out, the audit log, and several processes at once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from policy_samples import add_onnx, scaled
+
+from saferule_ros.policy.describe import list_policies, policy_rows, show_policy, verify_policies
+from saferule_ros.policy.errors import (
+    CorruptBundleError,
+    NoPolicyError,
+    StoreBusyError,
+    StoreError,
+    StoreMissingError,
+    UnknownPolicyError,
+)
+from saferule_ros.policy.store import PolicyStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PolicyStore:
+    return PolicyStore(tmp_path / "deep" / "store").create()
+
+
+@pytest.fixture
+def ids(store: PolicyStore, tmp_path: Path) -> list[str]:
+    """Three bundles, oldest first."""
+    return [add_onnx(store, scaled(0.5), tmp_path).bundle_id for _ in range(3)]
+
+
+def places(store: PolicyStore) -> tuple[str | None, str | None, str | None]:
+    return store.place("active"), store.place("previous"), store.place("candidate")
+
+
+def damage(store: PolicyStore, bundle_id: str) -> Path:
+    path = store.path(bundle_id) / "policy.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    return path
+
+
+def test_a_candidate_becomes_active_and_can_be_rolled_back_and_forth(store: PolicyStore, ids: list[str]) -> None:
+    first, second, _ = ids
+    assert places(store) == (None, None, None)
+    store.activate(first)
+    store.set_candidate(second)
+    assert places(store) == (first, None, second)
+    store.activate(second)
+    assert places(store) == (second, first, None)
+    assert store.rollback() == first
+    assert places(store) == (first, second, None)
+    assert store.rollback() == second
+    assert places(PolicyStore(store.root)) == (second, first, None)
+
+
+def test_activating_what_is_active_changes_nothing_but_ends_its_candidacy(store: PolicyStore, ids: list[str]) -> None:
+    store.activate(ids[0])
+    store.activate(ids[1])
+    store.set_candidate(ids[1])
+    store.activate(ids[1])
+    assert places(store) == (ids[1], ids[0], None)
+    events = len(store.audit())
+    store.activate(ids[1])
+    assert len(store.audit()) == events
+
+
+def test_the_bundles_are_listed_oldest_first_with_their_places(store: PolicyStore, ids: list[str]) -> None:
+    store.activate(ids[2])
+    store.set_candidate(ids[0])
+    entries = store.list()
+    assert [entry.bundle_id for entry in entries] == ids
+    assert [entry.place for entry in entries] == ["candidate", None, "active"]
+
+
+def test_adding_a_bundle_twice_gives_the_same_id_and_one_copy(store: PolicyStore, ids: list[str]) -> None:
+    assert store.add(store.path(ids[0])) == ids[0]
+    assert len(store.list()) == 3 and not list(store.staging.iterdir())
+
+
+def test_creating_a_store_again_keeps_what_is_in_it(store: PolicyStore, ids: list[str]) -> None:
+    store.activate(ids[0])
+    assert places(PolicyStore(store.root).create()) == (ids[0], None, None)
+
+
+def test_a_damaged_active_policy_is_reported_with_file_digests_and_ways_out(
+    store: PolicyStore, ids: list[str]
+) -> None:
+    store.activate(ids[0])
+    store.activate(ids[1])
+    recorded = store.active().manifest.files["policy.onnx"].sha256
+    path = damage(store, ids[1])
+    with pytest.raises(CorruptBundleError) as caught:
+        PolicyStore(store.root).active()
+    message = str(caught.value)
+    actual = subprocess.run(["sha256sum", str(path)], capture_output=True, text=True).stdout.split()[0]
+    assert all(part in message for part in (ids[1], str(path), recorded, actual, ids[0], ids[2]))
+    assert "Add an intact copy" in message
+
+
+def test_a_damaged_active_policy_can_be_left_by_rolling_back_but_not_returned_to(
+    store: PolicyStore, ids: list[str]
+) -> None:
+    store.activate(ids[0])
+    store.activate(ids[1])
+    damage(store, ids[1])
+    assert store.rollback() == ids[0]
+    assert store.active().manifest.bundle_id == ids[0]
+    for change in (store.rollback, lambda: store.activate(ids[1]), lambda: store.set_candidate(ids[1])):
+        with pytest.raises(CorruptBundleError):
+            change()
+    assert places(store) == (ids[0], ids[1], None)
+
+
+def test_adding_an_intact_copy_repairs_a_damaged_bundle(store: PolicyStore, ids: list[str], tmp_path: Path) -> None:
+    copy = PolicyStore(tmp_path / "backup").create()
+    copy.add(store.path(ids[0]))
+    store.activate(ids[0])
+    damage(store, ids[0])
+    assert store.add(copy.path(ids[0])) == ids[0]
+    assert store.active().manifest.bundle_id == ids[0]
+
+
+def test_a_bundle_in_the_folder_of_another_is_not_given_out(store: PolicyStore, ids: list[str]) -> None:
+    for file in store.path(ids[0]).iterdir():
+        (store.path(ids[1]) / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(CorruptBundleError, match=f"holds the bundle {ids[0]}"):
+        store.get(ids[1])
+
+
+def test_a_missing_store_is_named_and_not_made(tmp_path: Path) -> None:
+    missing = PolicyStore(tmp_path / "none")
+    for question in (missing.list, missing.active, missing.rollback, lambda: missing.activate("0" * 16)):
+        with pytest.raises(StoreMissingError, match=str(tmp_path / "none")):
+            question()
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreMissingError):
+        PolicyStore(tmp_path / "file").list()
+    with pytest.raises(StoreError, match="file"):
+        PolicyStore(tmp_path / "file" / "store").create()
+
+
+@pytest.mark.parametrize("bundle_id", ["0" * 16, "../../etc", "", "x" * 500])
+def test_an_unknown_id_is_refused_with_the_known_ones(store: PolicyStore, ids: list[str], bundle_id: str) -> None:
+    with pytest.raises(UnknownPolicyError) as caught:
+        store.activate(bundle_id)
+    assert any(known in str(caught.value) for known in ids)
+
+
+def test_an_empty_place_is_an_error_that_says_what_to_do(store: PolicyStore, ids: list[str]) -> None:
+    with pytest.raises(NoPolicyError, match="no active policy"):
+        store.active()
+    with pytest.raises(NoPolicyError, match="no candidate policy"):
+        store.require("candidate")
+    store.activate(ids[0])
+    with pytest.raises(NoPolicyError, match="no previous policy"):
+        store.rollback()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"active": "../x"}', b'{"format": 9}', b"\xff", b"[]"])
+def test_unreadable_places_are_an_error_that_says_what_to_do(
+    store: PolicyStore, ids: list[str], content: bytes
+) -> None:
+    store.places_path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"places\.json.*audit\.jsonl"):
+        store.active()
+    with pytest.raises(StoreError, match=r"places\.json"):
+        store.activate(ids[0])
+    assert store.places_path.read_bytes() == content
+
+
+def test_lost_places_are_not_replaced_by_empty_ones(store: PolicyStore, ids: list[str]) -> None:
+    store.places_path.unlink()
+    with pytest.raises(StoreError, match=r"places\.json is missing"):
+        PolicyStore(store.root).create()
+
+
+def test_every_change_is_in_the_audit_log_with_reason_and_requester(store: PolicyStore, ids: list[str]) -> None:
+    store.activate(ids[0], reason="first", requester="ada")
+    store.set_candidate(ids[1])
+    store.activate(ids[1], reason="gate passed", requester="bo")
+    store.rollback(reason="cost over its limit", requester="ada")
+    store.record("gate_refused", ids[2], reason="too slow", requester="bo")
+    lines = [json.loads(line) for line in store.audit_path.read_text().splitlines()]
+    assert [(line["event"], line["from"], line["to"], line["reason"], line["requester"]) for line in lines[3:]] == [
+        ("activate", None, ids[0], "first", "ada"),
+        ("set_candidate", None, ids[1], "", ""),
+        ("activate", ids[0], ids[1], "gate passed", "bo"),
+        ("rollback", ids[1], ids[0], "cost over its limit", "ada"),
+        ("gate_refused", ids[0], ids[2], "too slow", "bo"),
+    ]
+    assert [line["event"] for line in lines[:3]] == ["add"] * 3
+    assert [line["number"] for line in lines] == list(range(1, 9))
+    assert sorted(line["time"] for line in lines) == [line["time"] for line in lines]
+    assert [event.as_json() for event in store.audit()] == lines
+
+
+def test_a_long_reason_is_cut_and_the_log_still_completes(store: PolicyStore, ids: list[str]) -> None:
+    for _ in range(3):
+        store.record("note", reason="\N{SNOWMAN}" * 10_000, requester="\x00" * 10_000)
+    assert [event.number for event in store.audit()] == list(range(1, 7))
+    assert len(store.audit_path.read_text().splitlines()) == 6
+
+
+def test_a_torn_or_lost_last_line_of_the_log_is_written_again(store: PolicyStore, ids: list[str]) -> None:
+    store.activate(ids[0], reason="first")
+    whole = store.audit_path.read_bytes()
+    start = whole.rstrip(b"\n").rfind(b"\n") + 1
+    for left in (whole[:-1], whole[: start + 10], whole[:start]):
+        store.audit_path.write_bytes(left)
+        assert [event.reason for event in store.audit()][-1] == "first"
+        store.set_candidate(store.require("active"))
+        assert store.audit_path.read_bytes().startswith(whole)
+        assert len(store.audit_path.read_bytes().splitlines()) == len(whole.splitlines()) + 1
+        store.places_path.write_bytes(places_with(store, whole))
+
+
+def places_with(store: PolicyStore, log: bytes) -> bytes:
+    """places.json whose latest event is the last of `log`."""
+    fields = json.loads(store.places_path.read_bytes())
+    return json.dumps(fields | {"latest": json.loads(log.splitlines()[-1])}).encode()
+
+
+def test_a_log_that_is_rubbish_is_kept_aside_and_does_not_hinder_a_rollback(
+    store: PolicyStore, ids: list[str]
+) -> None:
+    store.activate(ids[0])
+    store.activate(ids[1])
+    store.audit_path.write_bytes(b"rubbish\n")
+    with pytest.raises(StoreError, match=r"line 1 of .*audit\.jsonl is no event: b'rubbish'"):
+        store.audit()
+    store.rollback()
+    assert [path.read_bytes() for path in store.root.glob("audit.jsonl.damaged-*")] == [b"rubbish\n"]
+    assert [event.event for event in store.audit()] == ["activate", "rollback"]
+
+
+def test_leftovers_of_a_killed_add_are_cleared(store: PolicyStore, ids: list[str]) -> None:
+    (store.staging / "0123456789abcdef").mkdir()
+    (store.staging / "0123456789abcdef" / "policy.onnx").write_bytes(b"half")
+    (store.staging / "places.json").write_bytes(b"half")
+    store.activate(ids[0])
+    store.add(store.path(ids[0]))
+    assert not list(store.staging.iterdir())
+
+
+def test_a_lock_that_somebody_else_keeps_is_an_error_in_time(store: PolicyStore, ids: list[str]) -> None:
+    with (store.root / "lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StoreBusyError, match=r"lock for 0\.05 s"):
+            PolicyStore(store.root, lock_timeout=0.05).activate(ids[0])
+        assert places(store) == (None, None, None)  # reading needs no lock
+    store.activate(ids[0])
+
+
+ACTIVATE = """
+import random, sys
+from saferule_ros.policy.store import PolicyStore
+root, seed, count, *ids = sys.argv[1:]
+store, generator = PolicyStore(root), random.Random(int(seed))
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(int(count)):
+    if generator.random() < 0.3:
+        store.rollback(requester=seed)
+    else:
+        store.activate(generator.choice(ids), requester=seed)
+"""
+
+
+def test_processes_that_activate_at_once_do_not_interleave(store: PolicyStore, ids: list[str]) -> None:
+    store.activate(ids[0])
+    store.activate(ids[1])
+    count, seeds = 40, ("1", "2", "3")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-P", "-c", ACTIVATE, str(store.root), seed, str(count), *ids],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for seed in seeds
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    finished, seen = threading.Event(), []
+
+    def read() -> None:
+        while not finished.is_set():
+            seen.append(PolicyStore(store.root).active().manifest.bundle_id)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    outputs = [process.communicate("go\n", timeout=60) for process in processes]
+    finished.set()
+    reader.join(timeout=60)
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert len(seen) > 10 and set(seen) <= set(ids)  # whoever reads meanwhile gets a verified policy
+    events = [event for event in store.audit() if event.event in ("activate", "rollback")]
+    assert {event.requester for event in events[2:]} == set(seeds)
+    assert [event.number for event in store.audit()] == list(range(1, len(store.audit()) + 1))
+    active, previous = None, None
+    for event in events:  # every change began where the one before had ended
+        assert event.before == active and event.after not in (None, active)
+        assert event.event == "activate" or event.after == previous
+        active, previous = event.after, active
+    assert places(store)[:2] == (active, previous)
+    assert len(store.audit_path.read_text().splitlines()) == len(store.audit())
+
+
+def test_the_store_is_described_for_people(store: PolicyStore, ids: list[str]) -> None:
+    store.activate(ids[1])
+    assert verify_policies(store) == [] and verify_policies(store, ids[0]) == []
+    path = damage(store, ids[0])
+    table = list_policies(store).splitlines()
+    assert table[0].split() == ["policy", "place", "algorithm", "parent", "created", "state"]
+    assert [line.split()[0] for line in table[1:]] == [ids[1], ids[2], ids[0]]
+    assert "active" in table[1] and "damaged" in table[3] and str(path) in table[3]
+    assert [row["place"] for row in policy_rows(store)] == ["active", "", ""]
+    shown = json.loads(show_policy(store, ids[1]))
+    assert shown["bundle_id"] == ids[1] and shown["place"] == "active" and shown["spec"]["cost_limit"] == 1.0
+    assert len(verify_policies(store)) == 1 and str(path) in verify_policies(store, ids[0])[0]
+    with pytest.raises(CorruptBundleError):
+        show_policy(store, ids[0])
