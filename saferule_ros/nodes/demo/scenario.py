@@ -1,0 +1,105 @@
+"""`saferule demo`: a policy is poisoned, patched while its robot runs, and judged; one command, real processes.
+
+Exit status: 0 passed; 1 it ran, but something did not hold; 2 bad input; 3 it ended early; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from saferule_ros.errors import SaferuleError
+from saferule_ros.nodes.demo.domain import ClaimedDomain
+from saferule_ros.nodes.demo.folder import RunFolder
+from saferule_ros.nodes.demo.operator import Operator
+from saferule_ros.nodes.demo.settings import LARGEST_SEED, DemoSettings
+from saferule_ros.nodes.demo.show import Show
+from saferule_ros.nodes.demo.stages import Demo
+from saferule_ros.patching.values import load_values
+from saferule_ros.reporting.html import write_report
+from saferule_ros.reporting.pictures import draw_paths
+from saferule_ros.reporting.results import DemoResults
+from saferule_ros.settings import load_settings
+
+PASSED, NOT_PASSED, BAD_INPUT, ENDED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the demo as the command line says; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    show = Show()
+    # One way out for both: the exception that Ctrl-C raises.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if not 0 <= options.seed <= LARGEST_SEED:
+            raise SaferuleError(f"seed {options.seed} is out of range", f"Choose one from 0 to {LARGEST_SEED}")
+        settings = load_settings(DemoSettings, options.settings)
+        folder = RunFolder.make(options.out, options.seed)
+    except SaferuleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return run(settings, options.seed, folder, options.report, show)
+
+
+def run(settings: DemoSettings, seed: int, folder: RunFolder, report: Path, show: Show) -> int:
+    """One run with everything that it leaves behind; returns the exit status."""
+    _keep_to_ourselves(folder)
+    demo: Demo | None = None
+    status, error = PASSED, ""
+    try:
+        with ClaimedDomain() as domain, Operator(domain.number) as operator:
+            demo = Demo(settings, seed, folder, operator, show, domain.number)
+            demo.run()
+    except SaferuleError as problem:
+        status, error = ENDED_EARLY, str(problem)
+    except KeyboardInterrupt:
+        status, error = INTERRUPTED, "interrupted"
+    if demo is None:
+        print(f"error: {error}", file=sys.stderr)
+        return status
+    results = demo.results(error)
+    results.save(folder.root)
+    show.summary(results)
+    if status != INTERRUPTED:
+        show.say(f"report: {_report(results, folder, report)}   everything else: {folder.root}")
+    if status == PASSED and not results.passed:
+        return NOT_PASSED
+    return status
+
+
+def _report(results: DemoResults, folder: RunFolder, report: Path) -> Path:
+    values = load_values(folder.workspace.job(results.patch.job_id)) if results.patch else None
+    try:
+        return write_report(results, report, values, draw_paths(results))
+    except SaferuleError as error:  # no camera on this machine: the numbers are there all the same
+        return write_report(results, report, values, no_pictures=str(error))
+
+
+def _keep_to_ourselves(folder: RunFolder) -> None:
+    """Nothing of this process and its children leaves the machine, or the run's folder."""
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ["ROS_LOG_DIR"] = str(folder.logs / "ros")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="saferule demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=1, help="of data, learning and episodes (default: 1)")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs (default: runs/demo)")
+    parser.add_argument("--report", type=Path, default=Path("report"), help="folder of the page (default: report)")
+    parser.add_argument("--settings", type=Path, help="YAML file with other settings, e.g. config/demo_quick.yaml")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
