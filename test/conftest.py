@@ -53,6 +53,7 @@ if "SAFERULE_TEST_DOMAIN" not in os.environ:
 os.environ["ROS_DOMAIN_ID"] = os.environ["SAFERULE_TEST_DOMAIN"]
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 prefer_installed_package()
+sys.path.append(str(ROOT / "tools"))  # the set-up step lives outside the package
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -42,9 +42,7 @@ def resolve(requirements: list[str], constraints: dict[str, str]) -> dict[str, s
 
 
 def write_lock(name: str, under: tuple[str, ...]) -> None:
-    lines = [
-        line for line in (REQUIREMENTS / f"{name}.in").read_text().splitlines() if line.split("#")[0].strip()
-    ]
+    lines = [line for line in (REQUIREMENTS / f"{name}.in").read_text().splitlines() if line.split("#")[0].strip()]
     alone = [line.split("#")[0].strip() for line in lines if ALONE in line]
     others = [line.split("#")[0].strip() for line in lines if ALONE not in line]
     known: dict[str, str] = {}

@@ -49,9 +49,7 @@ def missing(
     which: Callable[[str], str | None] = shutil.which,
 ) -> list[Need]:
     """The needs that neither a command on PATH nor dpkg meets, in the order given."""
-    return [
-        need for need in needs if not (need.command and which(need.command)) and not installed(need.package)
-    ]
+    return [need for need in needs if not (need.command and which(need.command)) and not installed(need.package)]
 
 
 def install_command(needs: Iterable[Need], as_root: bool) -> str:
@@ -76,9 +74,7 @@ def ensure(needs: Iterable[Need], environ: Mapping[str, str], log: Path) -> None
         _install(lacking, environ, log)
         return
     reasons = "".join(f"\n    {need.package}: {need.reason}" for need in lacking)
-    raise Trouble(
-        f"Debian packages are missing:{reasons}", f"Install them:  {install_command(lacking, is_root)}"
-    )
+    raise Trouble(f"Debian packages are missing:{reasons}", f"Install them:  {install_command(lacking, is_root)}")
 
 
 def _ensure_commands(needs: Iterable[Need]) -> None:

@@ -48,9 +48,7 @@ def ask(command: str, environ: Mapping[str, str]) -> Interpreter | None:
     path = shutil.which(command, path=environ.get("PATH"))
     if path is None:
         return None
-    answer = subprocess.run(
-        [path, "-c", QUESTION], capture_output=True, text=True, check=False, env=dict(environ)
-    )
+    answer = subprocess.run([path, "-c", QUESTION], capture_output=True, text=True, check=False, env=dict(environ))
     if answer.returncode != 0:
         return None
     facts = json.loads(answer.stdout)
@@ -87,9 +85,7 @@ def find(places: Places, wanted: str, environ: Mapping[str, str]) -> Interpreter
     if not found.has_venv:
         raise Trouble(f"{found.executable} lacks the venv module.", _apt(name, "-venv"))
     if not (found.include / "Python.h").is_file():
-        raise Trouble(
-            f"{found.executable} lacks its C headers ({found.include}/Python.h).", _apt(name, "-dev")
-        )
+        raise Trouble(f"{found.executable} lacks its C headers ({found.include}/Python.h).", _apt(name, "-dev"))
     return found
 
 

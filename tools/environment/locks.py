@@ -27,9 +27,7 @@ def read_lock(path: Path) -> dict[str, str]:
             continue
         name, equals, version = text.partition("==")
         if not equals or not version:
-            raise Trouble(
-                f"{path}:{number}: {text!r} is not an exact pin.", "Write name==version, or run `make lock`."
-            )
+            raise Trouble(f"{path}:{number}: {text!r} is not an exact pin.", "Write name==version, or run `make lock`.")
         pins[canonical(name)] = version
     return pins
 

@@ -19,7 +19,7 @@ from .trouble import Trouble
 DISK_NEEDED = 3 * 2**30  # bytes: 1.7 GB installed, and the wheels in pip's cache
 STEPS_VERSION = "1"  # count up when this module does something else with the same locks
 TORCH_CHOICES = ("cpu", "cuda")
-CUDA_PACKAGE = re.compile(r"(nvidia|cuda|triton)\b")
+CUDA_PACKAGE = re.compile(r"(nvidia|cuda|triton)(?![a-z])", re.IGNORECASE)
 
 
 def install(
@@ -79,9 +79,7 @@ def _is_made_from(places: Places, interpreter: Interpreter) -> bool:
 
 def _make_venv(places: Places, interpreter: Interpreter, environ: Mapping[str, str]) -> None:
     options = ["--clear"] + (["--system-site-packages"] if places.sourced else [])
-    with Step(
-        f"Virtual environment {places.venv.relative_to(places.root)}, Python {interpreter.full_version}"
-    ):
+    with Step(f"Virtual environment {places.venv.relative_to(places.root)}, Python {interpreter.full_version}"):
         run(
             [interpreter.executable, "-m", "venv", *options, str(places.venv)],
             places.log / "venv.log",
@@ -90,9 +88,7 @@ def _make_venv(places: Places, interpreter: Interpreter, environ: Mapping[str, s
         )
 
 
-def _install_pins(
-    places: Places, pins: Mapping[str, str], torch: str, environ: Mapping[str, str], step: Step
-) -> None:
+def _install_pins(places: Places, pins: Mapping[str, str], torch: str, environ: Mapping[str, str], step: Step) -> None:
     pip = [str(places.python), "-m", "pip", "install"]
     if torch == "cpu":
         _refuse_cuda(pip, pins["torch"], places, environ)

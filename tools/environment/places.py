@@ -8,9 +8,7 @@ from pathlib import Path
 
 from .trouble import Trouble
 
-DEFAULT_DISTRO = (
-    "kilted"  # the one whose wheels carry the simulator and ROS on one interpreter, and the newest
-)
+DEFAULT_DISTRO = "kilted"  # the one whose wheels carry the simulator and ROS on one interpreter, and the newest
 DISTROS_WITH_WHEELS = ("kilted", "jazzy")
 
 
