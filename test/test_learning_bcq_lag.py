@@ -5,7 +5,7 @@ import pytest
 import torch
 from learning_cases import BOUNDS, SMALL, bandit, learner_for
 
-from saferule_ros.learning.bcq_lag import Values
+from saferule_ros.learning.bcq_lag import Candidates, Values
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import train
@@ -49,14 +49,33 @@ def test_score_is_the_normalised_lagrangian():
 
 def test_best_takes_the_candidate_with_the_largest_score():
     learner = learner_for(bandit())
-    observations = torch.zeros(3, 1)
-    latents = torch.randn(3 * 8, 2)
-    chosen, values = learner.best(observations, latents, learner.vae, learner.actor, learner.critics)
-    repeated = observations.repeat_interleave(8, 0)
-    candidates = learner.actor(repeated, learner.vae.decode(repeated, latents))
-    scores = learner.score(learner.values(learner.critics(repeated, candidates))).view(3, 8)
-    torch.testing.assert_close(learner.score(values), scores.amax(1))
-    torch.testing.assert_close(chosen, candidates.view(3, 8, 1)[torch.arange(3), scores.argmax(1)])
+    learner.multiplier = 1.0
+    actions = torch.tensor([[[0.1], [0.2], [0.3]], [[0.4], [0.5], [0.6]]])  # (2, 3, 1)
+    reward = torch.tensor([[1.0, 5.0, 9.0], [2.0, 2.0, 2.0]])
+    cost = torch.tensor([[0.0, 1.0, 9.0], [3.0, 2.0, 1.0]])
+    chosen = learner.best(Candidates(actions, Values(reward, cost)))  # (2, 1)
+    assert chosen.flatten().tolist() == pytest.approx([0.2, 0.6])
+
+
+def test_reward_target_is_of_the_best_and_cost_target_of_the_costliest_candidate(monkeypatch):
+    """Candidate 0 scores best (10 - 2), candidate 1 has more reward and more cost."""
+    learner = learner_for(bandit())
+    learner.multiplier = 1.0
+    following = Candidates(torch.zeros(1, 2, 1), Values(torch.tensor([[10.0, 20.0]]), torch.tensor([[2.0, 30.0]])))
+    monkeypatch.setattr(learner, "candidates", lambda *_: following)
+    reward, cost = learner.critic_targets(one_transition(discount=0.5))
+    assert reward.item() == pytest.approx(2.0 + 0.5 * 10.0)
+    assert cost.item() == pytest.approx(3.0 + 0.5 * 30.0)
+
+
+def test_candidates_of_one_observation_stand_together():
+    learner = learner_for(bandit())
+    observations, latents = torch.tensor([[0.0], [1.0]]), torch.randn(2 * 3, 2)
+    proposed = learner.candidates(observations, latents, learner.vae, learner.actor, learner.critics)
+    for row in range(2):
+        for k in range(3):
+            decoded = learner.vae.decode(observations[row : row + 1], latents[3 * row + k : 3 * row + k + 1])
+            torch.testing.assert_close(proposed.actions[row, k], learner.actor(observations[row : row + 1], decoded)[0])
 
 
 @pytest.mark.parametrize(("discount", "expected"), [(0.98, 2.5), (0.5, 0.1)])
@@ -70,7 +89,8 @@ def test_cost_value_limit_is_the_closed_form_of_evenly_spread_cost(discount, exp
 
 def test_multiplier_stops_at_its_cap_and_comes_down_without_delay():
     dataset = bandit()
-    learner = learner_for(dataset, SMALL.model_copy(update={"multiplier_cap": 0.4, "multiplier_rate": 0.01}))
+    controlled = {"multiplier_start": 0.0, "multiplier_cap": 0.4, "multiplier_rate": 0.01}
+    learner = learner_for(dataset, SMALL.model_copy(update=controlled))
     replay = Replay(dataset, learner.units, 0.98)
     for parameter in learner.critics.parameters():
         parameter.data.zero_()
@@ -86,7 +106,7 @@ def test_multiplier_stops_at_its_cap_and_comes_down_without_delay():
 def test_constraint_turns_the_greedy_action_into_the_safe_one():
     """Reward a + 1, cost 1 if a > 0: unconstrained the best action is +1, with limit 0.1 it is not positive."""
     dataset = bandit()
-    unconstrained = SMALL.model_copy(update={"multiplier_cap": 0.0})
+    unconstrained = SMALL.model_copy(update={"multiplier_start": 0.0})
     constrained = SMALL.model_copy(update={"multiplier_start": 3.0, "multiplier_cap": 5.0})
     actions = []
     for settings in (unconstrained, constrained):

@@ -3,9 +3,11 @@
 The policy draws actions from a model of the behaviour, moves each a little, and takes the one with the best
 Lagrangian score Q_r - lambda * Q_c. Where this differs from OSRL [ours]:
 
-- both critics are evaluated at the *same* next action, the one that the policy would take; OSRL maximises the
-  reward target and the cost target over the candidates separately;
-- the cost target and the score use the larger cost critic: pessimistic about danger (OSRL: the smaller);
+- the reward target is that of the next action the policy would take, the one with the best Lagrangian score; OSRL
+  takes the largest reward value whatever it costs;
+- the cost target is that of the costliest next action that the behaviour model proposes, as in OSRL, but with the
+  larger of the twin critics (OSRL: the smaller). Taking the chosen action's cost instead looks exact and is
+  optimistic: the choice favours actions whose cost is underestimated. It left clean policies far over the limit;
 - truncated episodes bootstrap, terminated ones do not, for reward and cost alike;
 - lambda is capped, does not wind up, and is part of the checkpoint; the actor's loss is divided by 1 + lambda.
 """
@@ -32,10 +34,17 @@ LATENT_CLIP = 0.5
 
 
 class Values(NamedTuple):
-    """What the critics say about a batch of state-action pairs."""
+    """What the critics say about state-action pairs, one number each, of any shape."""
 
-    reward: Tensor  # (B,) soft minimum of the reward critics
-    cost: Tensor  # (B,) maximum of the cost critics
+    reward: Tensor  # soft minimum of the reward critics
+    cost: Tensor  # maximum of the cost critics
+
+
+class Candidates(NamedTuple):
+    """K actions for each of B observations."""
+
+    actions: Tensor  # (B, K, A) in [-1, 1]
+    values: Values  # (B, K)
 
 
 class BcqLag:
@@ -114,15 +123,15 @@ class BcqLag:
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """y_r and y_c, each (B,): both at the next action that the policy would take."""
+        """y_r and y_c, each (B,): reward of the best next action, cost of the worst that behaviour might take."""
         latents = self._latents(len(batch.rewards) * self.settings.target_candidates)
-        _, following = self.best(
+        following = self.candidates(
             batch.next_observations, latents, self.vae, self.actor_target, self.critics_target
         )
-        return (
-            batch.rewards + batch.discounts * following.reward,
-            batch.costs + batch.discounts * following.cost,
-        )
+        best = self.score(following.values).argmax(dim=1, keepdim=True)  # (B, 1)
+        reward = following.values.reward.gather(1, best).squeeze(1)
+        cost = following.values.cost.amax(dim=1)
+        return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * cost
 
     def actor_loss(self, observations: Tensor) -> Tensor:
         """-(Q_r - lambda Q_c) / (1 + lambda) at the perturbed action, scalar."""
@@ -131,30 +140,32 @@ class BcqLag:
         values = self.values(self.critics(observations, self.actor(observations, sampled)))
         return -self.score(values).mean()
 
-    def best(
+    def candidates(
         self,
         observations: Tensor,
         latents: Tensor,
         vae: ConditionalVae,
         actor: PerturbationActor,
         critics: EnsembleCritic,
-    ) -> tuple[Tensor, Values]:
-        """The best of K actions per observation, and what the critics say of it.
+    ) -> Candidates:
+        """K actions per observation, and what the critics say of them.
 
         Args:
             observations: (B, O).
             latents: (B * K, 2A), those of one observation next to each other.
-
-        Returns:
-            actions (B, A) in [-1, 1], and their values (B,).
         """
-        count, candidates = len(observations), len(latents) // len(observations)
-        repeated = observations.repeat_interleave(candidates, dim=0)  # (B * K, O)
+        count = len(observations)
+        repeated = observations.repeat_interleave(len(latents) // count, dim=0)  # (B * K, O)
         actions = actor(repeated, vae.decode(repeated, latents))  # (B * K, A)
         values = self.values(critics(repeated, actions))
-        choice = self.score(values).view(count, candidates).argmax(dim=1)  # (B,)
-        rows = torch.arange(count) * candidates + choice
-        return actions[rows], Values(values.reward[rows], values.cost[rows])
+        values = Values(values.reward.view(count, -1), values.cost.view(count, -1))
+        return Candidates(actions.view(count, -1, actions.shape[-1]), values)
+
+    def best(self, candidates: Candidates) -> Tensor:
+        """The action (B, A) with the best score among each observation's candidates."""
+        choice = self.score(candidates.values).argmax(dim=1)  # (B,)
+        rows = choice.view(-1, 1, 1).expand(-1, 1, candidates.actions.shape[-1])
+        return candidates.actions.gather(1, rows).squeeze(1)
 
     def values(self, predicted: Tensor) -> Values:
         """Twin critics (4, B) reduced to one value each, pessimistic for both."""
@@ -163,13 +174,13 @@ class BcqLag:
         return Values(weight * reward.amin(0) + (1.0 - weight) * reward.amax(0), cost.amax(0))
 
     def score(self, values: Values) -> Tensor:
-        """The Lagrangian (B,) that the policy maximises, normalised so that a large lambda keeps its scale."""
+        """The Lagrangian that the policy maximises, normalised so that a large lambda keeps its scale."""
         return (values.reward - self.multiplier * values.cost) / (1.0 + self.multiplier)
 
     def act(self, observations: Tensor) -> Tensor:
         """Actions (B, A) in [-1, 1] of the served policy, for normalised observations (B, O)."""
         latents = self.serving_latents.repeat(len(observations), 1)
-        return self.best(observations, latents, self.vae, self.actor, self.critics)[0]
+        return self.best(self.candidates(observations, latents, self.vae, self.actor, self.critics))
 
     def descend(self, name: str, loss: Tensor) -> None:
         """One optimiser step of one network."""
@@ -194,8 +205,10 @@ class BcqLag:
             len(replay.initial_observations), (self.settings.initial_states,), generator=self.generator
         )
         latents = self._latents(len(rows) * self.settings.target_candidates)
-        _, values = self.best(replay.initial_observations[rows], latents, self.vae, self.actor, self.critics)
-        cost = values.cost.mean()
+        observations = replay.initial_observations[rows]
+        candidates = self.candidates(observations, latents, self.vae, self.actor, self.critics)
+        choice = self.score(candidates.values).argmax(dim=1, keepdim=True)
+        cost = candidates.values.cost.gather(1, choice).mean()
         moved = self.multiplier + self.settings.multiplier_rate * (float(cost) - self.kappa)
         self.multiplier = min(max(moved, 0.0), self.settings.multiplier_cap)
 

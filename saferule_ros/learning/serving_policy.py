@@ -27,14 +27,15 @@ class ServingPolicy(nn.Module):
             if isinstance(tensor, Tensor):
                 self.register_buffer(name, tensor)
         self.register_buffer("latents", learner.serving_latents)
-        self._best, self._reward_scale = learner.best, learner.units.reward_scale
+        self._candidates, self._best = learner.candidates, learner.best
+        self._reward_scale = learner.units.reward_scale
 
     def forward(self, observations: Tensor) -> Tensor:
         units = Units(
             self.observation_mean, self.observation_std, self.action_low, self.action_high, self._reward_scale
         )
         latents = self.latents.repeat(len(observations), 1)  # (B * K, 2A)
-        chosen, _ = self._best(
+        proposed = self._candidates(
             units.observations(observations), latents, self.vae, self.actor, self.critics
-        )  # (B, A)
-        return units.raw_actions(chosen)
+        )
+        return units.raw_actions(self._best(proposed))

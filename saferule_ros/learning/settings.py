@@ -1,6 +1,6 @@
 """What a learner can be told: validated, each field with its range and meaning."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class TaskLimits(BaseModel):
@@ -33,6 +33,12 @@ class BcqLagSettings(BaseModel):
     serving_candidates: int = Field(16, ge=1, le=256, description="fixed latents among which the policy chooses")
     minimum_weight: float = Field(0.75, ge=0, le=1, description="weight of the smaller reward critic in the target")
     initial_states: int = Field(64, ge=1, le=65536, description="initial states on which lambda is judged per step")
-    multiplier_start: float = Field(0.0, ge=0, description="lambda before the first step")
-    multiplier_cap: float = Field(1.0, ge=0, description="largest lambda; the integral stops there (no wind-up)")
-    multiplier_rate: float = Field(1e-3, ge=0, description="integral gain of lambda per step and cost unit")
+    multiplier_start: float = Field(5.0, ge=0, description="lambda before the first step")
+    multiplier_cap: float = Field(10.0, ge=0, description="largest lambda; the integral stops there (no wind-up)")
+    multiplier_rate: float = Field(0.0, ge=0, description="integral gain of lambda per step and cost unit; 0: fixed")
+
+    @model_validator(mode="after")
+    def _start_is_within_the_cap(self) -> "BcqLagSettings":
+        if self.multiplier_start > self.multiplier_cap:
+            raise ValueError(f"multiplier_start {self.multiplier_start} is above multiplier_cap {self.multiplier_cap}")
+        return self

@@ -20,7 +20,7 @@ class SafeRuleSettings(BaseModel):
     actor_weight: float = Field(0.1, ge=0, description="weight of the actor's repulsion from forgotten actions")
     gate_temperature: float = Field(1.0, gt=0, description="t of the sigmoid gate on Q_c - kappa [cost value]")
     repulsion_width: float = Field(0.5, gt=0, description="distance at which the repulsion has faded [action range/2]")
-    multiplier: float = Field(0.5, ge=0, description="lambda during and after the patch, held fixed")
+    multiplier: float = Field(5.0, ge=0, description="lambda during and after the patch, held fixed")
     safe_quantile: float = Field(
         0.75, ge=0, le=1, description="kappa is at least this quantile of Q_c on keep episodes within the limit"
     )
