@@ -1,0 +1,113 @@
+"""`saferule forget`: which data is to be forgotten, why, and who asks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saferule_ros.cli.options import (
+    DEFAULT_WORKSPACE,
+    YOU,
+    JsonOption,
+    ReasonOption,
+    RequesterOption,
+    WorkspaceOption,
+)
+from saferule_ros.workspace import Workspace
+
+if TYPE_CHECKING:
+    from saferule_ros.dataset.forget_set import ForgetSet
+
+app = typer.Typer(no_args_is_help=True, help="Which data is to be forgotten, why, and who asks.")
+
+
+@app.command()
+def new(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    bag: Annotated[list[str] | None, typer.Option("--bag", "-b", help="All of this bag; may be repeated.")] = None,
+    episode: Annotated[list[str] | None, typer.Option("--episode", "-e", help="This one; may be repeated.")] = None,
+    reason: ReasonOption = "",
+    requester: RequesterOption = YOU,
+    as_json: JsonOption = False,
+) -> None:
+    """Select bad episodes of the workspace's dataset, and store the selection.
+
+    Reads the dataset. Writes a forget set: immutable, named by its content, and durable when this returns. Nothing is
+    forgotten yet: `saferule patch` does that.
+
+    \b
+    Examples:
+      saferule forget new --bag tuesday --reason "cost sensor unplugged"
+      saferule forget new -e monday-0003 -e monday-0004
+    """
+    from saferule_ros.cli.output import note, print_facts, print_json
+    from saferule_ros.patching.forget import store_forget_set
+
+    stored = store_forget_set(Workspace(workspace), bag or (), episode or (), reason, requester)
+    sizes = {
+        "forget_episodes": stored.forget_episodes, "forget_transitions": stored.forget_transitions,
+        "keep_episodes": stored.keep_episodes, "keep_transitions": stored.keep_transitions,
+    }  # fmt: skip
+    if as_json:
+        print_json({**asdict(stored.forget_set), **sizes})
+        return
+    print_facts([
+        ("forget set", stored.forget_set.id),
+        ("to forget", f"{stored.forget_episodes} episodes, {stored.forget_transitions} transitions"),
+        ("to keep", f"{stored.keep_episodes} episodes, {stored.keep_transitions} transitions"),
+    ])  # fmt: skip
+    note(f"Next: saferule patch {stored.forget_set.id}")
+
+
+@app.command("list")
+def list_sets(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """List the workspace's forget sets, oldest first.
+
+    \b
+    Example:
+      saferule forget list --json
+    """
+    from saferule_ros.cli.output import note, print_json, print_table
+    from saferule_ros.dataset.forget_set import ForgetSet
+
+    folder = Workspace(workspace).forget_sets
+    found = [ForgetSet.load(folder, path.stem) for path in folder.glob("*.json")]
+    found.sort(key=lambda forget_set: forget_set.created)
+    if as_json:
+        print_json([asdict(forget_set) for forget_set in found])
+    elif found:
+        print_table(("forget set", ">episodes", "created", "requester", "reason"), map(_row, found))
+    else:
+        note(f"There is no forget set in {folder}. Make one: saferule forget new --bag …")
+
+
+@app.command()
+def show(
+    forget_set: Annotated[str, typer.Argument(metavar="FORGET_SET", help="Id, as `saferule forget list` shows it.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one forget set with its episodes. Its content is checked against its id.
+
+    \b
+    Example:
+      saferule forget show 00c0ffee00c0ffee
+    """
+    from saferule_ros.cli.output import print_facts, print_json
+    from saferule_ros.dataset.forget_set import ForgetSet
+
+    found = ForgetSet.load(Workspace(workspace).forget_sets, forget_set)
+    if as_json:
+        print_json(asdict(found))
+        return
+    print_facts([
+        ("forget set", found.id), ("created", found.created), ("requester", found.requester), ("reason", found.reason),
+        ("dataset", found.dataset_digest), ("episodes", len(found.episode_ids)),
+        *(("", name) for name in found.episode_ids),
+    ])  # fmt: skip
+
+
+def _row(found: ForgetSet) -> tuple[object, ...]:
+    return found.id, len(found.episode_ids), found.created[:19].replace("T", " "), found.requester, found.reason

@@ -1,0 +1,36 @@
+"""Options that several verbs have, so that they mean the same everywhere."""
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_WORKSPACE = Path("workspace")
+
+WorkspaceOption = Annotated[
+    Path,
+    typer.Option(
+        "--workspace", "-w", envvar="SAFERULE_WORKSPACE",
+        help="The robot's folder: dataset, policy store, bags, checkpoints, forget sets, jobs.",
+    ),
+]  # fmt: skip
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, for other programs.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=2**32 - 1, help="Of every random draw.")]
+WorkersOption = Annotated[int, typer.Option("--workers", min=1, help="Simulator processes.")]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Why: goes into the record.")]
+SettingsOption = Annotated[
+    Path | None, typer.Option("--settings", exists=True, dir_okay=False, help="YAML file; without: the defaults.")
+]
+
+
+def user() -> str:
+    """Name of who types, for the record; empty where that is unknown."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return ""
+
+
+YOU = user()
+RequesterOption = Annotated[str, typer.Option("--requester", help="Who asks: goes into the record.")]

@@ -1,0 +1,130 @@
+"""`saferule patch`: the same job that unlearning_server runs, in the same niced worker process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saferule_ros.cli.options import (
+    DEFAULT_WORKSPACE,
+    YOU,
+    JsonOption,
+    RequesterOption,
+    SeedOption,
+    SettingsOption,
+    WorkspaceOption,
+)
+from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, fail
+from saferule_ros.workspace import Workspace
+
+if TYPE_CHECKING:
+    from saferule_ros.patching.progress import PatchProgress
+    from saferule_ros.patching.report import PatchReport
+    from saferule_ros.patching.request import PatchRequest
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(patch)
+
+
+def patch(
+    forget_set: Annotated[
+        str, typer.Argument(metavar="FORGET_SET", help="Id of a stored forget set: see `saferule forget list`.")
+    ],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    steps: Annotated[int, typer.Option(min=0, help="Unlearning steps; 0: as the settings say.")] = 0,
+    seed: SeedOption = 0,
+    settings: SettingsOption = None,
+    nice: Annotated[int, typer.Option(min=0, max=19, help="How far the work steps back behind everything else.")] = 10,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Of torch: the robot needs the other cores.")] = 1,
+    requester: RequesterOption = YOU,
+    activate: Annotated[bool, typer.Option("--activate", help="Put the candidate into service.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Unlearn a forget set from the active policy, and make the result the store's candidate.
+
+    Reads the active policy's checkpoint, the dataset and the forget set. Writes jobs/JOB (request, progress, report,
+    log), a checkpoint and an ONNX bundle, which must pass the gate before it becomes the candidate. What serves is not
+    touched. Ctrl-C cancels, and leaves no candidate. Exit status: 0 a candidate, 1 failed, 130 cancelled.
+
+    \b
+    Examples:
+      saferule patch 00c0ffee00c0ffee
+      saferule patch 00c0ffee00c0ffee --steps 500 --activate --json
+    """
+    from saferule_ros.cli.output import note, print_json
+    from saferule_ros.dataset.forget_set import ForgetSet
+    from saferule_ros.patching.process import new_job_id
+    from saferule_ros.patching.readiness import check_can_patch
+    from saferule_ros.patching.request import PatchRequest
+    from saferule_ros.policy.store import PolicyStore
+
+    place = Workspace(workspace)
+    chosen = ForgetSet.load(place.forget_sets, forget_set)
+    check_can_patch(place)
+    request = PatchRequest(
+        job_id=new_job_id(chosen.id), workspace=workspace.absolute(), forget_set_id=chosen.id, steps=steps, seed=seed,
+        settings=settings.absolute() if settings else None, nice=nice, threads=threads, requester=requester,
+    )  # fmt: skip
+    report, interrupted = _run(request)
+    folder: Path = place.job(request.job_id)
+    if as_json:
+        print_json(report.model_dump(mode="json"))
+    elif report.success:
+        _show(report)
+    if interrupted:
+        raise fail(report.message, f"What serves was not touched. The job: {folder}", CANCELLED)
+    if not report.success:
+        raise fail(report.message, f"What serves was not touched. The job: {folder}", CHECK_FAILED)
+    if activate:
+        PolicyStore(place.store).activate(report.candidate_id, reason=chosen.reason, requester=requester)
+        note(f"{report.candidate_id} is active. The way back: saferule policy rollback")
+    else:
+        note("Next: saferule policy activate candidate")
+
+
+def _run(request: PatchRequest) -> tuple[PatchReport, bool]:
+    """The job's report, and whether Ctrl-C ended it."""
+    from saferule_ros.cli.bars import bar
+    from saferule_ros.cli.output import note
+    from saferule_ros.patching.process import PatchProcess
+
+    with PatchProcess.start(request) as process:
+        try:
+            with bar("patch") as advance:
+                for at in process.progress():
+                    advance(round(100 * at.progress), 100, _words(at), at.time_left)
+            return process.wait(), False
+        except KeyboardInterrupt:
+            note("cancelling …")
+            return process.stop(), True
+
+
+def _words(at: PatchProgress) -> str:
+    if not at.step:
+        return at.stage.value
+    parts = [f"{at.stage.value} {at.step}/{at.steps}"]
+    if at.loss_reward == at.loss_reward:  # not NaN
+        parts += [
+            f"losses {at.loss_reward:.3g} {at.loss_cost:.3g} {at.loss_actor:.3g}",
+            f"Qr {at.q_reward_forget:.2f} ≤ {at.q_reward_reference:.2f}",
+            f"Qc {at.q_cost_forget:.2f} ≥ {at.q_cost_required:.2f}",
+        ]
+    return "  ".join(parts)
+
+
+def _show(report: PatchReport) -> None:
+    from saferule_ros.cli.output import print_facts, verdict
+    from saferule_ros.reporting.wording import duration, number
+
+    print_facts([
+        ("candidate", report.candidate_id), ("patched from", report.parent_id), ("checkpoint", report.checkpoint_id),
+        ("chosen by", report.checkpoint_rule), ("took", duration(report.duration)),
+        ("certificate", verdict(report.certified, "holds", "does not hold")),
+        ("  Qr of forget data", f"{number(report.q_reward_forget, 2)}, at most {number(report.q_reward_reference, 2)}"),
+        ("  Qc of forget data", f"{number(report.q_cost_forget, 2)}, at least {number(report.q_cost_required, 2)}"),
+        ("gate", verdict(bool(report.gate.get("passed")))),
+    ])  # fmt: skip

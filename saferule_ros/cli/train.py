@@ -1,0 +1,92 @@
+"""`saferule train`: a first policy from the workspace's dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saferule_ros.cli.options import DEFAULT_WORKSPACE, SeedOption, SettingsOption, WorkspaceOption
+from saferule_ros.errors import SaferuleError
+from saferule_ros.workspace import Workspace
+
+if TYPE_CHECKING:
+    from saferule_ros.policy.spec import PolicySpec
+
+
+class MisfitError(SaferuleError):
+    """The dataset is of another robot."""
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(train)
+
+
+def train(
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    task: Annotated[str, typer.Option("--task", help="Task of the simulator that the data is from.")] = "",
+    robot_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--robot",
+            exists=True,
+            dir_okay=False,
+            help="Instead of --task: YAML file with horizon (steps) and spec (sizes, bounds, rate, cost limit).",
+        ),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 8000,
+    seed: SeedOption = 0,
+    settings: SettingsOption = None,
+    activate: Annotated[bool, typer.Option(help="Whether to make it the active policy.")] = True,
+    threads: Annotated[int, typer.Option(min=1, help="Of torch: small networks gain nothing from more.")] = 1,
+) -> None:
+    """Learn a policy with BCQ-Lag, offline, and put it into the policy store.
+
+    Reads the workspace's dataset. Writes a learner's checkpoint (from which a patch goes on), and an ONNX bundle in the
+    policy store, which has passed the gate. Settings are those of BCQ-Lag: hidden, batch, discount, learning_rate, …
+
+    \b
+    Examples:
+      saferule train --task SafetyPointCircle1 --steps 8000
+      saferule train --robot my_robot.yaml --settings bcq_lag.yaml --no-activate
+    """
+    from saferule_ros.cli.bars import bar, losses
+    from saferule_ros.cli.output import note, print_facts
+    from saferule_ros.cli.robot import robot
+    from saferule_ros.learning.settings import BcqLagSettings
+    from saferule_ros.learning.trainer import TrainProgress, limit_threads
+    from saferule_ros.patching.learn import learn_policy
+    from saferule_ros.settings import load_settings
+
+    chosen = load_settings(BcqLagSettings, settings)
+    place = Workspace(workspace)
+    spec, limits = robot(task, robot_file)
+    _check_fit(place, spec)
+    limit_threads(threads)
+    with bar("learning") as advance:
+
+        def show(at: TrainProgress) -> None:
+            advance(at.step, at.steps, losses(at.losses), at.time_left)
+
+        manifest = learn_policy(place, spec, limits, chosen, steps, seed, show, activate)
+    print_facts([
+        ("policy", manifest.bundle_id), ("checkpoint", manifest.checkpoint_id),
+        ("dataset", manifest.dataset_digest[:16]), ("store", place.store),
+        ("active", "yes" if activate else f"no: saferule policy activate {manifest.bundle_id}"),
+    ])  # fmt: skip
+    note("It passed the gate. What it costs and earns: saferule evaluate")
+
+
+def _check_fit(place: Workspace, spec: PolicySpec) -> None:
+    """Before minutes of learning, not after them."""
+    from saferule_ros.dataset.dataset import EpisodeDataset
+
+    dataset = EpisodeDataset.load(place.dataset)
+    found, wanted = (dataset.observation_size, dataset.action_size), (spec.observation_size, spec.action_size)
+    if found != wanted:
+        raise MisfitError(
+            f"the dataset in {place.dataset} has (observation, action) size {found}, {spec.task} has {wanted}",
+            "Name the task or robot that the data is from",
+        )
