@@ -1,0 +1,344 @@
+"""dataset_recorder as a process over DDS: what is acknowledged is on disk, what was lost is visible."""
+# ruff: noqa: F811  (a fixture and the arguments that ask for it)
+
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from ros_helpers import READY, Ros, ros  # noqa: F401
+from saferule_ros.msg import Action, Episode, Observation
+from saferule_ros.srv import StartRecording, StopRecording
+
+from saferule_ros.nodes import qos
+from saferule_ros.nodes.runner import NodeProcess
+from saferule_ros.recording.reader import read_bag
+
+pytestmark = pytest.mark.ros
+
+OBSERVATION_SIZE, ACTION_SIZE = 12, 2
+NAME = "dataset_recorder"
+
+
+class Robot:
+    """Publishes episodes as a robot's tick would, with values that depend on the sequence number alone."""
+
+    def __init__(self, ros: Ros) -> None:
+        self.observations = ros.probe.publisher(Observation, "observation")
+        self.actions = ros.probe.publisher(Action, "action")
+        self.sequence = 0
+        self.commands = 0
+
+    def observe(self, episode_id: str, step: int, truncated: bool = False) -> None:
+        self.sequence += 1
+        self.observations.publish(
+            Observation(
+                sequence=self.sequence,
+                episode_id=episode_id,
+                step=step,
+                data=vector(self.sequence, OBSERVATION_SIZE),
+                reward=float(step > 0),
+                cost=float(step % 3 == 2),
+                truncated=truncated,
+            )
+        )
+
+    def act(self, sequence: int | None = None) -> None:
+        self.commands += 1
+        answered = self.sequence if sequence is None else sequence
+        self.actions.publish(
+            Action(
+                sequence=self.commands,
+                observation_sequence=answered,
+                data=vector(answered, ACTION_SIZE),
+                policy_id="0123456789abcdef",
+            )
+        )
+
+    def run(self, episode_id: str, length: int) -> None:
+        for step in range(length):
+            self.observe(episode_id, step)
+            self.act()
+        self.observe(episode_id, length, truncated=True)
+
+
+def vector(sequence: int, size: int) -> np.ndarray:
+    return np.random.default_rng(sequence).normal(size=size).astype(np.float32)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return tmp_path / "robot"
+
+
+def start_node(ros: Ros, workspace: Path, **parameters: object) -> NodeProcess:
+    node = ros.runner.start(NAME, parameters={"workspace": str(workspace), **parameters})
+    ros.runner.wait_ready(READY)
+    return node
+
+
+@pytest.fixture
+def node(ros: Ros, workspace: Path) -> NodeProcess:
+    return start_node(ros, workspace)
+
+
+@pytest.fixture
+def sealed(ros: Ros) -> Iterator[list[Episode]]:
+    return ros.probe.record(Episode, f"{NAME}/episodes", qos.EPISODES)
+
+
+def begin(ros: Ros, bag_id: str = "monday") -> StartRecording.Response:
+    return ros.probe.call(StartRecording, f"{NAME}/start", StartRecording.Request(bag_id=bag_id, recorded_by="me"))
+
+
+def end(ros: Ros) -> StopRecording.Response:
+    return ros.probe.call(StopRecording, f"{NAME}/stop", StopRecording.Request())
+
+
+def test_episodes_are_acknowledged_when_they_are_on_disk_and_read_back_alike(
+    ros: Ros,
+    node: NodeProcess,
+    sealed: list[Episode],
+    workspace: Path,
+) -> None:
+    assert begin(ros).success
+    robot = Robot(ros)
+    for number, length in enumerate((5, 3, 8)):
+        robot.run(f"walk-{number}", length)
+        acknowledged = ros.probe.wait_for(lambda n=number: len(sealed) > n and sealed[n], "the episode is sealed")
+        # At this very moment, while the recording goes on, the bag holds it.
+        stored = read_bag(workspace / "bags" / "monday")[number]
+        assert (stored.id, stored.digest) == (acknowledged.episode_id, acknowledged.digest)
+    assert [(e.episode_id, e.length, e.lost, e.message) for e in sealed] == [
+        ("walk-0", 5, 0, ""), ("walk-1", 3, 0, ""), ("walk-2", 8, 0, ""),
+    ]  # fmt: skip
+    assert sealed[2].episode_return == 8.0 and sealed[2].episode_cost == 3.0
+    assert sealed[2].truncated and not sealed[2].terminated
+    assert list(sealed[0].policy_ids) == ["0123456789abcdef"]
+    stopped = end(ros)
+    assert (stopped.success, stopped.bag_id, stopped.episodes, stopped.transitions) == (True, "monday", 3, 16)
+    assert Path(stopped.path) == workspace / "bags" / "monday"
+    second = read_bag(stopped.path)[1]
+    assert np.array_equal(second.observations[0], vector(7, OBSERVATION_SIZE))
+    assert np.array_equal(second.actions[2], vector(9, ACTION_SIZE))
+
+
+def test_late_joiners_see_the_sealed_episodes(ros: Ros, node: NodeProcess, sealed: list[Episode]) -> None:
+    begin(ros)
+    robot = Robot(ros)
+    for number in range(4):
+        robot.run(f"walk-{number}", 2)
+    ros.probe.wait_for(lambda: len(sealed) == 4, "all are sealed")
+    late = ros.probe.record(Episode, f"{NAME}/episodes", qos.EPISODES)
+    ros.probe.wait_for(lambda: len(late) == 4, "the late joiner has them too")
+    assert [e.episode_id for e in late] == [f"walk-{number}" for number in range(4)]
+
+
+def test_recording_begins_with_the_next_episode_that_begins(
+    ros: Ros,
+    node: NodeProcess,
+    sealed: list[Episode],
+) -> None:
+    robot = Robot(ros)
+    for step in range(4):
+        robot.observe("half", step)
+        robot.act()
+    begin(ros)
+    robot.observe("half", 4)
+    robot.act()
+    robot.observe("half", 5, truncated=True)
+    robot.run("whole", 3)
+    stopped = end(ros)
+    assert (stopped.episodes, stopped.transitions) == (1, 3)
+    ros.probe.wait_for(lambda: sealed, "the episode is announced")
+    assert [e.episode_id for e in sealed] == ["whole"]
+
+
+def test_stop_truncates_the_open_episode_and_loses_none_that_was_published(
+    ros: Ros,
+    node: NodeProcess,
+    sealed: list[Episode],
+) -> None:
+    begin(ros)
+    robot = Robot(ros)
+    robot.run("first", 1)
+    ros.probe.wait_for(lambda: sealed, "both topics are connected in both directions")
+    for step in range(900):  # published at once: most still wait in the middleware when the request comes
+        robot.observe("cut", step)
+        robot.act()
+    stopped = end(ros)
+    assert (stopped.success, stopped.episodes, stopped.transitions) == (True, 2, 900)
+    ros.probe.wait_for(lambda: len(sealed) == 2, "the episode is announced")
+    assert sealed[1].truncated and not sealed[1].terminated
+    _, stored = read_bag(stopped.path)
+    assert stored.length == 899 and stored.truncated
+
+
+def test_a_lost_tick_cuts_the_episode_and_is_counted(ros: Ros, node: NodeProcess, sealed: list[Episode]) -> None:
+    begin(ros)
+    robot = Robot(ros)
+    for step in range(10):
+        if step == 6:
+            robot.sequence += 1  # this observation never arrives
+            continue
+        robot.observe("gap", step)
+        robot.act()
+    robot.observe("gap", 10, truncated=True)
+    message = ros.probe.wait_for(lambda: sealed and sealed[0], "the episode is sealed")
+    assert message.lost == 1 and message.length == 5 and message.truncated
+    assert "step 6" in message.message
+
+
+def test_a_missing_last_command_does_not_hold_the_episode_back(
+    ros: Ros,
+    workspace: Path,
+    sealed: list[Episode],
+) -> None:
+    start_node(ros, workspace, command_patience=0.1)
+    begin(ros)
+    robot = Robot(ros)
+    for step in range(4):
+        robot.observe("mute", step)
+        if step < 3:
+            robot.act()
+    robot.observe("mute", 4, truncated=True)
+    message = ros.probe.wait_for(lambda: sealed and sealed[0], "the episode is sealed all the same")
+    assert message.length == 3 and message.lost >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_seals_the_open_episode(
+    ros: Ros,
+    node: NodeProcess,
+    sealed: list[Episode],
+    workspace: Path,
+    number: int,
+) -> None:
+    begin(ros)
+    robot = Robot(ros)
+    robot.run("whole", 4)
+    ros.probe.wait_for(lambda: sealed, "both topics are connected in both directions")
+    for step in range(6):
+        robot.observe("open", step)
+        robot.act()
+    node.signal(number)
+    assert node.wait(READY) == 0, node.log_tail()
+    assert [(e.id, e.length, e.truncated) for e in read_bag(workspace / "bags" / "monday")] == [
+        ("whole", 4, True), ("open", 5, True),
+    ]  # fmt: skip
+
+
+def test_a_killed_recorder_keeps_all_it_acknowledged(
+    ros: Ros,
+    node: NodeProcess,
+    sealed: list[Episode],
+    workspace: Path,
+) -> None:
+    begin(ros)
+    robot = Robot(ros)
+    robot.run("first", 5)
+    robot.run("second", 5)
+    ros.probe.wait_for(lambda: len(sealed) == 2, "both are acknowledged")
+    robot.observe("third", 0)
+    node.signal(signal.SIGKILL)
+    node.wait(READY)
+    assert [(e.id, e.digest) for e in read_bag(workspace / "bags" / "monday")] == [
+        (e.episode_id, e.digest) for e in sealed
+    ]
+
+
+def test_autostart_records_from_the_start_on(ros: Ros, workspace: Path, sealed: list[Episode]) -> None:
+    start_node(ros, workspace, autostart=True, recorded_by="robot 7")
+    Robot(ros).run("walk", 3)
+    message = ros.probe.wait_for(lambda: sealed and sealed[0], "the episode is sealed")
+    (bag,) = (workspace / "bags").iterdir()
+    assert message.bag_id == bag.name
+    assert "robot 7" in (bag / "metadata.yaml").read_text()
+
+
+def test_a_full_disk_is_reported_and_does_not_end_the_recording(
+    ros: Ros,
+    node: NodeProcess,
+    sealed: list[Episode],
+    workspace: Path,
+) -> None:
+    begin(ros)
+    robot = Robot(ros)
+    robot.run("first", 3)
+    ros.probe.wait_for(lambda: len(sealed) == 1, "the first is sealed")
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+    bag = workspace / "bags" / "monday"
+    with unwritable(bag):
+        robot.run("second", 3)
+        failed = ros.probe.wait_for(lambda: len(sealed) == 2 and sealed[1], "the second has failed")
+        assert failed.episode_id == "second" and not failed.digest
+        assert str(bag) in failed.message
+        ros.probe.wait_for(
+            lambda: any(m.status[0].level == DiagnosticStatus.ERROR and str(bag) in m.status[0].message
+                        for m in health),
+            "diagnostics tell the error",
+        )  # fmt: skip
+    robot.run("third", 3)
+    ros.probe.wait_for(lambda: len(sealed) == 3, "the third is sealed")
+    stopped = end(ros)
+    assert not stopped.success and stopped.episodes == 2 and "1 episode" in stopped.message
+    assert [e.id for e in read_bag(bag)] == ["first", "third"]
+
+
+class unwritable:
+    """A folder that refuses new files, to root as well: its place is taken by a file meanwhile."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.aside = folder.with_name(folder.name + ".aside")
+
+    def __enter__(self) -> None:
+        self.folder.rename(self.aside)
+        self.folder.touch(stat.S_IRUSR)
+
+    def __exit__(self, *_: object) -> None:
+        self.folder.unlink()
+        self.aside.rename(self.folder)
+
+
+@pytest.mark.parametrize(
+    ("bag_id", "message"),
+    [("../outside", "../outside"), ("taken", "is there already"), ("a/b", "a/b")],
+)
+def test_a_bad_bag_id_is_refused_with_its_value(
+    ros: Ros,
+    node: NodeProcess,
+    workspace: Path,
+    bag_id: str,
+    message: str,
+) -> None:
+    (workspace / "bags" / "taken").mkdir(parents=True, exist_ok=True)
+    response = begin(ros, bag_id)
+    assert not response.success and message in response.message
+    assert begin(ros, "good").success
+
+
+def test_starting_twice_and_stopping_without_start_are_refused(ros: Ros, node: NodeProcess) -> None:
+    assert "nothing is being recorded" in end(ros).message
+    assert begin(ros, "one").success
+    second = begin(ros, "two")
+    assert not second.success and "'one'" in second.message
+    assert end(ros).success
+    assert not end(ros).success
+
+
+def test_a_missing_workspace_parameter_ends_the_node_with_a_reason(ros: Ros) -> None:
+    node = ros.runner.start(NAME)
+    assert node.wait(READY) == 2
+    assert "workspace" in node.log_tail()
+
+
+def test_a_workspace_that_cannot_be_made_ends_the_node_with_a_reason(ros: Ros, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    node = ros.runner.start(NAME, parameters={"workspace": str(tmp_path / "file" / "robot")})
+    assert node.wait(READY) == 2
+    assert os.fspath(tmp_path / "file" / "robot") in node.log_tail()
