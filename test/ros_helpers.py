@@ -130,6 +130,12 @@ class Ros:
         domain = int(os.environ["ROS_DOMAIN_ID"])  # this test run's own, see conftest.py
         return cls(Runner(folder / "logs", domain), Probe(domain), domain)
 
+    def renew_probe(self) -> None:
+        """A new probe, which has never heard of processes that were killed; the old one would wait for them, since
+        DDS takes 20 s to notice."""
+        self.probe.close()
+        self.probe = Probe(self.domain)
+
     def close(self) -> None:
         try:
             self.runner.stop()

@@ -234,7 +234,7 @@ def test_a_scripted_driver_is_not_let_loose_beside_a_policy(ros: Ros) -> None:  
     ],
 )
 def test_a_wrong_request_is_refused_with_the_value_and_what_is_allowed(
-    ros: Ros,
+    ros: Ros,  # noqa: F811
     wrong: dict[str, Any],
     says: str,
 ) -> None:

@@ -93,8 +93,12 @@ class NodeProcess:
     def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
-    def _close(self) -> None:
-        self._ready.close()
+    def let_go(self) -> None:
+        """Closes the lifeline: the node ends itself, as it would if this process had been killed."""
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+
+    def _close(self) -> None:
+        self._ready.close()
+        self.let_go()

@@ -18,7 +18,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 
-from saferule_ros.errors import SaferuleError
+from saferule_ros.errors import SaferuleError, SettingsError
 from saferule_ros.msg import Action, Observation, PolicyStatus
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
@@ -26,6 +26,7 @@ from saferule_ros.nodes.parameters import load, parameter
 from saferule_ros.nodes.policy_services import PolicyServices
 from saferule_ros.nodes.serving import NANOSECONDS, ControlPath, LimitSettings
 from saferule_ros.policy.failsafe import Reaction
+from saferule_ros.workspace import Workspace
 
 DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
 # How often an autostart that failed is tried again [s]: a store that is filled later is then found.
@@ -38,7 +39,8 @@ PARTING_DEADLINE = 1.0
 class Parameters:
     """Parameters of policy_server."""
 
-    store: str = parameter("", "folder of the policy store", required=True)
+    workspace: str = parameter("", "folder of the robot's store; or give `store`")
+    store: str = parameter("", "folder of the policy store; empty: the workspace's")
     autostart: bool = parameter(True, "configure and activate without a lifecycle manager")
     stale_after: float = parameter(0.5, "oldest observation that is acted on", unit="s", low=0.001, high=60.0)
     deadline: float = parameter(
@@ -66,10 +68,10 @@ class PolicyServer(LifecycleNode):
         self._reported_fallbacks = 0
         self._observations: Subscription | None = None
         self._actions: Publisher | None = None
-        self._status = self.create_publisher(PolicyStatus, "policy_server/status", qos.LATCHED)
+        self._status = self.create_publisher(PolicyStatus, "~/status", qos.LATCHED)
         self._policies = PolicyServices(
             self,
-            Path(settings.store).expanduser().absolute(),
+            _store_folder(settings),
             self._path,
             LimitSettings(settings.stale_after, settings.deadline, Reaction(settings.reaction)),
             settings.gate_deadline,
@@ -211,7 +213,7 @@ class PolicyServer(LifecycleNode):
         self._status.publish(message)
 
     def _look_at_store(self) -> None:
-        if self._policies.look():
+        if self._phase == "serving" and self._policies.look():
             self._say("the store was changed by another process")
 
     def _health(self) -> Health:
@@ -233,6 +235,13 @@ class PolicyServer(LifecycleNode):
         if new_fallbacks:
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
         return Health(Level.OK, "serving", values)
+
+
+def _store_folder(settings: Parameters) -> Path:
+    if not settings.store and not settings.workspace:
+        raise SettingsError("policy_server was given neither workspace nor store", "Set one of these parameters")
+    given = Path(settings.store) if settings.store else Workspace(Path(settings.workspace)).store
+    return given.expanduser().absolute()
 
 
 def main() -> None:

@@ -60,9 +60,9 @@ class PolicyServices:
         self._seen_change = 0  # of the store's places [ns]
         self.places = Places()
         aside = ReentrantCallbackGroup()  # control goes on while these wait, see Background
-        node.create_service(SwapPolicy, "policy_server/swap", self._on_swap, callback_group=aside)
-        node.create_service(RollbackPolicy, "policy_server/rollback", self._on_rollback, callback_group=aside)
-        node.create_service(ListPolicies, "policy_server/list", self._on_list, callback_group=aside)
+        node.create_service(SwapPolicy, "~/swap", self._on_swap, callback_group=aside)
+        node.create_service(RollbackPolicy, "~/rollback", self._on_rollback, callback_group=aside)
+        node.create_service(ListPolicies, "~/list", self._on_list, callback_group=aside)
 
     @property
     def busy(self) -> bool:

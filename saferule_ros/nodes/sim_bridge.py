@@ -80,11 +80,11 @@ class SimBridge(Node):
             settings.seal_deadline,
             self._on_end,
         )
-        self._episodes = self.create_publisher(Episode, "sim_bridge/episodes", qos.EPISODES)
-        self._path = self.create_publisher(Path, "sim_bridge/path", qos.LATCHED)
-        self._image = self.create_publisher(Image, "sim_bridge/image", qos.REPORTS)
-        self.create_service(RunEpisodes, "sim_bridge/run_episodes", self._run_episodes)
-        self.create_service(Trigger, "sim_bridge/capture_image", self._capture_image)
+        self._episodes = self.create_publisher(Episode, "~/episodes", qos.EPISODES)
+        self._path = self.create_publisher(Path, "~/path", qos.LATCHED)
+        self._image = self.create_publisher(Image, "~/image", qos.REPORTS)
+        self.create_service(RunEpisodes, "~/run_episodes", self._run_episodes)
+        self.create_service(Trigger, "~/capture_image", self._capture_image)
         self._ended = {"episodes": 0, "given up": 0, "steps": 0, "fallbacks": 0}
         self._diagnostics = Diagnostics(self, DIAGNOSTICS_PERIOD, self._health)
 

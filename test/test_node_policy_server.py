@@ -1,0 +1,440 @@
+"""policy_server as a real process over DDS; the robot is played by the test's probe."""
+
+from __future__ import annotations
+
+import array
+import itertools
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from numpy.typing import NDArray
+from ros_helpers import READY, Ros, ros  # noqa: F401
+from saferule_ros.msg import Action, Observation, PolicyStatus
+from saferule_ros.srv import ListPolicies, RollbackPolicy, SwapPolicy
+from serving_samples import SPEC, TanhPolicy, add_policy, make_store
+
+from saferule_ros.nodes import qos
+from saferule_ros.policy.store import PolicyStore
+
+pytestmark = pytest.mark.ros
+
+Vector = NDArray[np.float32]
+
+
+class Robot:
+    """Publishes observations, and keeps what comes back."""
+
+    def __init__(self, ros: Ros, listeners: int = 1) -> None:  # noqa: F811
+        self.probe = ros.probe
+        self.status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
+        self.actions = ros.probe.record(Action, "action")
+        self.observations = ros.probe.publisher(Observation, "observation", listeners=listeners)
+        self.probe.wait_for(lambda: ros.probe.node.count_publishers("/action") == listeners, "the server may act")
+        self.sequence = 0
+        self.time_shift = 0.0
+
+    def observe(self, data: Vector, **rest: Any) -> None:
+        self.sequence += 1
+        stamp = self.probe.node.get_clock().now().nanoseconds + round(self.time_shift * 1e9)
+        message = Observation(
+            sequence=self.sequence, step=self.sequence, episode_id="e", data=array.array("f", data.tobytes()), **rest
+        )
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
+        self.observations.publish(message)
+
+    def ask(self, data: Vector, **rest: Any) -> Action:
+        """One observation and its answer."""
+        before = len(self.actions)
+        self.observe(data, **rest)
+        self.probe.wait_for(lambda: len(self.actions) > before, f"observation {self.sequence} is answered")
+        return self.actions[-1]
+
+
+def start(ros: Ros, store: PolicyStore, **parameters: Any) -> None:  # noqa: F811
+    # A busy machine is late now and then; what these tests look at must not depend on it.
+    chosen = {"store": str(store.root), "deadline": 10.0, "stale_after": 10.0, "gate_deadline": 1.0, **parameters}
+    ros.runner.start("policy_server", parameters=chosen)
+    ros.runner.wait_ready(READY)
+
+
+def vectors(count: int, seed: int = 5) -> Vector:
+    return np.random.default_rng(seed).standard_normal((count, SPEC.observation_size)).astype(np.float32)
+
+
+def swap(ros: Ros, policy_id: str = "") -> SwapPolicy.Response:  # noqa: F811
+    return ros.probe.call(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=policy_id))
+
+
+def roll_back(ros: Ros, reason: str = "test") -> RollbackPolicy.Response:  # noqa: F811
+    return ros.probe.call(RollbackPolicy, "policy_server/rollback", RollbackPolicy.Request(reason=reason))
+
+
+def test_every_observation_is_answered_once_with_the_active_policys_action(
+    ros: Ros,
+    tmp_path: Path,  # noqa: F811
+) -> None:
+    store, ids = make_store(tmp_path, 1)
+    start(ros, store)
+    robot = Robot(ros)
+    given = vectors(200)
+    for vector in given:
+        robot.observe(vector)
+    ros.probe.wait_for(lambda: len(robot.actions) == len(given), "all were answered")
+    assert [a.observation_sequence for a in robot.actions] == list(range(1, 201))
+    assert [a.sequence for a in robot.actions] == list(range(1, 201))
+    np.testing.assert_allclose([a.data for a in robot.actions], TanhPolicy(1).act(given), atol=1e-6)
+    assert {(a.policy_id, a.policy_generation, a.fallback) for a in robot.actions} == {(ids[0], 1, False)}
+    assert all(0 < a.inference_time < 1 for a in robot.actions)
+    status = robot.status[-1]
+    assert (status.state, status.active_id, status.policy_generation, status.first_sequence) == (
+        "serving",
+        ids[0],
+        1,
+        1,
+    )
+
+
+@pytest.mark.parametrize("end", [{"terminated": True}, {"truncated": True}])
+def test_the_end_of_an_episode_asks_for_no_action(ros: Ros, tmp_path: Path, end: dict[str, bool]) -> None:  # noqa: F811
+    store, _ = make_store(tmp_path, 1)
+    start(ros, store)
+    robot = Robot(ros)
+    robot.observe(vectors(1)[0], **end)
+    assert robot.ask(vectors(1)[0]).observation_sequence == 2
+    assert len(robot.actions) == 1
+
+
+def test_bad_observations_get_the_safe_action_with_the_reason(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, _ = make_store(tmp_path, 1)
+    start(ros, store, stale_after=1.0)
+    robot = Robot(ros)
+    good = vectors(1)[0]
+
+    def reason(data: Vector, shift: float = 0.0) -> str:
+        robot.time_shift = shift
+        action = robot.ask(data)
+        assert action.fallback == (action.fallback_reason != "")
+        assert not action.fallback or (list(action.data) == [0.0, 0.0] and action.policy_id == "")
+        return action.fallback_reason
+
+    assert reason(good) == ""
+    assert reason(good[:-1]) == "wrong_size"
+    assert reason(np.zeros(0, np.float32)) == "wrong_size"
+    assert reason(np.where(np.arange(28) == 3, np.nan, good).astype(np.float32)) == "non_finite_observation"
+    assert reason(good, shift=-0.5) == "time_backwards"
+    assert reason(good) == ""
+    ros.probe.wait_for(lambda: len(robot.actions) == 6, "six answers")
+    robot.time_shift = -5.0
+    robot.sequence = -1  # a new episode, so time may have gone back
+    assert robot.ask(good).fallback_reason == "stale_observation"
+    assert [a.sequence for a in robot.actions] == list(range(1, 8))
+
+
+def test_a_swap_is_gated_and_then_switched_between_two_actions(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    store.set_candidate(new)
+    start(ros, store)
+    robot = Robot(ros)
+    given = vectors(4000)
+    robot.ask(given[0])
+    response = ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request())
+    # One observation per answer, for as long as the swap takes, and some more.
+    after = itertools.count()
+    for vector in given[1:]:
+        if robot.ask(vector).policy_id == new and next(after) > 20:
+            break
+    reply = response()
+    assert reply.success and "gate passed" in reply.message, reply.message
+    assert (reply.policy_id, reply.policy_generation) == (new, 2)
+    by_old = [a for a in robot.actions if a.policy_id == old]
+    by_new = [a for a in robot.actions if a.policy_id == new]
+    assert len(by_old) > 20 and len(by_new) > 20  # it went on while the gate ran
+    assert robot.actions == by_old + by_new
+    assert by_new[0].sequence == reply.first_sequence
+    count = len(robot.actions)
+    assert [a.sequence for a in robot.actions] == list(range(1, count + 1))
+    assert [a.observation_sequence for a in robot.actions] == list(range(1, count + 1))
+    assert {a.policy_generation for a in by_old} == {1} and {a.policy_generation for a in by_new} == {2}
+    expected = [TanhPolicy(1 if a.policy_id == old else 2).act(given[a.sequence - 1][None])[0] for a in robot.actions]
+    np.testing.assert_allclose([a.data for a in robot.actions], expected, atol=1e-6)
+    places = store.places()
+    assert (places.active, places.previous, places.candidate) == (new, old, None)
+    ros.probe.wait_for(lambda: robot.status[-1].policy_generation == 2, "the status tells")
+    status = robot.status[-1]
+    assert (status.state, status.active_id, status.previous_id, status.candidate_id) == ("serving", new, old, "")
+    assert status.first_sequence == reply.first_sequence and f"swapped {old} -> {new}" in status.last_event
+    assert "verifying" in {s.state for s in robot.status}
+
+
+def test_roll_back_and_forward_again(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    start(ros, store)
+    robot = Robot(ros)
+    vector = vectors(1)[0]
+    nothing = roll_back(ros)
+    assert not nothing.success and "no previous policy" in nothing.message and nothing.policy_id == old
+    assert swap(ros, new).success
+    for generation, seed, policy_id in ((3, 1, old), (4, 2, new), (5, 1, old)):
+        reply = roll_back(ros, "the cost went up")
+        assert reply.success and "the cost went up" in reply.message, reply.message
+        assert (reply.policy_id, reply.policy_generation) == (policy_id, generation)
+        action = robot.ask(vector)
+        assert (action.policy_id, action.policy_generation) == (policy_id, generation)
+        assert action.sequence == reply.first_sequence
+        np.testing.assert_allclose(action.data, TanhPolicy(seed).act(vector[None])[0], atol=1e-6)
+        assert store.place("active") == policy_id
+    assert [e.event for e in store.audit()][-3:] == ["rollback"] * 3
+
+
+def corrupt_bytes(store: PolicyStore, policy_id: str) -> None:
+    path = store.path(policy_id) / "policy.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def no_model(store: PolicyStore, policy_id: str) -> None:
+    (store.path(policy_id) / "policy.onnx").write_bytes(b"not a model")
+
+
+def gone(store: PolicyStore, policy_id: str) -> None:
+    shutil.rmtree(store.path(policy_id))
+
+
+def test_a_policy_that_may_not_serve_is_refused_and_what_serves_goes_on(
+    ros: Ros,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    store, (old, corrupt, empty, missing) = make_store(tmp_path, 1, 2, 3, 4)
+    other = add_policy(store, 5, tmp_path, spec=SPEC.model_copy(update={"observation_size": 27}))
+    for harm, policy_id in ((corrupt_bytes, corrupt), (no_model, empty), (gone, missing)):
+        harm(store, policy_id)
+    start(ros, store)
+    robot = Robot(ros)
+    cases = {
+        corrupt: "digests",
+        empty: "digests",
+        missing: "has no policy",
+        other: "observation_size",
+        "0123456789abcdef": "has no policy '0123456789abcdef'",
+        "": "no candidate policy",
+        old: "active already",
+    }
+    for count, (policy_id, says) in enumerate(cases.items(), start=1):
+        reply = swap(ros, policy_id)
+        assert not reply.success and policy_id in reply.message and says in reply.message, reply.message
+        assert (reply.policy_id, reply.policy_generation, reply.first_sequence) == (old, 1, 1)
+        action = robot.ask(vectors(1)[0])
+        assert (action.policy_id, action.policy_generation, action.sequence) == (old, 1, count)
+        ros.probe.wait_for(lambda reply=reply: robot.status[-1].last_event == reply.message, "the status tells")  # type: ignore[misc]
+        assert robot.status[-1].state == "serving"
+    assert store.place("active") == old
+    refused = [event for event in store.audit() if event.event == "refuse_swap"]
+    assert [event.after for event in refused] == [corrupt, empty, other]
+    assert "digests" in refused[0].reason
+
+
+def test_a_second_swap_or_rollback_during_a_swap_is_refused(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, (_, new, third) = make_store(tmp_path, 1, 2, 3)
+    start(ros, store)
+    robot = Robot(ros)
+    first = ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=new))
+    ros.probe.wait_for(lambda: robot.status and robot.status[-1].state == "verifying", "the swap is under way")
+    for reply in (swap(ros, third), roll_back(ros)):
+        assert not reply.success and "under way" in reply.message
+    assert first().success
+    assert swap(ros, third).success  # and afterwards it may
+
+
+def test_without_a_store_the_node_says_so_and_serves_as_soon_as_there_is_one(
+    ros: Ros,
+    tmp_path: Path,  # noqa: F811
+) -> None:
+    missing = PolicyStore(tmp_path / "store")
+    start(ros, missing)
+    status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
+    ros.probe.wait_for(lambda: status, "a status came")
+    assert status[-1].state == "unconfigured" and str(missing.root) in status[-1].last_event
+    refused = swap(ros)
+    assert not refused.success and "not active" in refused.message
+    _, ids = make_store(tmp_path, 1)
+    ros.probe.wait_for(lambda: status[-1].state == "serving", "it serves")
+    assert status[-1].active_id == ids[0]
+    assert Robot(ros).ask(vectors(1)[0]).policy_id == ids[0]
+
+
+def test_a_damaged_active_policy_is_not_served(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, (old,) = make_store(tmp_path, 1)
+    corrupt_bytes(store, old)
+    start(ros, store)
+    status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
+    ros.probe.wait_for(lambda: status, "a status came")
+    assert status[-1].state == "unconfigured"
+    assert f"policy {old} is damaged" in status[-1].last_event
+    assert ros.runner.processes["policy_server"].returncode is None
+    assert ros.probe.node.count_publishers("/action") == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_sends_the_safe_action_last(ros: Ros, tmp_path: Path, number: int) -> None:  # noqa: F811
+    store, ids = make_store(tmp_path, 1)
+    start(ros, store)
+    robot = Robot(ros)
+    for vector in vectors(10):
+        robot.ask(vector)
+    node = ros.runner.processes["policy_server"]
+    node.signal(number)
+    assert node.wait(10.0) == 0
+    ros.probe.wait_for(lambda: len(robot.actions) == 11, "a last action came")
+    last = robot.actions[-1]
+    assert (last.sequence, last.observation_sequence, last.fallback, last.fallback_reason) == (11, 0, True, "shutdown")
+    assert list(last.data) == [0.0, 0.0]
+    ros.probe.wait_for(lambda: robot.status[-1].state == "shutdown", "the status tells")
+    assert robot.status[-1].active_id == ids[0]
+    assert "Traceback" not in node.log.read_text()
+
+
+def test_held_commands_are_held_by_the_safe_action(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, _ = make_store(tmp_path, 1)
+    start(ros, store, reaction="hold")
+    robot = Robot(ros)
+    vector = vectors(1)[0]
+    last = list(robot.ask(vector).data)
+    assert list(robot.ask(vector[:3]).data) == last != [0.0, 0.0]
+
+
+def test_lifecycle_transitions_are_the_users_when_autostart_is_off(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, _ = make_store(tmp_path, 1)
+    start(ros, store, autostart=False)
+
+    def change(transition: int) -> bool:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        return bool(ros.probe.call(ChangeState, "policy_server/change_state", request).success)
+
+    def state() -> str:
+        return str(ros.probe.call(GetState, "policy_server/get_state", GetState.Request()).current_state.label)
+
+    assert state() == "unconfigured"
+    assert change(Transition.TRANSITION_CONFIGURE) and state() == "inactive"
+    assert ros.probe.node.count_publishers("/action") == 0
+    assert change(Transition.TRANSITION_ACTIVATE) and state() == "active"
+    robot = Robot(ros)
+    robot.ask(vectors(1)[0])
+    assert change(Transition.TRANSITION_DEACTIVATE) and state() == "inactive"
+    ros.probe.wait_for(lambda: len(robot.actions) == 2, "a last action came")
+    assert robot.actions[-1].fallback_reason == "shutdown"
+    assert change(Transition.TRANSITION_ACTIVATE)
+    ros.probe.wait_for(lambda: robot.observations.get_subscription_count() == 1, "it listens again")
+    ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/action") == 1, "it may act again")
+    assert robot.ask(vectors(1)[0]).sequence == 3  # counted on
+    assert change(Transition.TRANSITION_DEACTIVATE) and change(Transition.TRANSITION_CLEANUP)
+    corrupt_bytes(store, store.require("active"))
+    assert not change(Transition.TRANSITION_CONFIGURE) and state() == "unconfigured"
+
+
+def test_the_list_shows_places_parents_and_damage(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, (old,) = make_store(tmp_path, 1)
+    new, broken = add_policy(store, 2, tmp_path, parent=old), add_policy(store, 3, tmp_path)
+    store.set_candidate(new)
+    corrupt_bytes(store, broken)
+    start(ros, store)
+    reply = ros.probe.call(ListPolicies, "policy_server/list", ListPolicies.Request())
+    assert reply.success and f"damaged: {broken}" in reply.message
+    assert list(reply.policy_ids) == [old, new, broken]
+    assert list(reply.places) == ["active", "candidate", ""]
+    assert list(reply.parents) == ["", old, ""]
+    assert list(reply.algorithms) == ["tanh", "tanh", ""]
+    assert 0 < reply.created[0].sec <= reply.created[1].sec
+
+
+def test_the_status_tells_of_a_candidate_that_another_process_made(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, (_, new) = make_store(tmp_path, 1, 2)
+    start(ros, store)
+    status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
+    ros.probe.wait_for(lambda: status and status[-1].state == "serving", "it serves")
+    store.set_candidate(new)
+    ros.probe.wait_for(lambda: status[-1].candidate_id == new, "the status names the candidate")
+
+
+def test_diagnostics_count_safe_actions_and_time_actions(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, ids = make_store(tmp_path, 1)
+    start(ros, store)
+    robot = Robot(ros)
+    seen: list[dict[str, str]] = []
+
+    def on_report(report: DiagnosticArray) -> None:
+        for status in report.status:
+            if status.name == "/policy_server":
+                seen.append({"message": status.message, **{v.key: v.value for v in status.values}})
+
+    ros.probe.subscribe(DiagnosticArray, "/diagnostics", on_report, qos.REPORTS)
+    for vector in vectors(20):
+        robot.ask(vector)
+    robot.ask(np.zeros(3, np.float32))
+    ros.probe.wait_for(lambda: seen and seen[-1]["fallbacks"] == "1", "the safe action is counted")
+    report = next(r for r in seen if r["fallbacks"] == "1")
+    assert report["actions_served"] == "21" and report["policy_id"] == ids[0]
+    assert "wrong_size" in report["last_fault"] and "1 safe actions" in report["message"]
+    assert 0 < float(report["time per action p50 [ms]"]) <= float(report["time per action p99 [ms]"]) < 1000
+
+
+def test_serving_and_swapping_never_load_torch(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, (_, new) = make_store(tmp_path, 1, 2)
+    start(ros, store)
+    assert swap(ros, new).success and roll_back(ros).success
+    maps = Path(f"/proc/{ros.runner.processes['policy_server'].pid}/maps").read_text()
+    assert "onnxruntime" in maps and "torch" not in maps
+
+
+def test_killed_in_the_middle_of_a_swap_it_comes_back_with_what_the_store_says(
+    ros: Ros,
+    tmp_path: Path,  # noqa: F811
+) -> None:
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    start(ros, store)
+    robot = Robot(ros)
+    ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=new))
+    ros.probe.wait_for(lambda: robot.status and robot.status[-1].state == "verifying", "the swap is under way")
+    node = ros.runner.processes["policy_server"]
+    node.signal(signal.SIGKILL)
+    assert node.wait(10.0) == -signal.SIGKILL
+    active = store.require("active")
+    assert active in (old, new)
+    ros.renew_probe()
+    start(ros, store)
+    assert Robot(ros).ask(vectors(1)[0]).policy_id == active
+    assert swap(ros, new if active == old else old).success
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ({}, "neither workspace nor store"),
+        ({"store": "x", "deadline": 100.0}, "deadline of policy_server is 100.0. Allowed: 0 to 60 s"),
+        ({"store": "x", "reaction": "stop"}, "reaction of policy_server is 'stop'. Allowed: 'zero', 'hold'"),
+        ({"stor": "x"}, "no parameter 'stor'. Did you mean store?"),
+    ],
+)
+def test_a_wrong_parameter_ends_the_node_with_what_is_allowed(
+    ros: Ros,
+    parameters: dict[str, Any],
+    says: str,  # noqa: F811
+) -> None:
+    node = ros.runner.start("policy_server", parameters=parameters)
+    assert node.wait(READY) == 2
+    assert says in node.log_tail(), node.log_tail()
+
+
+def test_the_node_ends_when_its_starter_is_gone(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+    store, _ = make_store(tmp_path, 1)
+    start(ros, store)
+    node = ros.runner.processes["policy_server"]
+    node.let_go()  # what the kernel does for a starter that is killed
+    assert node.wait(10.0) == 0
