@@ -66,7 +66,7 @@ def recording_robots(
             own_clock = {"/clock": f"{namespace}/clock"}
             runner.start("sim_bridge", namespace=namespace, remap=own_clock, parameters={"task": settings.task})
             runner.start("dataset_recorder", namespace=namespace, parameters={"workspace": str(workspace)})
-            robots[name] = Robot(operator, runner, settings.deadlines, name)
+            robots[name] = Robot(operator, runner, settings.deadlines, name, paths=False)
             operator.watched.append(runner)
             stack.callback(operator.watched.remove, runner)
         for robot in robots.values():

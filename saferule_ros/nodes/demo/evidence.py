@@ -89,9 +89,7 @@ class Findings:
         return 0 < self.step < self.steps - 1
 
 
-def examine(
-    observations: Sequence[SeenObservation], actions: Sequence[SeenAction], swap: Announced
-) -> Findings:
+def examine(observations: Sequence[SeenObservation], actions: Sequence[SeenAction], swap: Announced) -> Findings:
     """Holds the messages of both topics, in the order of their arrival, against what must be true of them.
 
     Args:

@@ -11,46 +11,12 @@ import sys
 import time
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from saferule_ros.errors import SaferuleError
-from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
 from saferule_ros.learning.trainer import TrainProgress, limit_threads
+from saferule_ros.nodes.demo.learn_request import LearnProgress, LearnRequest
 from saferule_ros.patching.learn import learn_policy
-from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.recording.ingest import ingest
 from saferule_ros.workspace import Workspace
-
-
-class LearnRequest(BaseModel):
-    """What to learn from, and where everything goes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    workspace: Path
-    bags: list[Path]
-    spec: PolicySpec
-    limits: TaskLimits
-    learner: BcqLagSettings
-    steps: int
-    seed: int
-
-
-class LearnProgress(BaseModel):
-    """One line of progress; `policy_id` or `error` stands in the last one only."""
-
-    # What is not known yet is NaN.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
-
-    stage: str  # "ingest", "learn", "done"
-    done: int = 0
-    total: int = 1
-    time_left: float = -1.0  # estimate [s]; negative if not known
-    loss_actor: float = float("nan")
-    seconds: dict[str, float] = {}  # wall time of the stages that are over
-    policy_id: str = ""
-    dataset_digest: str = ""
-    error: str = ""
 
 
 def work(request: LearnRequest) -> LearnProgress:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.nodes.demo.learn_worker import LearnProgress, LearnRequest
+from saferule_ros.nodes.demo.learn_request import LearnProgress, LearnRequest
 
 WORKER = "saferule_ros.nodes.demo.learn_worker"
 # A worker that was told to end does so at once; one that does not is in the kernel's hands.
@@ -54,18 +54,16 @@ class LearnProcess:
 
     def check(self, deadline: float) -> bool:
         """Whether it is done; raises LearningFailed if it failed, died, or was silent for `deadline` [s]."""
-        if self.latest.error:
-            raise LearningFailed(f"{self.name}: {self.latest.error}")
-        if self.latest.stage == "done":
+        who, latest = f"learning of the {self.name} policy", self.latest
+        if latest.error:
+            raise LearningFailed(f"{who}: {latest.error}")
+        if latest.stage == "done":
             return True
         if not self._reader.is_alive() and self.latest.stage != "done":
-            raise LearningFailed(f"{self.name} ended with status {self._process.wait()}", self._where_to_look())
+            raise LearningFailed(f"{who} ended with status {self._process.wait()}", self._where_to_look())
         if time.monotonic() - self.heard > deadline:
-            raise LearningFailed(
-                f"{self.name} gave no sign of life for {deadline:g} s (stage {self.latest.stage}, "
-                f"{self.latest.done} of {self.latest.total})",
-                self._where_to_look(),
-            )
+            at = f"{latest.stage}, {latest.done} of {latest.total}"
+            raise LearningFailed(f"{who} gave no sign of life for {deadline:g} s ({at})", self._where_to_look())
         return False
 
     def stop(self) -> None:

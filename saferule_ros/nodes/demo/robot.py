@@ -37,9 +37,12 @@ class Robot:
         runner: has the robot's processes.
         deadlines: see there.
         namespace: of the robot's nodes, e.g. "robot_1"; empty: none.
+        paths: listen to where the robot goes, which `outcome` needs.
     """
 
-    def __init__(self, operator: Operator, runner: Runner, deadlines: Deadlines, namespace: str = "") -> None:
+    def __init__(
+        self, operator: Operator, runner: Runner, deadlines: Deadlines, namespace: str = "", paths: bool = True
+    ) -> None:
         self.operator = operator
         self.runner = runner
         self.namespace = namespace
@@ -50,8 +53,9 @@ class Robot:
         self._paths: dict[Stamp, list[tuple[float, float]]] = {}
         operator.subscribe(Episode, self._name("sim_bridge/episodes"), qos.EPISODES, self._on_ended)
         operator.subscribe(Episode, self._name("dataset_recorder/episodes"), qos.EPISODES, self._on_sealed)
-        # Only the newest path is kept by its publisher, but they come half a second apart at least.
-        operator.subscribe(PathMessage, self._name("sim_bridge/path"), qos.EPISODES, self._on_path)
+        if paths:
+            # Only the newest is kept by its publisher, but they come half a second apart at least.
+            operator.subscribe(PathMessage, self._name("sim_bridge/path"), qos.EPISODES, self._on_path)
         operator.subscribe(PolicyStatus, self._name("policy_server/status"), qos.LATCHED, self._on_status)
 
     # --- episodes ---------------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from ament_index_python.packages import get_package_share_directory
+
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.demo.domain import ClaimedDomain
 from saferule_ros.nodes.demo.folder import RunFolder
@@ -20,10 +22,7 @@ from saferule_ros.nodes.demo.operator import Operator
 from saferule_ros.nodes.demo.settings import LARGEST_SEED, DemoSettings
 from saferule_ros.nodes.demo.show import Show
 from saferule_ros.nodes.demo.stages import Demo
-from saferule_ros.patching.values import load_values
-from saferule_ros.reporting.html import write_report
-from saferule_ros.reporting.pictures import draw_paths
-from saferule_ros.reporting.results import DemoResults
+from saferule_ros.nodes.runner import PACKAGE
 from saferule_ros.settings import load_settings
 
 PASSED, NOT_PASSED, BAD_INPUT, ENDED_EARLY, INTERRUPTED = 0, 1, 2, 3, 130
@@ -38,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not 0 <= options.seed <= LARGEST_SEED:
             raise SaferuleError(f"seed {options.seed} is out of range", f"Choose one from 0 to {LARGEST_SEED}")
-        settings = load_settings(DemoSettings, options.settings)
+        settings = load_settings(DemoSettings, options.settings or default_settings())
         folder = RunFolder.make(options.out, options.seed)
+        return run(settings, options.seed, folder, options.report, show)
     except SaferuleError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
-    return run(settings, options.seed, folder, options.report, show)
 
 
 def run(settings: DemoSettings, seed: int, folder: RunFolder, report: Path, show: Show) -> int:
@@ -67,19 +66,19 @@ def run(settings: DemoSettings, seed: int, folder: RunFolder, report: Path, show
     results = demo.results(error)
     results.save(folder.root)
     show.summary(results)
-    if status != INTERRUPTED:
-        show.say(f"report: {_report(results, folder, report)}   everything else: {folder.root}")
+    if results.evaluations and status != INTERRUPTED:
+        from saferule_ros.reporting.report import make_report  # brings torch with it: seconds no stage waits for
+
+        show.say(f"report: {make_report(results, folder.workspace, report)}")
+    show.say(f"everything else: {folder.root}")
     if status == PASSED and not results.passed:
         return NOT_PASSED
     return status
 
 
-def _report(results: DemoResults, folder: RunFolder, report: Path) -> Path:
-    values = load_values(folder.workspace.job(results.patch.job_id)) if results.patch else None
-    try:
-        return write_report(results, report, values, draw_paths(results))
-    except SaferuleError as error:  # no camera on this machine: the numbers are there all the same
-        return write_report(results, report, values, no_pictures=str(error))
+def default_settings() -> Path:
+    """The installed config/demo.yaml."""
+    return Path(get_package_share_directory(PACKAGE)) / "config" / "demo.yaml"
 
 
 def _keep_to_ourselves(folder: RunFolder) -> None:
@@ -97,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1, help="of data, learning and episodes (default: 1)")
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the runs (default: runs/demo)")
     parser.add_argument("--report", type=Path, default=Path("report"), help="folder of the page (default: report)")
-    parser.add_argument("--settings", type=Path, help="YAML file with other settings, e.g. config/demo_quick.yaml")
+    parser.add_argument("--settings", type=Path, help="YAML file (default: config/demo.yaml)")
     return parser
 
 

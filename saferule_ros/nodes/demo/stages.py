@@ -26,7 +26,7 @@ from saferule_ros.nodes.demo.collecting import RecordedBag
 from saferule_ros.nodes.demo.evidence import Findings
 from saferule_ros.nodes.demo.folder import RunFolder
 from saferule_ros.nodes.demo.judgement import checks
-from saferule_ros.nodes.demo.learn_worker import LearnProgress, LearnRequest
+from saferule_ros.nodes.demo.learn_request import LearnProgress, LearnRequest
 from saferule_ros.nodes.demo.learning import learn_all
 from saferule_ros.nodes.demo.operator import Operator
 from saferule_ros.nodes.demo.patching import LivePatch
