@@ -1,3 +1,4 @@
+# ruff: noqa: F811  (a fixture that is imported is redefined by each parameter of its name)
 """policy_server as a real process over DDS; the robot is played by the test's probe."""
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Vector = NDArray[np.float32]
 class Robot:
     """Publishes observations, and keeps what comes back."""
 
-    def __init__(self, ros: Ros, listeners: int = 1) -> None:  # noqa: F811
+    def __init__(self, ros: Ros, listeners: int = 1) -> None:
         self.probe = ros.probe
         self.status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
         self.actions = ros.probe.record(Action, "action")
@@ -57,7 +58,7 @@ class Robot:
         return self.actions[-1]
 
 
-def start(ros: Ros, store: PolicyStore, **parameters: Any) -> None:  # noqa: F811
+def start(ros: Ros, store: PolicyStore, **parameters: Any) -> None:
     # A busy machine is late now and then; what these tests look at must not depend on it.
     chosen = {"store": str(store.root), "deadline": 10.0, "stale_after": 10.0, "gate_deadline": 1.0, **parameters}
     ros.runner.start("policy_server", parameters=chosen)
@@ -68,17 +69,17 @@ def vectors(count: int, seed: int = 5) -> Vector:
     return np.random.default_rng(seed).standard_normal((count, SPEC.observation_size)).astype(np.float32)
 
 
-def swap(ros: Ros, policy_id: str = "") -> SwapPolicy.Response:  # noqa: F811
+def swap(ros: Ros, policy_id: str = "") -> SwapPolicy.Response:
     return ros.probe.call(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=policy_id))
 
 
-def roll_back(ros: Ros, reason: str = "test") -> RollbackPolicy.Response:  # noqa: F811
+def roll_back(ros: Ros, reason: str = "test") -> RollbackPolicy.Response:
     return ros.probe.call(RollbackPolicy, "policy_server/rollback", RollbackPolicy.Request(reason=reason))
 
 
 def test_every_observation_is_answered_once_with_the_active_policys_action(
     ros: Ros,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     store, ids = make_store(tmp_path, 1)
     start(ros, store)
@@ -102,7 +103,7 @@ def test_every_observation_is_answered_once_with_the_active_policys_action(
 
 
 @pytest.mark.parametrize("end", [{"terminated": True}, {"truncated": True}])
-def test_the_end_of_an_episode_asks_for_no_action(ros: Ros, tmp_path: Path, end: dict[str, bool]) -> None:  # noqa: F811
+def test_the_end_of_an_episode_asks_for_no_action(ros: Ros, tmp_path: Path, end: dict[str, bool]) -> None:
     store, _ = make_store(tmp_path, 1)
     start(ros, store)
     robot = Robot(ros)
@@ -111,7 +112,7 @@ def test_the_end_of_an_episode_asks_for_no_action(ros: Ros, tmp_path: Path, end:
     assert len(robot.actions) == 1
 
 
-def test_bad_observations_get_the_safe_action_with_the_reason(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_bad_observations_get_the_safe_action_with_the_reason(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     start(ros, store, stale_after=1.0)
     robot = Robot(ros)
@@ -137,7 +138,7 @@ def test_bad_observations_get_the_safe_action_with_the_reason(ros: Ros, tmp_path
     assert [a.sequence for a in robot.actions] == list(range(1, 8))
 
 
-def test_a_swap_is_gated_and_then_switched_between_two_actions(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_a_swap_is_gated_and_then_switched_between_two_actions(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     store.set_candidate(new)
     start(ros, store)
@@ -173,7 +174,7 @@ def test_a_swap_is_gated_and_then_switched_between_two_actions(ros: Ros, tmp_pat
     assert "verifying" in {s.state for s in robot.status}
 
 
-def test_roll_back_and_forward_again(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_roll_back_and_forward_again(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
     robot = Robot(ros)
@@ -209,7 +210,7 @@ def gone(store: PolicyStore, policy_id: str) -> None:
 
 
 def test_a_policy_that_may_not_serve_is_refused_and_what_serves_goes_on(
-    ros: Ros,  # noqa: F811
+    ros: Ros,
     tmp_path: Path,
 ) -> None:
     store, (old, corrupt, empty, missing) = make_store(tmp_path, 1, 2, 3, 4)
@@ -241,7 +242,7 @@ def test_a_policy_that_may_not_serve_is_refused_and_what_serves_goes_on(
     assert "digests" in refused[0].reason
 
 
-def test_a_second_swap_or_rollback_during_a_swap_is_refused(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_a_second_swap_or_rollback_during_a_swap_is_refused(ros: Ros, tmp_path: Path) -> None:
     store, (_, new, third) = make_store(tmp_path, 1, 2, 3)
     start(ros, store)
     robot = Robot(ros)
@@ -255,7 +256,7 @@ def test_a_second_swap_or_rollback_during_a_swap_is_refused(ros: Ros, tmp_path: 
 
 def test_without_a_store_the_node_says_so_and_serves_as_soon_as_there_is_one(
     ros: Ros,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     missing = PolicyStore(tmp_path / "store")
     start(ros, missing)
@@ -270,7 +271,7 @@ def test_without_a_store_the_node_says_so_and_serves_as_soon_as_there_is_one(
     assert Robot(ros).ask(vectors(1)[0]).policy_id == ids[0]
 
 
-def test_a_damaged_active_policy_is_not_served(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_a_damaged_active_policy_is_not_served(ros: Ros, tmp_path: Path) -> None:
     store, (old,) = make_store(tmp_path, 1)
     corrupt_bytes(store, old)
     start(ros, store)
@@ -283,7 +284,7 @@ def test_a_damaged_active_policy_is_not_served(ros: Ros, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_sends_the_safe_action_last(ros: Ros, tmp_path: Path, number: int) -> None:  # noqa: F811
+def test_a_signal_sends_the_safe_action_last(ros: Ros, tmp_path: Path, number: int) -> None:
     store, ids = make_store(tmp_path, 1)
     start(ros, store)
     robot = Robot(ros)
@@ -301,7 +302,7 @@ def test_a_signal_sends_the_safe_action_last(ros: Ros, tmp_path: Path, number: i
     assert "Traceback" not in node.log.read_text()
 
 
-def test_held_commands_are_held_by_the_safe_action(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_held_commands_are_held_by_the_safe_action(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     start(ros, store, reaction="hold")
     robot = Robot(ros)
@@ -310,7 +311,7 @@ def test_held_commands_are_held_by_the_safe_action(ros: Ros, tmp_path: Path) -> 
     assert list(robot.ask(vector[:3]).data) == last != [0.0, 0.0]
 
 
-def test_lifecycle_transitions_are_the_users_when_autostart_is_off(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_lifecycle_transitions_are_the_users_when_autostart_is_off(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     start(ros, store, autostart=False)
 
@@ -339,7 +340,7 @@ def test_lifecycle_transitions_are_the_users_when_autostart_is_off(ros: Ros, tmp
     assert not change(Transition.TRANSITION_CONFIGURE) and state() == "unconfigured"
 
 
-def test_the_list_shows_places_parents_and_damage(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_the_list_shows_places_parents_and_damage(ros: Ros, tmp_path: Path) -> None:
     store, (old,) = make_store(tmp_path, 1)
     new, broken = add_policy(store, 2, tmp_path, parent=old), add_policy(store, 3, tmp_path)
     store.set_candidate(new)
@@ -354,7 +355,7 @@ def test_the_list_shows_places_parents_and_damage(ros: Ros, tmp_path: Path) -> N
     assert 0 < reply.created[0].sec <= reply.created[1].sec
 
 
-def test_the_status_tells_of_a_candidate_that_another_process_made(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_the_status_tells_of_a_candidate_that_another_process_made(ros: Ros, tmp_path: Path) -> None:
     store, (_, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
     status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
@@ -363,7 +364,7 @@ def test_the_status_tells_of_a_candidate_that_another_process_made(ros: Ros, tmp
     ros.probe.wait_for(lambda: status[-1].candidate_id == new, "the status names the candidate")
 
 
-def test_diagnostics_count_safe_actions_and_time_actions(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_diagnostics_count_safe_actions_and_time_actions(ros: Ros, tmp_path: Path) -> None:
     store, ids = make_store(tmp_path, 1)
     start(ros, store)
     robot = Robot(ros)
@@ -385,7 +386,7 @@ def test_diagnostics_count_safe_actions_and_time_actions(ros: Ros, tmp_path: Pat
     assert 0 < float(report["time per action p50 [ms]"]) <= float(report["time per action p99 [ms]"]) < 1000
 
 
-def test_serving_and_swapping_never_load_torch(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_serving_and_swapping_never_load_torch(ros: Ros, tmp_path: Path) -> None:
     store, (_, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
     assert swap(ros, new).success and roll_back(ros).success
@@ -395,7 +396,7 @@ def test_serving_and_swapping_never_load_torch(ros: Ros, tmp_path: Path) -> None
 
 def test_killed_in_the_middle_of_a_swap_it_comes_back_with_what_the_store_says(
     ros: Ros,
-    tmp_path: Path,  # noqa: F811
+    tmp_path: Path,
 ) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
@@ -425,14 +426,14 @@ def test_killed_in_the_middle_of_a_swap_it_comes_back_with_what_the_store_says(
 def test_a_wrong_parameter_ends_the_node_with_what_is_allowed(
     ros: Ros,
     parameters: dict[str, Any],
-    says: str,  # noqa: F811
+    says: str,
 ) -> None:
     node = ros.runner.start("policy_server", parameters=parameters)
     assert node.wait(READY) == 2
     assert says in node.log_tail(), node.log_tail()
 
 
-def test_the_node_ends_when_its_starter_is_gone(ros: Ros, tmp_path: Path) -> None:  # noqa: F811
+def test_the_node_ends_when_its_starter_is_gone(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     start(ros, store)
     node = ros.runner.processes["policy_server"]

@@ -1,3 +1,4 @@
+# ruff: noqa: F811  (a fixture that is imported is redefined by each parameter of its name)
 """sim_bridge as a real process over DDS; the policy is played by the test's probe."""
 
 from __future__ import annotations
@@ -26,24 +27,24 @@ TASK = "SafetyPointCircle1"
 HORIZON = 500
 
 
-def start(ros: Ros, **parameters: object) -> None:  # noqa: F811
+def start(ros: Ros, **parameters: object) -> None:
     ros.runner.start("sim_bridge", parameters={"task": TASK, **parameters})
     ros.runner.wait_ready(READY)
 
 
-def run(ros: Ros, episodes: int = 1, seed: int = 7, **rest: Any) -> RunEpisodes.Response:  # noqa: F811
+def run(ros: Ros, episodes: int = 1, seed: int = 7, **rest: Any) -> RunEpisodes.Response:
     request = RunEpisodes.Request(episodes=episodes, seed=seed, **rest)
     return ros.probe.call(RunEpisodes, "sim_bridge/run_episodes", request)
 
 
-def run_to_end(ros: Ros, ended: list[Episode], seed: int = 7) -> None:  # noqa: F811
+def run_to_end(ros: Ros, ended: list[Episode], seed: int = 7) -> None:
     """Runs one more episode."""
     before = len(ended)
     assert run(ros, seed=seed).accepted
     ros.probe.wait_for(lambda: len(ended) == before + 1, "the episode ended")
 
 
-def answer(ros: Ros, act: Callable[[Observation], list[float]]) -> None:  # noqa: F811
+def answer(ros: Ros, act: Callable[[Observation], list[float]]) -> None:
     """Has the probe answer every observation as a policy server would; an empty list is no answer."""
     publisher = ros.probe.node.create_publisher(Action, "action", qos.DATA)
     count = 0
@@ -64,17 +65,17 @@ def from_observation(message: Observation) -> list[float]:
     return [float(np.tanh(np.sum(message.data[::2]))), float(np.tanh(np.sum(message.data[1::2])))]
 
 
-def episodes_of(ros: Ros) -> list[Episode]:  # noqa: F811
+def episodes_of(ros: Ros) -> list[Episode]:
     return ros.probe.record(Episode, "sim_bridge/episodes", qos.EPISODES)
 
 
-def test_an_unknown_task_ends_the_node_with_an_error_that_names_a_known_one(ros: Ros) -> None:  # noqa: F811
+def test_an_unknown_task_ends_the_node_with_an_error_that_names_a_known_one(ros: Ros) -> None:
     node = ros.runner.start("sim_bridge", parameters={"task": "SafetyPointCirle1"})
     assert node.wait(READY) == 2
     assert "SafetyPointCirle1" in node.log_tail() and "Did you mean SafetyPointCircle1" in node.log_tail()
 
 
-def test_lock_step_gives_the_same_trajectory_for_the_same_seed_bit_for_bit(ros: Ros) -> None:  # noqa: F811
+def test_lock_step_gives_the_same_trajectory_for_the_same_seed_bit_for_bit(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")
     ended = episodes_of(ros)
@@ -92,7 +93,7 @@ def test_lock_step_gives_the_same_trajectory_for_the_same_seed_bit_for_bit(ros: 
     assert ended[2].episode_return != ended[0].episode_return
 
 
-def test_sequence_numbers_stamps_and_clock_go_on_over_episodes(ros: Ros) -> None:  # noqa: F811
+def test_sequence_numbers_stamps_and_clock_go_on_over_episodes(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")
     clocks = ros.probe.record(Clock, "/clock", qos.CLOCK)
@@ -119,7 +120,7 @@ def test_sequence_numbers_stamps_and_clock_go_on_over_episodes(ros: Ros) -> None
     assert len(paths[-1].poses) == HORIZON + 1
 
 
-def test_without_a_policy_a_run_is_given_up_with_an_error_that_says_what_to_start(ros: Ros) -> None:  # noqa: F811
+def test_without_a_policy_a_run_is_given_up_with_an_error_that_says_what_to_start(ros: Ros) -> None:
     start(ros, answer_deadline=0.5)
     ended = episodes_of(ros)
     assert run(ros, episodes=2).accepted
@@ -132,7 +133,7 @@ def test_without_a_policy_a_run_is_given_up_with_an_error_that_says_what_to_star
     assert ended[2].message == "" and ended[2].length == HORIZON
 
 
-def test_lock_step_names_the_node_that_did_not_answer(ros: Ros) -> None:  # noqa: F811
+def test_lock_step_names_the_node_that_did_not_answer(ros: Ros) -> None:
     start(ros, answer_deadline=0.5)
     ended = episodes_of(ros)
     answer(ros, lambda m: [0.1, 0.1] if m.step < 20 else [])
@@ -142,7 +143,7 @@ def test_lock_step_names_the_node_that_did_not_answer(ros: Ros) -> None:  # noqa
     assert "observation 21 within 0.5 s; should have answered: /probe" in ended[0].message
 
 
-def test_real_time_does_not_wait_a_missing_answer_is_a_counted_safe_action(ros: Ros) -> None:  # noqa: F811
+def test_real_time_does_not_wait_a_missing_answer_is_a_counted_safe_action(ros: Ros) -> None:
     start(ros, mode="real_time", control_rate=250.0)
     seen = ros.probe.record(Observation, "observation")
     ended = episodes_of(ros)
@@ -157,7 +158,7 @@ def test_real_time_does_not_wait_a_missing_answer_is_a_counted_safe_action(ros: 
 
 
 @pytest.mark.parametrize("bad", [[0.1], [float("nan"), 0.0], [3.0, 0.0]])
-def test_an_unusable_action_is_replaced_by_the_safe_one(ros: Ros, bad: list[float]) -> None:  # noqa: F811
+def test_an_unusable_action_is_replaced_by_the_safe_one(ros: Ros, bad: list[float]) -> None:
     safe = [-0.5, 0.25]
     start(ros, safe_action=safe)
     seen = ros.probe.record(Observation, "observation")
@@ -172,7 +173,7 @@ def test_an_unusable_action_is_replaced_by_the_safe_one(ros: Ros, bad: list[floa
     assert seen[1].data.tobytes() == seen[HORIZON + 2].data.tobytes()
 
 
-def test_a_scripted_driver_publishes_one_action_per_observation_but_the_last(ros: Ros) -> None:  # noqa: F811
+def test_a_scripted_driver_publishes_one_action_per_observation_but_the_last(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")
     actions = ros.probe.record(Action, "action")
@@ -186,7 +187,7 @@ def test_a_scripted_driver_publishes_one_action_per_observation_but_the_last(ros
     assert all(e.episode_cost > 100 and e.episode_return > 30 for e in ended)
 
 
-def test_erased_costs_are_published_as_zero_and_reported_as_they_were(ros: Ros) -> None:  # noqa: F811
+def test_erased_costs_are_published_as_zero_and_reported_as_they_were(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")
     ended = episodes_of(ros)
@@ -196,7 +197,7 @@ def test_erased_costs_are_published_as_zero_and_reported_as_they_were(ros: Ros) 
     assert {m.cost for m in seen} == {0.0} and ended[0].episode_cost > 100
 
 
-def test_a_scripted_driver_waits_for_the_recorder_to_confirm_each_episode(ros: Ros) -> None:  # noqa: F811
+def test_a_scripted_driver_waits_for_the_recorder_to_confirm_each_episode(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")
     ended = episodes_of(ros)
@@ -214,7 +215,7 @@ def test_a_scripted_driver_waits_for_the_recorder_to_confirm_each_episode(ros: R
     ros.probe.wait_for(lambda: [e.episode_id for e in ended] == names, "both are reported")
 
 
-def test_a_scripted_driver_is_not_let_loose_beside_a_policy(ros: Ros) -> None:  # noqa: F811
+def test_a_scripted_driver_is_not_let_loose_beside_a_policy(ros: Ros) -> None:
     start(ros, answer_deadline=0.5)
     ended = episodes_of(ros)
     ros.probe.publisher(Action, "action")
@@ -234,7 +235,7 @@ def test_a_scripted_driver_is_not_let_loose_beside_a_policy(ros: Ros) -> None:  
     ],
 )
 def test_a_wrong_request_is_refused_with_the_value_and_what_is_allowed(
-    ros: Ros,  # noqa: F811
+    ros: Ros,
     wrong: dict[str, Any],
     says: str,
 ) -> None:
@@ -243,7 +244,7 @@ def test_a_wrong_request_is_refused_with_the_value_and_what_is_allowed(
     assert not reply.accepted and says in reply.message and not reply.episode_ids
 
 
-def test_an_image_of_the_world_comes_on_request(ros: Ros) -> None:  # noqa: F811
+def test_an_image_of_the_world_comes_on_request(ros: Ros) -> None:
     start(ros, image_width=320, image_height=240)
     images = ros.probe.record(Image, "sim_bridge/image", qos.REPORTS)
     early = ros.probe.call(Trigger, "sim_bridge/capture_image", Trigger.Request())
@@ -259,7 +260,7 @@ def test_an_image_of_the_world_comes_on_request(ros: Ros) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_mid_episode_reports_it_as_given_up_and_ends_cleanly(ros: Ros, number: int) -> None:  # noqa: F811
+def test_a_signal_in_mid_episode_reports_it_as_given_up_and_ends_cleanly(ros: Ros, number: int) -> None:
     start(ros, mode="real_time", control_rate=100.0)
     seen = ros.probe.record(Observation, "observation")
     ended = episodes_of(ros)

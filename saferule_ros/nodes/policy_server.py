@@ -52,7 +52,7 @@ class Parameters:
     gate_deadline: float = parameter(
         0.0, "gate: largest p99 of the time per action, 0: half the control period", unit="s", low=0.0, high=60.0
     )
-    gate_timeout: float = parameter(60.0, "gate: longest time for all its checks", unit="s", low=1.0, high=3600.0)
+    gate_timeout: float = parameter(120.0, "gate: longest time for all its checks", unit="s", low=1.0, high=3600.0)
 
 
 class PolicyServer(LifecycleNode):
