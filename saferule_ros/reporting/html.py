@@ -113,8 +113,8 @@ def _swap_tables(swap: SwapEvidence) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Policy", f"{swap.policy_before or '?'} → {swap.policy_after or '?'}"),
         ("Generation", f"{swap.generation_before} → {swap.generation_after}"),
         ("First command by the new policy", f"number {swap.first_sequence}, at step {swap.step_of_swap}{of}"),
-        ("Gate, in a process of its own", duration(swap.seconds_gate)),
-        ("Switch between two ticks", duration(swap.seconds_switch)),
+        *([] if math.isnan(swap.seconds_gate) else [("Gate, in a process of its own", duration(swap.seconds_gate))]),
+        ("From the old policy's last command to the new one's first", duration(swap.seconds_switch)),
         ("Service call, request to reply", duration(swap.seconds_call)),
     ]
     return [("Counted on the topics", counted), ("The switch", switch)]

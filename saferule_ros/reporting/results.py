@@ -106,12 +106,12 @@ class Evaluation(_Record):
 class SwapEvidence(_Record):
     """What was counted on the topics while a policy was swapped in during an episode."""
 
-    episode_id: str = Field(description="the episode that ran")
-    observations: int = Field(ge=0, description="observations that asked for a command")
+    episode_id: str = Field(description="the episode that ran when the policy changed")
+    observations: int = Field(ge=0, description="observations that asked for a command, episodes before it included")
     actions: int = Field(ge=0, description="commands seen")
     unanswered: int = Field(ge=0, description="observations without a command")
-    doubled: int = Field(ge=0, description="observations with more than one command")
-    gaps: int = Field(ge=0, description="numbers missing in the sequence of the commands")
+    doubled: int = Field(ge=0, description="commands beyond the one that an observation asked for")
+    gaps: int = Field(ge=0, description="numbers missing or out of order in the sequence")
     mixed: int = Field(ge=0, description="commands whose generation and policy id contradict each other or go back")
     fallbacks: int = Field(default=0, ge=0, description="commands that were the safe action")
     generation_before: int = Field(ge=0)
@@ -122,7 +122,7 @@ class SwapEvidence(_Record):
     step_of_swap: int = Field(ge=0, description="step of the episode which that command answered")
     steps: int = Field(default=0, ge=0, description="steps of that episode")
     seconds_gate: float = Field(default=float("nan"), description="the gate, in its own process [s]")
-    seconds_switch: float = Field(default=float("nan"), description="the switch between two ticks [s]")
+    seconds_switch: float = Field(default=float("nan"), description="old policy's last command to new one's first [s]")
     seconds_call: float = Field(default=float("nan"), description="from service call to reply [s]")
 
     @property

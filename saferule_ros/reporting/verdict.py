@@ -73,7 +73,7 @@ def return_share(clean: Evaluation | None, patched: Evaluation | None) -> float 
 
 def _faults(swap: SwapEvidence) -> str:
     if swap.flawless:
-        return f"of its {number(swap.actions, 0)} commands none was lost, doubled or mixed"
+        return f"of {number(swap.actions, 0)} commands around it none was lost, doubled or mixed"
     return (
         f"{swap.unanswered} observations without a command, {swap.doubled} with several, {swap.gaps} gaps in the "
         f"sequence, {swap.mixed} commands of mixed origin"
@@ -110,7 +110,7 @@ def _swap_tile(swap: SwapEvidence | None) -> Tile:
     faults = swap.unanswered + swap.doubled + swap.gaps + swap.mixed
     return Tile(
         "Live swap", f"{faults} faults",
-        f"lost, doubled or mixed, in {number(swap.actions, 0)} commands of one episode", swap.flawless,
+        f"lost, doubled or mixed, in {number(swap.actions, 0)} commands around it", swap.flawless,
     )  # fmt: skip
 
 
