@@ -107,6 +107,4 @@ def test_what_does_not_fit_is_refused_with_the_value(change, message):
 
 def test_an_episode_without_transitions_is_refused():
     with pytest.raises(DatasetError, match="no transition"):
-        make_episode(
-            observations=np.zeros((1, 5)), actions=np.zeros((0, 2)), rewards=np.zeros(0), costs=np.zeros(0)
-        )
+        make_episode(observations=np.zeros((1, 5)), actions=np.zeros((0, 2)), rewards=np.zeros(0), costs=np.zeros(0))

@@ -189,9 +189,8 @@ def test_killed_at_any_step_of_saving_the_old_or_the_new_dataset_is_there(tmp_pa
     for steps in range(100):
         shutil.rmtree(folder, ignore_errors=True)
         make_dataset().save(folder)
-        ended = subprocess.run(
-            [sys.executable, "-c", program, str(folder), str(steps)], check=False, timeout=60
-        ).returncode
+        command = [sys.executable, "-c", program, str(folder), str(steps)]
+        ended = subprocess.run(command, cwd=tmp_path, check=False, timeout=60).returncode
         seen.append(EpisodeDataset.load(folder).digest)
         if ended == 0:
             break

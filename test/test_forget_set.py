@@ -63,7 +63,7 @@ def test_an_unknown_id_is_answered_with_the_known_ones(tmp_path, forget_set):
     with pytest.raises(ForgetSetError) as error:
         ForgetSet.load(tmp_path, "../" + forget_set.id)
     assert forget_set.id in error.value.hint
-    with pytest.raises(ForgetSetError, match="unknown forget set 'x'. Known forget sets: none"):
+    with pytest.raises(ForgetSetError, match=r"unknown forget set 'x'. Known forget sets: none"):
         ForgetSet.load(tmp_path / "empty", "x")
 
 

@@ -7,6 +7,8 @@ import pytest
 import yaml
 from dataset_samples import make_episode
 from mcap.reader import make_reader
+from mcap.records import Message
+from mcap.stream_reader import StreamReader
 from mcap_ros2.decoder import DecoderFactory
 from recording_samples import ACTION_TOPIC, OBSERVATION_TOPIC, observation, received, record_episodes, stream, typestore
 from rosbags.rosbag2 import Reader
@@ -91,9 +93,10 @@ def test_a_bag_without_episodes_is_a_bag(tmp_path):
 def test_commands_that_were_received_first_are_written_first(tmp_path):
     messages = received(stream(EPISODES[0]))
     writer = BagWriter(tmp_path / "demo", loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC))
-    writer.write_episode(messages[::-1], {})
-    with Reader(writer.folder) as reader:
-        assert [time for _, time, _ in reader.messages()] == [message.log_time for message in messages]
+    path = writer.write_episode(messages[::-1], {})
+    with open(path, "rb") as file:
+        in_file_order = [record.log_time for record in StreamReader(file).records if isinstance(record, Message)]
+    assert in_file_order == [message.log_time for message in messages]
 
 
 def test_an_existing_folder_is_never_written_into(tmp_path):

@@ -275,7 +275,7 @@ def test_killed_at_any_step_of_sealing_no_acknowledged_episode_is_lost(tmp_path)
     for steps in range(100):
         bag = tmp_path / f"bag-{steps}"
         command = [sys.executable, "-c", program, str(bag), str(steps)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         acknowledged = ended.stdout.split()
         if (bag / "metadata.yaml").exists():
             found = [episode.digest for episode in read_bag(bag)]

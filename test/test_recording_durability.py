@@ -1,0 +1,68 @@
+"""Nothing is acknowledged before it is on disk: files, then names, in that order."""
+
+import os
+from pathlib import Path
+
+import pytest
+from dataset_samples import make_dataset, make_episode
+from recording_samples import received, record_episodes, stream
+
+from saferule_ros.dataset.forget_set import ForgetSet
+
+
+@pytest.fixture
+def log(monkeypatch) -> list[tuple[str, str]]:
+    """What is synced and renamed, in order: ("sync", path) and ("name", new path)."""
+    entries: list[tuple[str, str]] = []
+    fsync, rename, replace = os.fsync, os.rename, os.replace
+
+    def logged_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        entries.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+
+    def logged(function):
+        def move(source, target) -> None:
+            # What gets a name must be synced under its old one.
+            assert ("sync", str(source)) in entries
+            function(source, target)
+            entries.append(("name", str(target)))
+
+        return move
+
+    monkeypatch.setattr(os, "fsync", logged_fsync)
+    monkeypatch.setattr(os, "rename", logged(rename))
+    monkeypatch.setattr(os, "replace", logged(replace))
+    return entries
+
+
+def test_a_sealed_episode_is_synced_with_its_name_and_then_with_the_metadata(tmp_path, log):
+    writer = record_episodes(tmp_path / "demo", [make_episode(0)])
+    folder = str(writer.folder)
+    assert log[-1] == ("sync", folder)
+    del log[:]
+    path = writer.write_episode(received(stream(make_episode(1, id="x"), first_sequence=99)), {})
+    renamed, listed = log.index(("name", str(path))), log.index(("name", f"{folder}/metadata.yaml"))
+    assert renamed < log.index(("sync", folder)) < listed
+    assert log[-1] == ("sync", folder)
+
+
+def test_the_name_of_a_new_bag_is_synced(tmp_path, log):
+    record_episodes(tmp_path / "demo", [make_episode(0)])
+    first_file = log.index(("name", str(tmp_path / "demo" / "demo_0.mcap")))
+    assert ("sync", str(tmp_path)) in log[:first_file]
+
+
+def test_all_columns_are_synced_before_the_dataset_names_them(tmp_path, log):
+    make_dataset().save(tmp_path / "dataset")
+    named = log.index(("name", str(tmp_path / "dataset" / "dataset.json")))
+    columns = list((tmp_path / "dataset").glob("columns-*/*.npy"))
+    assert len(columns) == 9
+    for path in [*columns, columns[0].parent, tmp_path / "dataset"]:
+        assert ("sync", str(path)) in log[:named]
+    assert ("sync", str(tmp_path / "dataset")) in log[named:]
+    assert ("sync", str(tmp_path)) in log[named:]
+
+
+def test_a_forget_set_is_synced_before_its_id_is_given_out(tmp_path, log):
+    path: Path = ForgetSet.select(make_dataset(), ["monday"], [], "why", "who").save(tmp_path)
+    assert log[-2:] == [("name", str(path)), ("sync", str(tmp_path))]
