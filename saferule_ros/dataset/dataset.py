@@ -13,26 +13,9 @@ import numpy.typing as npt
 from saferule_ros.dataset.episode import Episode, Floats
 from saferule_ros.dataset.errors import DatasetError
 from saferule_ros.dataset.naming import unknown_names
+from saferule_ros.dataset.record import EpisodeRecord
 
 DATASET_SCHEMA = "saferule_ros/episode-dataset/1"
-
-
-@dataclass(frozen=True)
-class EpisodeRecord:
-    """What is known of one episode without its arrays; rows start … start+length-1 are its transitions."""
-
-    id: str
-    bag_id: str
-    start: int
-    length: int
-    episode_return: float
-    episode_cost: float
-    terminated: bool
-    truncated: bool
-    policy_ids: tuple[str, ...]
-    digest: str
-    fallbacks: int = 0
-    lost: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +63,7 @@ class EpisodeDataset:
         records = []
         start = 0
         for episode in given:
-            records.append(_record(episode, start))
+            records.append(EpisodeRecord.of(episode, start))
             start += episode.length
         lengths = np.array([episode.length for episode in given])
         starts = lengths.cumsum() - lengths
@@ -166,9 +149,7 @@ class EpisodeDataset:
             )
         return EpisodeDataset.from_episodes(self.episode(index) for index in indices)
 
-    def indices_of(
-        self, bag_ids: Iterable[str] = (), episode_ids: Iterable[str] = ()
-    ) -> npt.NDArray[np.int64]:
+    def indices_of(self, bag_ids: Iterable[str] = (), episode_ids: Iterable[str] = ()) -> npt.NDArray[np.int64]:
         """Indices, ascending and each once, of every episode of these bags and of these single episodes.
 
         Raises:
@@ -219,13 +200,6 @@ class EpisodeDataset:
         return cls(records=records, **columns)
 
 
-def _record(episode: Episode, start: int) -> EpisodeRecord:
-    facts = {
-        field.name: getattr(episode, field.name) for field in fields(EpisodeRecord) if field.name != "start"
-    }
-    return EpisodeRecord(start=start, **facts)
-
-
 def _last_rows(lengths: npt.NDArray[np.int64], flags: list[bool]) -> npt.NDArray[np.bool_]:
     rows = np.zeros(int(lengths.sum()), dtype=np.bool_)
     rows[lengths.cumsum() - 1] = flags
@@ -242,12 +216,9 @@ def _check_together(episodes: list[Episode]) -> None:
         sizes = (episode.observations.shape[1], episode.actions.shape[1])
         if sizes != expected:
             raise DatasetError(
-                f"episode {episode.id!r} has (observation, action) size {sizes}, "
-                f"but {first.id!r} has {expected}",
+                f"episode {episode.id!r} has (observation, action) size {sizes}, but {first.id!r} has {expected}",
                 "Episodes of different robots or contracts go into different datasets",
             )
         if episode.id in seen:
-            raise DatasetError(
-                f"episode {episode.id!r} comes twice", "Leave one out, or give them different names"
-            )
+            raise DatasetError(f"episode {episode.id!r} comes twice", "Leave one out, or give them different names")
         seen.add(episode.id)

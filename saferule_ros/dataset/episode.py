@@ -135,9 +135,7 @@ class Episode:
                 "T actions need T+1 observations, T rewards and T costs",
             )
         if not self.observations.shape[1] or not self.actions.shape[1]:
-            raise DatasetError(
-                f"episode {self.id!r}: vectors of size 0: {shapes}", "Record at least one value"
-            )
+            raise DatasetError(f"episode {self.id!r}: vectors of size 0: {shapes}", "Record at least one value")
         if (self.costs < 0).any():
             step = int(np.argmax(self.costs < 0))
             raise DatasetError(

@@ -101,9 +101,7 @@ class ForgetSet:
         path = Path(folder) / f"{self.id}.json"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(
-                path, json.dumps({"schema": FORGET_SET_SCHEMA, **asdict(self)}, indent=1).encode()
-            )
+            write_atomically(path, json.dumps({"schema": FORGET_SET_SCHEMA, **asdict(self)}, indent=1).encode())
         except OSError as error:
             raise ForgetSetError(
                 f"forget set {self.id} cannot be written to {str(folder)!r}: {error}",
@@ -129,9 +127,7 @@ class ForgetSet:
                 raise ValueError(f"it is not of schema {FORGET_SET_SCHEMA!r}")
             found = cls(**{**stored, "episode_ids": tuple(stored["episode_ids"])})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ForgetSetError(
-                f"{str(path)!r} cannot be read: {error}", "Make the forget set again"
-            ) from error
+            raise ForgetSetError(f"{str(path)!r} cannot be read: {error}", "Make the forget set again") from error
         content = (found.dataset_digest, found.episode_ids, found.reason, found.requester, found.created)
         if not found.id == id == _content_id(*content):
             raise ForgetSetError(
@@ -141,8 +137,6 @@ class ForgetSet:
         return found
 
 
-def _content_id(
-    dataset_digest: str, episode_ids: tuple[str, ...], reason: str, requester: str, created: str
-) -> str:
+def _content_id(dataset_digest: str, episode_ids: tuple[str, ...], reason: str, requester: str, created: str) -> str:
     content = [FORGET_SET_SCHEMA, dataset_digest, list(episode_ids), reason, requester, created]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:ID_LENGTH]

@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from saferule_ros.dataset.dataset import DATASET_SCHEMA, EpisodeDataset, EpisodeRecord
+from saferule_ros.dataset.dataset import DATASET_SCHEMA, EpisodeDataset
 from saferule_ros.dataset.durable import TEMPORARY_PREFIX, sync_file, sync_folder, write_atomically
 from saferule_ros.dataset.errors import DatasetError
+from saferule_ros.dataset.record import EpisodeRecord
 
 INDEX_NAME = "dataset.json"
 _COLUMNS_PREFIX = "columns-"
@@ -127,9 +128,7 @@ def _open(folder: Path, index: dict[str, Any], mmap: bool) -> EpisodeDataset:
     try:
         columns_name = str(index["columns"])
         records = tuple(
-            EpisodeRecord(
-                **{**{name: entry[name] for name in names}, "policy_ids": tuple(entry["policy_ids"])}
-            )
+            EpisodeRecord(**{**{name: entry[name] for name in names}, "policy_ids": tuple(entry["policy_ids"])})
             for entry in index["episodes"]
         )
     except (KeyError, TypeError) as error:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from saferule_ros.dataset.dataset import EpisodeDataset, EpisodeRecord
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.record import EpisodeRecord
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,7 @@ class Spread:
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
         """Of at least one value."""
-        return cls(
-            float(np.min(values)), float(np.median(values)), float(np.mean(values)), float(np.max(values))
-        )
+        return cls(float(np.min(values)), float(np.median(values)), float(np.mean(values)), float(np.max(values)))
 
 
 @dataclass(frozen=True)
