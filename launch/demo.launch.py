@@ -1,48 +1,50 @@
-"""The whole loop as `make demo` shows it, under ros2 launch: a simulated robot, and who repairs it.
+"""The whole loop, as `make demo` shows it, under ros2 launch.
 
 For example:
 
-    ros2 launch saferule_ros demo.launch.py workspace:=/tmp/robot seed:=1
+    ros2 launch saferule_ros demo.launch.py seed:=2 out:=/tmp/demo
 
-Ends when the operator is done; the operator's exit status says whether the policy was repaired.
+The demo starts the robot's nodes itself, when it has learned the policy that they are to serve, and in a ROS domain
+that nobody uses: it sends actions, which must never reach a real robot. Launch fails if the demo does.
 """
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
-from launch_ros.actions import Node
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, Shutdown
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.substitutions import FindPackagePrefix, FindPackageShare
 
-from saferule_ros.nodes.launching import common_arguments, include, saferule_node, value_of
+from saferule_ros.nodes.launching import PACKAGE, STOP_SECONDS
 
 
-def operator(context: LaunchContext) -> list[Node]:
-    """The process that does what a person would: run episodes, forget, swap, roll back, report."""
-    overrides = {"workspace": value_of(context, "workspace"), "seed": int(value_of(context, "seed"))}
-    return [
-        saferule_node(
-            context,
-            "demo",
-            overrides,
-            respawn=False,
-            on_exit=Shutdown(reason="the demo has ended"),
-            emulate_tty=True,
-        )
-    ]
+def ended(event: ProcessExited, _context: LaunchContext) -> Shutdown:
+    """Ends the launch, successfully or not."""
+    if event.returncode:
+        # The one way to give `ros2 launch` an exit status other than 0.
+        raise RuntimeError(f"the demo ended with status {event.returncode}; see the last lines of its output")
+    return Shutdown(reason="the demo has ended")
 
 
 def generate_launch_description() -> LaunchDescription:
     """See the module."""
+    settings = PathJoinSubstitution([FindPackageShare(PACKAGE), "config", "demo.yaml"])
+    arguments = {
+        "seed": ("1", "seed of data, learning and episodes"),
+        "out": ("runs/demo", "folder of the runs"),
+        "report": ("report", "folder of the page that is written"),
+        "settings": (settings, "demo settings; config/demo_quick.yaml takes a minute"),
+    }
+    command = [PathJoinSubstitution([FindPackagePrefix(PACKAGE), "lib", PACKAGE, "demo"])]
+    for name in arguments:
+        command += [f"--{name}", LaunchConfiguration(name)]
     return LaunchDescription(
         [
-            *common_arguments("demo", use_sim_time=True, respawn=False),
-            DeclareLaunchArgument(
-                "task",
-                default_value="",
-                description="task, e.g. SafetyPointCircle1; empty: as params_file says",
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, (default, description) in arguments.items()
             ),
-            DeclareLaunchArgument("mode", default_value="", description="as in sim.launch.py"),
-            DeclareLaunchArgument("unlearning", default_value="robot", description="as in robot.launch.py"),
-            DeclareLaunchArgument("seed", default_value="1", description="seed of data, learning and episodes"),
-            include("sim", ["task", "mode", "unlearning"]),
-            OpaqueFunction(function=operator),
+            ExecuteProcess(
+                cmd=command, name="demo", output="screen", emulate_tty=True, sigterm_timeout=STOP_SECONDS, on_exit=ended
+            ),
         ]
     )

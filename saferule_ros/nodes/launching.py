@@ -72,6 +72,7 @@ def saferule_node(
         package=PACKAGE,
         executable=executable,
         name=executable,
+        exec_name=executable,  # in the log; otherwise the prefix would stand there
         namespace=given["namespace"],
         parameters=[given["params_file"], {"use_sim_time": given["use_sim_time"] == "true", **chosen}],
         ros_arguments=["--log-level", given["log_level"]],

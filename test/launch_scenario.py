@@ -1,0 +1,119 @@
+"""What the launched nodes must do, whoever launched them: `ros2 launch` or the package's own runner.
+
+Both variants call the same functions, so that they prove the same behaviour.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from rcl_interfaces.srv import GetParameters
+from ros_helpers import READY, Probe
+from rosgraph_msgs.msg import Clock
+from saferule_ros.msg import Action, Episode, JobStatus, Observation, PolicyStatus
+from saferule_ros.srv import Forget, RunEpisodes, StartRecording, StopRecording
+from serving_samples import SPEC, make_store
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode as StoredEpisode
+from saferule_ros.nodes import qos
+from saferule_ros.recording.reader import read_bag
+from saferule_ros.workspace import Workspace
+
+TASK = "SafetyPointCircle1"
+HORIZON = 500
+NAMESPACE = "robot_7"
+# What one launch file starts, and the arguments that both variants give.
+SIM_NODES = ("policy_server", "dataset_recorder", "unlearning_server", "sim_bridge")
+ROBOT_NODES = ("policy_server", "dataset_recorder")
+EDGE_NODES = ("unlearning_server",)
+
+
+def make_workspace(root: Path) -> str:
+    """A workspace with an active policy and a dataset of two bags; returns the policy's id."""
+    workspace = Workspace(root).create()
+    _, ids = make_store(root, 1)
+    EpisodeDataset.from_episodes(_episode(number) for number in range(4)).save(workspace.dataset)
+    return ids[0]
+
+
+def _episode(number: int) -> StoredEpisode:
+    rng = np.random.default_rng(number)
+    return StoredEpisode(
+        id=f"walk-{number}", bag_id="monday" if number < 3 else "tuesday",
+        observations=rng.normal(size=(6, SPEC.observation_size)).astype(np.float32),
+        actions=rng.uniform(-1, 1, (5, SPEC.action_size)).astype(np.float32),
+        rewards=np.ones(5, np.float32), costs=np.zeros(5, np.float32), terminated=False, truncated=True,
+    )  # fmt: skip
+
+
+def name(relative: str) -> str:
+    """A name of the launched nodes."""
+    return f"/{NAMESPACE}/{relative}"
+
+
+def nodes_are_exactly(probe: Probe, expected: tuple[str, ...]) -> None:
+    """These nodes are in the namespace, and no others."""
+
+    def found() -> list[str]:
+        names = probe.node.get_node_names_and_namespaces()
+        return sorted(node for node, namespace in names if namespace == f"/{NAMESPACE}")
+
+    probe.wait_for(lambda: found() == sorted(expected), f"the nodes are {expected}", READY)
+
+
+def simulated_robot_runs_and_records_an_episode(probe: Probe, workspace: Path, policy_id: str) -> None:
+    """Every node does its part of one episode; what was recorded is what the simulator says."""
+    nodes_are_exactly(probe, SIM_NODES)
+    for node in SIM_NODES[:3]:
+        answer = probe.call(
+            GetParameters, name(f"{node}/get_parameters"), GetParameters.Request(names=["use_sim_time"])
+        )
+        assert answer.values[0].bool_value, f"{node} uses the simulated time"
+    status = probe.record(PolicyStatus, name("policy_server/status"), qos.LATCHED)
+    probe.wait_for(lambda: status and status[-1].state == "serving", "policy_server serves", READY)
+    assert status[-1].active_id == policy_id
+    sealed = probe.record(Episode, name("dataset_recorder/episodes"), qos.EPISODES)
+    ended = probe.record(Episode, name("sim_bridge/episodes"), qos.EPISODES)
+    clock = probe.record(Clock, "/clock", qos.CLOCK)
+    assert probe.call(StartRecording, name("dataset_recorder/start"), StartRecording.Request(bag_id="launched")).success
+    run = RunEpisodes.Request(episodes=1, seed=5, mode="lock_step", driver="policy")
+    accepted = probe.call(RunEpisodes, name("sim_bridge/run_episodes"), run)
+    assert accepted.accepted, accepted.message
+    probe.wait_for(lambda: ended and sealed, "the episode ended and is sealed", READY)
+    assert sealed[0].episode_id == ended[0].episode_id == accepted.episode_ids[0]
+    recorded = (sealed[0].length, sealed[0].lost, list(sealed[0].policy_ids), sealed[0].message)
+    assert recorded == (HORIZON, 0, [policy_id], ""), recorded
+    assert np.isclose(sealed[0].episode_return, ended[0].episode_return, rtol=1e-5)
+    assert sealed[0].episode_cost == ended[0].episode_cost
+    assert len(clock) > 1
+    stopped = probe.call(StopRecording, name("dataset_recorder/stop"), StopRecording.Request())
+    assert stopped.success and read_bag(workspace / "bags" / "launched")[0].digest == sealed[0].digest
+    patches_can_be_asked_for(probe)
+
+
+def robot_answers_observations(probe: Probe, policy_id: str) -> None:
+    """A robot's own observation is answered by the active policy, and nothing here is simulated."""
+    nodes_are_exactly(probe, ROBOT_NODES)
+    status = probe.record(PolicyStatus, name("policy_server/status"), qos.LATCHED)
+    probe.wait_for(lambda: status and status[-1].state == "serving", "policy_server serves", READY)
+    actions = probe.record(Action, name("action"))
+    observations = probe.publisher(Observation, name("observation"), listeners=2)
+
+    def answered() -> bool:
+        message = Observation(sequence=1, episode_id="by-hand", data=[0.1] * SPEC.observation_size)
+        message.header.stamp = probe.node.get_clock().now().to_msg()
+        observations.publish(message)
+        return any(action.policy_id == policy_id and not action.fallback for action in actions)
+
+    probe.wait_for(answered, "the policy answers")
+
+
+def patches_can_be_asked_for(probe: Probe) -> None:
+    """unlearning_server takes a forget set of the workspace's dataset, and says what is wrong with a bad one."""
+    jobs = probe.record(JobStatus, name("unlearning_server/jobs"), qos.LATCHED)
+    probe.wait_for(lambda: jobs and jobs[-1].state == "idle", "unlearning_server is idle", READY)
+    service = name("unlearning_server/forget")
+    refused = probe.call(Forget, service, Forget.Request(bag_ids=["tuesdy"]))
+    assert not refused.accepted and "'tuesday'" in refused.message
+    stored = probe.call(Forget, service, Forget.Request(bag_ids=["tuesday"]))
+    assert (stored.accepted, stored.forget_episodes, stored.keep_episodes) == (True, 1, 3), stored.message

@@ -1,0 +1,51 @@
+"""The scenarios of the launch files, through the package's own runner: the same behaviour without `launch`."""
+# ruff: noqa: F811  (a fixture and the arguments that ask for it)
+
+from pathlib import Path
+
+import launch_scenario as scenario
+import pytest
+from ros_helpers import READY, Ros, ros  # noqa: F401
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return tmp_path / "robot"
+
+
+@pytest.fixture
+def policy_id(workspace: Path) -> str:
+    return scenario.make_workspace(workspace)
+
+
+def start(ros: Ros, nodes: tuple[str, ...], workspace: Path, use_sim_time: bool) -> None:
+    for node in nodes:
+        own = {"task": scenario.TASK} if node == "sim_bridge" else {"workspace": str(workspace)}
+        parameters = {**own, "use_sim_time": use_sim_time and node != "sim_bridge"}
+        ros.runner.start(node, parameters=parameters, namespace=f"/{scenario.NAMESPACE}")
+    ros.runner.wait_ready(READY)
+
+
+def all_end_cleanly(ros: Ros, nodes: tuple[str, ...]) -> None:
+    assert ros.runner.stop() == dict.fromkeys(nodes, 0)
+
+
+def test_sim(ros: Ros, workspace: Path, policy_id: str) -> None:
+    start(ros, scenario.SIM_NODES, workspace, use_sim_time=True)
+    scenario.simulated_robot_runs_and_records_an_episode(ros.probe, workspace, policy_id)
+    all_end_cleanly(ros, scenario.SIM_NODES)
+
+
+def test_robot_with_patches_on_an_edge_box(ros: Ros, workspace: Path, policy_id: str) -> None:
+    start(ros, scenario.ROBOT_NODES, workspace, use_sim_time=False)
+    scenario.robot_answers_observations(ros.probe, policy_id)
+    all_end_cleanly(ros, scenario.ROBOT_NODES)
+
+
+def test_edge(ros: Ros, workspace: Path, policy_id: str) -> None:
+    start(ros, scenario.EDGE_NODES, workspace, use_sim_time=False)
+    scenario.nodes_are_exactly(ros.probe, scenario.EDGE_NODES)
+    scenario.patches_can_be_asked_for(ros.probe)
+    all_end_cleanly(ros, scenario.EDGE_NODES)
