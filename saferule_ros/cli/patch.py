@@ -59,6 +59,7 @@ def patch(
     from saferule_ros.dataset.forget_set import ForgetSet
     from saferule_ros.patching.process import new_job_id
     from saferule_ros.patching.readiness import check_can_patch
+    from saferule_ros.patching.report import Outcome
     from saferule_ros.patching.request import PatchRequest
     from saferule_ros.policy.store import PolicyStore
 
@@ -69,16 +70,15 @@ def patch(
         job_id=new_job_id(chosen.id), workspace=workspace.absolute(), forget_set_id=chosen.id, steps=steps, seed=seed,
         settings=settings.absolute() if settings else None, nice=nice, threads=threads, requester=requester,
     )  # fmt: skip
-    report, interrupted = _run(request)
+    report = _run(request)
     folder: Path = place.job(request.job_id)
     if as_json:
         print_json(report.model_dump(mode="json"))
     elif report.success:
         _show(report)
-    if interrupted:
-        raise fail(report.message, f"What serves was not touched. The job: {folder}", CANCELLED)
     if not report.success:
-        raise fail(report.message, f"What serves was not touched. The job: {folder}", CHECK_FAILED)
+        status = CANCELLED if report.outcome is Outcome.CANCELLED else CHECK_FAILED
+        raise fail(report.message, f"What serves was not touched. The job: {folder}", status)
     if activate:
         PolicyStore(place.store).activate(report.candidate_id, reason=chosen.reason, requester=requester)
         note(f"{report.candidate_id} is active. The way back: saferule policy rollback")
@@ -86,8 +86,8 @@ def patch(
         note("Next: saferule policy activate candidate")
 
 
-def _run(request: PatchRequest) -> tuple[PatchReport, bool]:
-    """The job's report, and whether Ctrl-C ended it."""
+def _run(request: PatchRequest) -> PatchReport:
+    """Starts the job and shows it until it ends; Ctrl-C cancels it."""
     from saferule_ros.cli.bars import bar
     from saferule_ros.cli.output import note
     from saferule_ros.patching.process import PatchProcess
@@ -97,10 +97,10 @@ def _run(request: PatchRequest) -> tuple[PatchReport, bool]:
             with bar("patch") as advance:
                 for at in process.progress():
                     advance(round(100 * at.progress), 100, _words(at), at.time_left)
-            return process.wait(), False
+            return process.wait()
         except KeyboardInterrupt:
             note("cancelling …")
-            return process.stop(), True
+            return process.stop()
 
 
 def _words(at: PatchProgress) -> str:

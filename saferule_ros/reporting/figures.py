@@ -194,7 +194,8 @@ def _histogram(axes: Axes, column: NDArray[np.floating], bins: NDArray[np.float6
     weights = np.full(len(column), 1.0 / len(column))  # shares: the two sets differ in size
     axes.hist(clipped, bins=list(bins), weights=weights, histtype="stepfilled", color=colour, alpha=0.30)
     axes.hist(clipped, bins=list(bins), weights=weights, histtype="step", color=colour, linewidth=1.6)
-    axes.plot([float(np.mean(column))], [0], marker="^", color=colour, markersize=9, clip_on=False, zorder=5)
+    mean = float(np.clip(np.mean(column), bins[0], bins[-1]))
+    axes.plot([mean], [0], marker="^", color=colour, markersize=9, clip_on=False, zorder=5)
 
 
 def _value_keys(palette: Palette) -> list[Artist]:
