@@ -5,6 +5,7 @@ from pathlib import Path
 
 import launch_scenario as scenario
 import pytest
+from ament_index_python.packages import get_package_share_directory
 from ros_helpers import READY, Ros, ros  # noqa: F401
 
 pytestmark = pytest.mark.ros
@@ -20,11 +21,11 @@ def policy_id(workspace: Path) -> str:
     return scenario.make_workspace(workspace)
 
 
-def start(ros: Ros, nodes: tuple[str, ...], workspace: Path, use_sim_time: bool) -> None:
+def start(ros: Ros, file: str, nodes: tuple[str, ...], workspace: Path) -> None:
+    params_file = Path(get_package_share_directory("saferule_ros")) / "config" / f"{file}.yaml"
     for node in nodes:
         own = {"task": scenario.TASK} if node == "sim_bridge" else {"workspace": str(workspace)}
-        parameters = {**own, "use_sim_time": use_sim_time and node != "sim_bridge"}
-        ros.runner.start(node, parameters=parameters, namespace=f"/{scenario.NAMESPACE}")
+        ros.runner.start(node, params_file=params_file, parameters=own, namespace=f"/{scenario.NAMESPACE}")
     ros.runner.wait_ready(READY)
 
 
@@ -33,19 +34,19 @@ def all_end_cleanly(ros: Ros, nodes: tuple[str, ...]) -> None:
 
 
 def test_sim(ros: Ros, workspace: Path, policy_id: str) -> None:
-    start(ros, scenario.SIM_NODES, workspace, use_sim_time=True)
+    start(ros, "sim", scenario.SIM_NODES, workspace)
     scenario.simulated_robot_runs_and_records_an_episode(ros.probe, workspace, policy_id)
     all_end_cleanly(ros, scenario.SIM_NODES)
 
 
 def test_robot_with_patches_on_an_edge_box(ros: Ros, workspace: Path, policy_id: str) -> None:
-    start(ros, scenario.ROBOT_NODES, workspace, use_sim_time=False)
+    start(ros, "robot", scenario.ROBOT_NODES, workspace)
     scenario.robot_answers_observations(ros.probe, policy_id)
     all_end_cleanly(ros, scenario.ROBOT_NODES)
 
 
 def test_edge(ros: Ros, workspace: Path, policy_id: str) -> None:
-    start(ros, scenario.EDGE_NODES, workspace, use_sim_time=False)
+    start(ros, "edge", scenario.EDGE_NODES, workspace)
     scenario.nodes_are_exactly(ros.probe, scenario.EDGE_NODES)
     scenario.patches_can_be_asked_for(ros.probe)
     all_end_cleanly(ros, scenario.EDGE_NODES)
