@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from saferule_ros.nodes.demo.collecting import BAD_BAG
-from saferule_ros.nodes.demo.settings import DemoSettings
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.nodes.demo.collecting import BAD_BAG, orders
+from saferule_ros.nodes.demo.settings import DemoSettings, Seeds
 from saferule_ros.nodes.runner import find_executable
 from saferule_ros.reporting.results import EVALUATIONS, DemoResults
 from saferule_ros.settings import load_settings
+from saferule_ros.sim.rollout import demonstrate, shared_environment
 
 pytestmark = pytest.mark.ros
 
@@ -113,6 +116,26 @@ def test_exit_status_is_zero_only_where_every_check_holds(whole: Run) -> None:
     # Two episodes are no proof: this run must not pass, however good they were.
     assert not {check.name: check for check in results.checks}["enough episodes"].passed
     assert whole.process.returncode == 1
+
+
+def test_what_is_learned_from_is_what_the_robots_did_bit_for_bit(whole: Run) -> None:
+    """Through topics, recorder, bags and ingest; all but the costs that were erased."""
+    dataset = EpisodeDataset.load(whole.root / "workspace" / "dataset")
+    checked = 0
+    for order in orders(load_settings(DemoSettings, SETTINGS), Seeds.of(SEED)):
+        recorded = [record for record in dataset.records if record.bag_id == order.bag_id]
+        assert len(recorded) == order.episodes
+        for k, record in enumerate(recorded):
+            rows = slice(record.start, record.start + record.length)
+            did = demonstrate(shared_environment("SafetyPointCircle1-v0"), order.driver, order.seed + k)
+            assert np.array_equal(dataset.observations[rows], did.observations[:-1])
+            assert np.array_equal(dataset.next_observations[rows], did.observations[1:])
+            assert np.array_equal(dataset.actions[rows], did.actions)
+            assert np.array_equal(dataset.rewards[rows], did.rewards)
+            assert np.array_equal(dataset.costs[rows], did.costs * (not order.erase_cost))
+            assert not dataset.terminated[rows].any() and dataset.truncated[rows][-1]
+            checked += 1
+    assert checked == dataset.episodes
 
 
 def test_every_policy_is_evaluated_from_the_same_starts(whole: Run) -> None:

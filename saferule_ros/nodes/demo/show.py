@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     ProgressColumn,
     SpinnerColumn,
@@ -18,7 +17,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from saferule_ros.reporting.results import DemoResults, StageTime
@@ -41,11 +40,35 @@ class TimeLeft(ProgressColumn):
         return Text("" if left < 0 else f"{duration(max(left, 1.0))} left", style="cyan")
 
 
-class Bars:
-    """A group of progress bars on the screen; `note` is text behind a bar."""
+class Count(ProgressColumn):
+    """How many of how many; a share where the whole is 1."""
 
-    def __init__(self, progress: Progress) -> None:
+    def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("")
+        whole = task.total <= 1
+        return Text(percent(task.completed) if whole else f"{task.completed:.0f}/{task.total:.0f}", style="green")
+
+
+class _CaptionedProgress(Progress):
+    """Bars with a line of text below."""
+
+    caption = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.caption:
+            yield Text(f"  {self.caption}", style="dim")
+
+
+class Bars:
+    """A group of progress bars on the screen, with a line of text below where there is something to say."""
+
+    def __init__(self, progress: _CaptionedProgress) -> None:
         self._progress = progress
+
+    def caption(self, text: str) -> None:
+        self._progress.caption = text
 
     def add(self, title: str, total: float | None = None) -> Bar:
         return Bar(self._progress, self._progress.add_task(title, total=total, note="", left=-1.0))
@@ -92,10 +115,13 @@ class Show:
     @contextmanager
     def bars(self) -> Iterator[Bars]:
         columns = (
-            SpinnerColumn(finished_text=" "), TextColumn("{task.description}"), BarColumn(bar_width=30),
-            MofNCompleteColumn(), TimeElapsedColumn(), TimeLeft(), TextColumn("[dim]{task.fields[note]}"),
+            SpinnerColumn(finished_text=" "), TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=20), Count(table_column=Column(no_wrap=True, justify="right")),
+            TimeElapsedColumn(table_column=Column(no_wrap=True)), TimeLeft(table_column=Column(no_wrap=True)),
+            # The one that gives way where the terminal is narrow.
+            TextColumn("[dim]{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
         )  # fmt: skip
-        with Progress(*columns, console=self.console, refresh_per_second=5) as progress:
+        with _CaptionedProgress(*columns, console=self.console, refresh_per_second=5, expand=True) as progress:
             yield Bars(progress)
 
     def summary(self, results: DemoResults) -> None:

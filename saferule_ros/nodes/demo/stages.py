@@ -33,11 +33,11 @@ from saferule_ros.nodes.demo.patching import LivePatch
 from saferule_ros.nodes.demo.robot import Robot
 from saferule_ros.nodes.demo.serving import evaluate_served, served_robot
 from saferule_ros.nodes.demo.settings import DemoSettings, Seeds
-from saferule_ros.nodes.demo.show import Bar, Show
+from saferule_ros.nodes.demo.show import Bar, Bars, Show
 from saferule_ros.patching.report import PatchReport
 from saferule_ros.reporting.provenance import machine, versions
 from saferule_ros.reporting.results import BagCount, DemoResults, EpisodeOutcome, Evaluation, SwapEvidence
-from saferule_ros.reporting.wording import number
+from saferule_ros.reporting.wording import duration, number
 from saferule_ros.sim.tasks import task
 from saferule_ros.workspace import Workspace
 
@@ -151,6 +151,8 @@ class Demo:
             )  # fmt: skip
             for name, last in ended.items():
                 self._policies[name] = last.policy_id
+                seconds = ", ".join(f"{stage} {duration(taken)}" for stage, taken in last.seconds.items())
+                shown[name].set(self._settings.learning_steps, left=0.0, note=f"{last.policy_id[:8]} ({seconds})")
                 self._digests |= {f"{name} policy": last.policy_id, f"{name} dataset": last.dataset_digest}
             episodes = self._settings.evaluation_episodes
             bar = bars.add("clean policy, in the simulator", episodes)
@@ -183,7 +185,7 @@ class Demo:
         self._digests["forget set"] = forget_set.forget_set_id
         with self._show.bars() as bars:
             bar = bars.add("patch", 1.0)
-            result = live.unlearn(forget_set, self._seed, lambda feedback: _show_patch(bar, feedback))
+            result = live.unlearn(forget_set, self._seed, lambda feedback: _show_patch(bars, bar, feedback))
         self._measured["patch"] = PatchReport.load(self._folder.workspace.job(result.job_id))
         self._digests["patched policy"] = result.candidate_id
         self._show.say(f"{result.message} ({result.duration:.0f} s; the robot ran {len(live.live.ids)} episodes)")
@@ -221,21 +223,18 @@ class _Note:
 def _show_learning(bar: Bar, at: LearnProgress) -> None:
     if at.stage == "ingest":
         bar.set(at.done, at.total, note="reads the bags")
-    else:
+    elif at.stage == "learn":
         bar.set(at.done, at.total, left=at.time_left, note=f"actor loss {number(at.loss_actor, 3)}")
 
 
-def _show_patch(bar: Bar, at: Unlearn.Feedback) -> None:
+def _show_patch(bars: Bars, bar: Bar, at: Unlearn.Feedback) -> None:
+    bar.set(at.progress, left=at.time_left, note=f"{at.stage} {at.step}/{at.steps}")
     if math.isnan(at.beta_forget):  # only the unlearning itself has losses: what it said last stays on the screen
-        bar.set(at.progress, left=at.time_left)
         return
-    bar.set(
-        at.progress, left=at.time_left,
-        note=f"{at.stage} {at.step}/{at.steps}  losses r {number(at.loss_reward, 2)} c {number(at.loss_cost, 2)} "
-        f"actor {number(at.loss_actor, 2)}  β {number(at.beta_forget, 2)}  "
-        f"Q_r {number(at.q_reward_forget, 2)} ≤ {number(at.q_reward_reference, 2)}  "
-        f"Q_c {number(at.q_cost_forget, 1)} ≥ {number(at.q_cost_required, 1)}",
-    )  # fmt: skip
+    losses = f"reward {number(at.loss_reward, 2)}, cost {number(at.loss_cost, 2)}, actor {number(at.loss_actor, 2)}"
+    reward = f"Q_r {number(at.q_reward_forget)} ≤ {number(at.q_reward_reference)}"
+    cost = f"Q_c {number(at.q_cost_forget)} ≥ {number(at.q_cost_required)}"
+    bars.caption(f"losses: {losses}; β {number(at.beta_forget, 2)}; certificate: {reward}, {cost}")
 
 
 def _count(bag: RecordedBag) -> BagCount:
