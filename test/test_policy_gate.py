@@ -244,10 +244,10 @@ def test_the_gates_process_is_niced_and_judges_alike(
     good = add_onnx(store, scaled(0.5), tmp_path).bundle_id
     real, seen = subprocess.run, []
     monkeypatch.setattr(subprocess, "run", lambda line, **more: seen.append(line) or real(line, **more))
-    assert run_gate_process(store.root, good, SMALL, 0.05, nice=7).passed
-    assert seen[0][seen[0].index("--nice") + 1] == "7"
+    assert run_gate_process(store.root, good, SMALL, 0.05, nice=1).passed
+    assert seen[0][seen[0].index("--nice") + 1] == "1"
     robot = SMALL.model_copy(update={"control_rate": 50.0})
-    assert "control_rate" in run_gate_process(store.root, good, robot, 0.05).summary
+    assert "control_rate" in run_gate_process(store.root, good, robot, 0.05, nice=1).summary
     with pytest.raises(StoreError, match="cannot judge policy 0000"):
         run_gate_process(store.root, "0" * 16, SMALL, 0.05)
 
