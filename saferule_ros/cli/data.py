@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,5 +125,6 @@ def _show(report: IngestReport) -> None:
     for bag in report.bags:
         for episode_id, message in bag.incomplete.items():
             note(f"incomplete: {episode_id} in {bag.bag_id}: {message}")
-    word = "complete" if report.complete else "PARTIAL: something was lost on the way"
+    faults = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in asdict(report.faults).items() if count)
+    word = "complete" if report.complete else f"PARTIAL: {faults or 'something was lost on the way'}"
     note(f"{report.folder}: {report.episodes} episodes, {report.transitions} transitions, {word}")

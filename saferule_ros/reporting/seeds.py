@@ -59,7 +59,8 @@ def seeds_table(runs: Sequence[DemoResults]) -> str:
         *(_row(_cells(run)) for run in runs),
         "",
         "Return kept: of the clean policy's mean return. Swap faults: commands lost, doubled or mixed while the "
-        "patched policy was swapped in during an episode. The clean policy is measured in the simulator, the others over ROS.",
+        "patched policy was swapped in during an episode. The clean policy is measured in the simulator, the others "
+        "over ROS.",
         "",
     ]
     failures = [line for run in runs for line in _failures(run)]

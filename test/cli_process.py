@@ -1,0 +1,49 @@
+"""The command line as users meet it: `saferule` in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+# Far above what a loaded machine needs; a test that reaches it has failed.
+DEADLINE = 240.0
+COMMAND = [sys.executable, "-P", "-m", "saferule_ros.cli"]
+
+
+def saferule(*arguments: object, workspace: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs it to its end. Never in a folder with a workspace, so that a forgotten -w shows."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        env={**os.environ, "SAFERULE_WORKSPACE": str(workspace), **environment},
+        cwd=workspace.parent,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def done(*arguments: object, workspace: Path) -> str:
+    """Standard output of a call that must succeed."""
+    result = saferule(*arguments, workspace=workspace)
+    assert result.returncode == 0, f"saferule {' '.join(map(str, arguments))}: {result.stderr}"
+    return result.stdout
+
+
+def as_json(*arguments: object, workspace: Path) -> Any:
+    """The same with --json, parsed."""
+    return json.loads(done(*arguments, "--json", workspace=workspace))
+
+
+def refused(*arguments: object, workspace: Path, status: int = 2, **environment: str) -> str:
+    """What a call that must fail says: one line of error, at most one hint, no traceback."""
+    result = saferule(*arguments, workspace=workspace, **environment)
+    assert result.returncode == status, result.stderr
+    assert "Traceback" not in result.stderr
+    assert not result.stdout
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    return result.stderr

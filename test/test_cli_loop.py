@@ -1,0 +1,184 @@
+"""The whole loop without ROS, on the command line: collect, train, evaluate, forget, patch, activate, roll back."""
+
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="learning is not installed")
+pytest.importorskip("gymnasium", reason="the simulator is not installed")
+
+from cli_process import COMMAND, DEADLINE, as_json, done, refused, saferule
+
+from saferule_ros.patching.report import Outcome, PatchReport
+from saferule_ros.workspace import Workspace
+
+TASK = "SafetyPointCircle1"
+SMALL = "hidden: 16\nvae_hidden: 16\nbatch: 32\n"
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with data of two bags and an active policy that has learned from both."""
+    root = tmp_path_factory.mktemp("loop") / "robot"
+    done("collect", TASK, "-n", 2, "--bag", "good", workspace=root)
+    done("collect", TASK, "-n", 1, "--bag", "bad", "--driver", "unsafe", "--erase-cost", "--add", workspace=root)
+    settings = root / "small.yaml"
+    settings.write_text(SMALL)
+    done("train", "--task", TASK, "--steps", 60, "--settings", settings, workspace=root)
+    return root
+
+
+def policies(workspace: Path) -> dict[str, Any]:
+    """Place, or id where a policy has none, to what `policy list --json` says."""
+    return {entry["place"] or entry["policy_id"]: entry for entry in as_json("policy", "list", workspace=workspace)}
+
+
+def test_the_loop_leads_to_a_patched_policy_and_back(learned: Path) -> None:
+    info = as_json("data", "info", workspace=learned)
+    bags = {bag["name"]: bag for bag in info["bags"]}
+    assert bags["good"]["episodes"] == 2 and bags["good"]["transitions"] == 1000
+    assert bags["bad"]["episode_cost"]["highest"] == 0 and bags["bad"]["episode_return"]["mean"] > 35
+
+    first = policies(learned)["active"]
+    assert first["manifest"]["dataset_digest"] == info["digest"] and first["manifest"]["parent"] is None
+
+    forget_set = as_json("forget", "new", "--bag", "bad", workspace=learned)
+    patched = done("patch", forget_set["id"], "--steps", 10, "--nice", 0, "--json", workspace=learned)
+    report = PatchReport.model_validate_json(patched)
+    assert report.outcome is Outcome.SUCCEEDED and report.checkpoint_step == 10
+    after = policies(learned)
+    assert after["active"]["policy_id"] == first["policy_id"], "a patch never touches what serves"
+    candidate = after["candidate"]["manifest"]
+    assert candidate["bundle_id"] == report.candidate_id
+    assert (candidate["parent"], candidate["forget_set_id"]) == (first["policy_id"], forget_set["id"])
+
+    gate = as_json("policy", "verify", "candidate", workspace=learned)
+    assert gate["passed"] and len(gate["checks"]) > 5
+
+    result = saferule("evaluate", "candidate", "-n", 1, "--json", "--check", workspace=learned)
+    measured = json.loads(result.stdout)
+    assert measured["policy_id"] == report.candidate_id and measured["episodes"][0]["length"] == 500
+    assert result.returncode == (0 if measured["cost_mean"] <= 25.0 else 1)
+    again = as_json("evaluate", report.candidate_id[:6], "-n", 1, workspace=learned)
+    assert again["episodes"] == measured["episodes"], "the same seed, the same episode"
+
+    done("policy", "activate", "candidate", "--reason", "forgotten", workspace=learned)
+    assert as_json("policy", "show", "active", workspace=learned)["bundle_id"] == report.candidate_id
+    done("policy", "rollback", workspace=learned)
+    back = policies(learned)
+    assert back["active"]["policy_id"] == first["policy_id"]
+    assert back["previous"]["policy_id"] == report.candidate_id
+    shown = done("policy", "list", workspace=learned)
+    assert shown.count("intact") == 2 and "bcq_lag+safe_rule" in shown
+
+
+def test_collect_is_reproducible(learned: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        done("collect", TASK, "-n", 1, "--bag", "good", "--seed", 5, workspace=tmp_path / name)
+    digests = {as_json("data", "info", workspace=tmp_path / name)["digest"] for name in ("one", "two")}
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["evaluate", "zzz"], "has no policy 'zzz'"),
+        (["policy", "activate", "zzz"], "has no policy 'zzz'"),
+        (["policy", "show", ""], "has no policy ''"),
+        (
+            ["train", "--task", "SafetyPointCircel1"],
+            "unknown task 'SafetyPointCircel1'\n  Did you mean SafetyPointCircle1",
+        ),
+        (["train", "--task", TASK, "--settings", "wrong.yaml"], "hiden = 16"),
+        (["collect", TASK, "--driver", "sunday", "--add"], "unknown driver 'sunday'"),
+    ],
+)
+def test_wrong_input_is_named(learned: Path, arguments: list[str], what: str) -> None:
+    (learned.parent / "wrong.yaml").write_text("hiden: 16\n")
+    assert what in refused(*arguments, workspace=learned)
+
+
+def test_a_damaged_policy_is_listed_as_such_and_not_served(learned: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "robot"
+    shutil.copytree(learned, copy)
+    active = policies(copy)["active"]["policy_id"]
+    onnx = Workspace(copy).store / "bundles" / active / "policy.onnx"
+    onnx.write_bytes(onnx.read_bytes()[:-1])
+    assert "damaged" in done("policy", "list", workspace=copy)
+    assert "sha256" in refused("evaluate", "active", workspace=copy)
+    verdict = saferule("policy", "verify", "active", workspace=copy)
+    assert verdict.returncode == 1 and "digests" in verdict.stdout and "failed" in verdict.stdout
+
+
+class Terminal:
+    """`saferule` with a terminal as its standard error, so that it draws its progress bar live."""
+
+    def __init__(self, *arguments: str, workspace: Path) -> None:
+        self._screen, theirs = pty.openpty()
+        environment = {**os.environ, "SAFERULE_WORKSPACE": str(workspace), "TERM": "xterm", "COLUMNS": "200"}
+        self.process = subprocess.Popen(
+            [*COMMAND, *arguments], env=environment, cwd=workspace.parent, stdout=subprocess.DEVNULL, stderr=theirs,
+            stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        self.shown = ""
+
+    def until(self, words: str) -> None:
+        """Reads until these words were on the screen."""
+        deadline = time.monotonic() + DEADLINE
+        while words not in self.shown:
+            assert select.select([self._screen], [], [], deadline - time.monotonic())[0], f"no {words!r}: {self.shown}"
+            assert self._read(), f"ended without {words!r}: {self.shown}"
+
+    def end(self) -> int:
+        """Reads the rest; the exit status."""
+        while self._read():
+            pass
+        return self.process.wait(DEADLINE)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._screen)
+
+    def _read(self) -> bool:
+        try:
+            content = os.read(self._screen, 65536)
+        except OSError:  # EIO: the other side is closed
+            return False
+        self.shown += content.decode(errors="replace")
+        return bool(content)
+
+
+@pytest.fixture
+def endless_patch(learned: Path) -> Iterator[Terminal]:
+    forget_set = as_json("forget", "new", "--bag", "bad", "--reason", "cancelled", workspace=learned)
+    terminal = Terminal("patch", forget_set["id"], "--steps", "900000", "--nice", "0", workspace=learned)
+    yield terminal
+    terminal.close()
+
+
+def test_the_bar_shows_losses_certificate_and_time_left_and_ctrl_c_cancels(
+    learned: Path, endless_patch: Terminal
+) -> None:
+    before = policies(learned)
+    endless_patch.until("Qc ")
+    for words in ("unlearning ", "/900000", "losses ", "Qr ", " ≤ ", " ≥ ", " left"):
+        endless_patch.until(words)
+    endless_patch.process.send_signal(signal.SIGINT)
+    assert endless_patch.end() == 130, endless_patch.shown
+    assert "cancelling" in endless_patch.shown and "What serves was not touched" in endless_patch.shown
+    assert policies(learned) == before
+    newest = max(Workspace(learned).jobs.glob("2*"))
+    assert PatchReport.load(newest).outcome is Outcome.CANCELLED
