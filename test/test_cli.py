@@ -206,7 +206,6 @@ def test_a_forget_set_that_makes_no_sense_is_refused(with_data: Path, arguments:
 
 
 def test_a_dataset_of_another_robot_is_refused_before_learning(with_data: Path) -> None:
-    pytest.importorskip("torch", reason="learning is not installed")
     file = with_data / "robot.yaml"
     file.write_text(ROBOT)
     said = refused("train", "--robot", file, workspace=with_data)
@@ -255,7 +254,6 @@ spec:
 
 
 def test_a_robot_is_read_from_a_file(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="learning is not installed")
     file = tmp_path / "robot.yaml"
     file.write_text(ROBOT)
     spec, limits = robot("", file)

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import select
-import shutil
 import signal
 import subprocess
 import time
@@ -93,8 +92,6 @@ def test_collect_is_reproducible(learned: Path, tmp_path: Path) -> None:
     ("arguments", "what"),
     [
         (["evaluate", "zzz"], "has no policy 'zzz'"),
-        (["policy", "activate", "zzz"], "has no policy 'zzz'"),
-        (["policy", "show", ""], "has no policy ''"),
         (
             ["train", "--task", "SafetyPointCircel1"],
             "unknown task 'SafetyPointCircel1'\n  Did you mean SafetyPointCircle1",
@@ -106,18 +103,6 @@ def test_collect_is_reproducible(learned: Path, tmp_path: Path) -> None:
 def test_wrong_input_is_named(learned: Path, arguments: list[str], what: str) -> None:
     (learned.parent / "wrong.yaml").write_text("hiden: 16\n")
     assert what in refused(*arguments, workspace=learned)
-
-
-def test_a_damaged_policy_is_listed_as_such_and_not_served(learned: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "robot"
-    shutil.copytree(learned, copy)
-    active = policies(copy)["active"]["policy_id"]
-    onnx = Workspace(copy).store / "bundles" / active / "policy.onnx"
-    onnx.write_bytes(onnx.read_bytes()[:-1])
-    assert "damaged" in done("policy", "list", workspace=copy)
-    assert "sha256" in refused("evaluate", "active", workspace=copy)
-    verdict = saferule("policy", "verify", "active", workspace=copy)
-    assert verdict.returncode == 1 and "digests" in verdict.stdout and "failed" in verdict.stdout
 
 
 class Terminal:

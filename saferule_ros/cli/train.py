@@ -56,14 +56,16 @@ def train(
     from saferule_ros.cli.output import note, print_facts
     from saferule_ros.cli.robot import robot
     from saferule_ros.learning.settings import BcqLagSettings
-    from saferule_ros.learning.trainer import TrainProgress, limit_threads
-    from saferule_ros.patching.learn import learn_policy
     from saferule_ros.settings import load_settings
 
     chosen = load_settings(BcqLagSettings, settings)
     place = Workspace(workspace)
     spec, limits = robot(task, robot_file)
     _check_fit(place, spec)
+    # Only now: torch takes seconds to load, and what is wrong should be said at once.
+    from saferule_ros.learning.trainer import TrainProgress, limit_threads
+    from saferule_ros.patching.learn import learn_policy
+
     limit_threads(threads)
     with bar("learning") as advance:
 

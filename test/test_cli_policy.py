@@ -1,0 +1,95 @@
+"""`saferule policy` on a store with a sound policy, another one, and one that the gate refuses."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cli_process import as_json, done, refused, saferule
+
+pytest.importorskip("torch", reason="the samples need torch")
+
+from policy_samples import add_onnx, scaled
+
+from saferule_ros.policy.store import PolicyStore
+from saferule_ros.workspace import Workspace
+
+
+class Robot(NamedTuple):
+    """A workspace and the ids of its policies: `first` is active, `second` the candidate, `unbounded` gives 2."""
+
+    workspace: Path
+    store: PolicyStore
+    first: str
+    second: str
+    unbounded: str
+
+    def places(self) -> tuple[str | None, ...]:
+        return tuple(self.store.place(name) for name in ("active", "previous", "candidate"))
+
+
+@pytest.fixture
+def robot(tmp_path: Path) -> Robot:
+    root = tmp_path / "robot"
+    store = PolicyStore(Workspace(root).create().store).create()
+    ids = [add_onnx(store, scaled(factor), tmp_path, factor).bundle_id for factor in (0.5, 0.75, 2.0)]
+    store.activate(ids[0])
+    store.set_candidate(ids[1])
+    return Robot(root, store, *ids)
+
+
+def test_activate_and_rollback_change_the_places_and_are_recorded(robot: Robot) -> None:
+    done("policy", "activate", "candidate", "--reason", "better [sic]", "--requester", "ada", workspace=robot.workspace)
+    assert robot.places() == (robot.second, robot.first, None)
+    done("policy", "rollback", "--reason", "worse", workspace=robot.workspace)
+    assert robot.places() == (robot.first, robot.second, None)
+    events = robot.store.audit()[-2:]
+    assert [(e.event, e.reason) for e in events] == [("activate", "better [sic]"), ("rollback", "worse")]
+    assert events[0].requester == "ada"
+
+
+def test_what_the_gate_refuses_is_not_activated(robot: Robot) -> None:
+    before = robot.places()
+    result = saferule("policy", "activate", robot.unbounded, workspace=robot.workspace)
+    assert result.returncode == 1 and "gate refused" in result.stderr and "finite_and_in_bounds" in result.stdout
+    assert robot.places() == before
+    verdict = saferule("policy", "verify", robot.unbounded, "--json", workspace=robot.workspace)
+    assert verdict.returncode == 1 and '"passed": false' in verdict.stdout
+
+
+def test_a_damaged_policy_is_listed_as_such_and_not_activated(robot: Robot) -> None:
+    onnx = robot.store.path(robot.second) / "policy.onnx"
+    onnx.write_bytes(onnx.read_bytes()[:-1])
+    before = robot.places()
+    listed = {entry["policy_id"]: entry for entry in as_json("policy", "list", workspace=robot.workspace)}
+    assert "sha256" in listed[robot.second]["problem"] and listed[robot.first]["problem"] == ""
+    assert "damaged" in done("policy", "list", workspace=robot.workspace)
+    assert saferule("policy", "activate", "candidate", workspace=robot.workspace).returncode == 1
+    assert "is damaged" in refused("policy", "show", "candidate", workspace=robot.workspace)
+    assert robot.places() == before
+
+
+def test_a_deadline_that_cannot_be_met_is_refused(robot: Robot) -> None:
+    result = saferule("policy", "verify", "--deadline", "1e-9", workspace=robot.workspace)
+    assert result.returncode == 1 and "deadline" in result.stdout
+
+
+def test_policies_are_named_by_place_id_or_its_beginning(robot: Robot) -> None:
+    for name in ("candidate", robot.second, robot.second[:8]):
+        assert as_json("policy", "show", name, workspace=robot.workspace)["bundle_id"] == robot.second
+    shown = done("policy", "show", workspace=robot.workspace)
+    assert robot.first in shown and "cost limit" in shown and "sha256" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["show", "previous"], "has no previous policy"),
+        (["rollback"], "has no previous policy"),
+        (["activate", "zzz"], "has no policy 'zzz'"),
+        (["show", ""], "has no policy ''"),
+    ],
+)
+def test_a_policy_that_is_not_there_is_an_error(robot: Robot, arguments: list[str], what: str) -> None:
+    before = robot.places()
+    assert what in refused("policy", *arguments, workspace=robot.workspace)
+    assert robot.places() == before
