@@ -152,7 +152,10 @@ def test_a_run_that_ended_early_is_reported_with_what_it_has(tmp_path: Path) -> 
 def test_a_failed_check_makes_the_headline(tmp_path: Path) -> None:
     checks = [c.model_copy(update={"passed": c.name != "swap"}) for c in make_results().checks]
     found = page(tmp_path, make_results(checks=checks, passed=False, swap=swap(gaps=2)))
-    assert "Failed Not good enough: swap" in found.text
+    assert (
+        "Failed 1 of 3 checks did not hold Did not hold: swap (0 lost, 0 doubled, 0 mixed, required: none)."
+        in found.text
+    )
     assert "2 gaps in the sequence" in found.text and "2 faults" in found.text
 
 

@@ -28,13 +28,15 @@ class Verdict:
 
 def judge(results: DemoResults) -> Verdict:
     """The verdict of a run; of one that ended early too."""
-    failed = [check.name for check in results.checks if not check.passed]
+    failed = [check for check in results.checks if not check.passed]
     if results.error:
         title, text = "The run ended early", sentence(results.error)
     elif results.passed:
         title, text = "The policy was poisoned, patched while it ran, and is safe again", _story(results)
     elif failed:
-        title, text = f"Not good enough: {', '.join(failed)}", _story(results)
+        title = f"{len(failed)} of {len(results.checks)} checks did not hold"
+        missed = "; ".join(f"{check.name} ({check.value}, required: {check.required})" for check in failed)
+        text = f"Did not hold: {missed}. {_story(results)}"
     else:
         title, text = "The run made no checks", "Nothing can be said of it."
     tiles = (_cost_tile(results), _return_tile(results), _swap_tile(results.swap), _patch_tile(results))
