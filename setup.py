@@ -13,6 +13,7 @@ assert VERSION is not None, "saferule_ros/__init__.py has no __version__"
 # Lower bounds: what was tried. Exact versions of a set that works together: requirements/*.lock.
 SERVING = ["onnx>=1.16", "onnxruntime>=1.18"]
 LEARNING = [*SERVING, "torch>=2.13,<2.14", "onnxscript>=0.5", "safetensors>=0.4"]
+REPORT = ["matplotlib>=3.8", "jinja2>=3.1", "pillow>=10"]
 # Safety-Gymnasium itself is not among them: its own pins cannot be met on CPython 3.11, and an extra cannot
 # say what works: pip install --no-deps safety-gymnasium==1.0.0
 SIM = [
@@ -22,8 +23,7 @@ SIM = [
     "numpy<2.4",
     "xmltodict>=0.13",
     "imageio>=2.31",
-    "matplotlib>=3.8",
-    "jinja2>=3.1",
+    *REPORT,
 ]
 
 setup(
@@ -47,6 +47,7 @@ setup(
     extras_require={
         "serving": SERVING,
         "learning": LEARNING,
+        "report": REPORT,
         "sim": SIM,
         "dev": [
             "pytest>=8",
