@@ -150,17 +150,29 @@ def test_debian_packages_are_installed_only_for_root_in_ci(
         assert "install -y --no-install-recommends libegl1" in (tmp_path / "called").read_text()
 
 
-def test_a_python_that_is_missing_or_too_old_is_told(tmp_path: Path) -> None:
+def python_that_says(path: Path, version: str) -> Path:
+    """A command that answers set-up's question as a Python of that version would."""
+    numbers = ", ".join(version.split(".")[:2])
+    facts = f'"executable": "{path}", "version": [{numbers}], "full_version": "{version}", "machine": "x86_64"'
+    return program(path, f'echo \'{{{facts}, "include": "/none", "has_venv": true, "modules": []}}\'')
+
+
+def test_a_python_that_is_missing_or_of_another_version_is_told(tmp_path: Path) -> None:
     place = places.Places(ROOT, "kilted", sourced=False)
-    with pytest.raises(Trouble, match=r"python3\.99 was not found"):
-        interpreter.find(place, "python3.99", os.environ)
-    with pytest.raises(Trouble, match=r"python3\.11 was not found") as caught:
+    python_that_says(tmp_path / "python3", "3.9.2")
+    with pytest.raises(Trouble, match=r"python3\.11 was not found .*, python3 is 3\.9\.2") as caught:
         interpreter.find(place, "", {"PATH": str(tmp_path)})
     assert "apt-get install -y python3.11 python3.11-dev python3.11-venv" in caught.value.remedy
-    old = program(tmp_path / "old", 'echo \'{"executable": "/o", "version": [3, 9], "full_version": "3.9.2", '
-                  '"machine": "x86_64", "include": "/i", "has_venv": true, "modules": []}\'')  # fmt: skip
-    with pytest.raises(Trouble, match=r"is Python 3\.9\.2; ROS from wheels needs CPython 3\.11"):
-        interpreter.find(place, str(old), os.environ)
+    with pytest.raises(Trouble, match=r"python3\.99 was not found"):
+        interpreter.find(place, "python3.99", os.environ)
+
+
+def test_any_python3_of_the_right_version_will_do_but_it_needs_its_headers(tmp_path: Path) -> None:
+    place = places.Places(ROOT, "kilted", sourced=False)
+    python_that_says(tmp_path / "python3", "3.11.2")
+    with pytest.raises(Trouble, match=r"lacks its C headers \(/none/Python\.h\)") as caught:
+        interpreter.find(place, "", {"PATH": str(tmp_path)})
+    assert caught.value.remedy.endswith("apt-get install -y python3.11-dev")
 
 
 def test_a_distribution_whose_python_is_another_is_told(tmp_path: Path) -> None:

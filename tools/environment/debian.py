@@ -52,9 +52,9 @@ def missing(
     return [need for need in needs if not (need.command and which(need.command)) and not installed(need.package)]
 
 
-def install_command(needs: Iterable[Need], as_root: bool) -> str:
+def apt_get_install(packages: Iterable[str], as_root: bool) -> str:
     """The command that a user types."""
-    return f"{'' if as_root else 'sudo '}apt-get install -y {' '.join(need.package for need in needs)}"
+    return f"{'' if as_root else 'sudo '}apt-get install -y {' '.join(packages)}"
 
 
 def ensure(needs: Iterable[Need], environ: Mapping[str, str], log: Path) -> None:
@@ -73,8 +73,9 @@ def ensure(needs: Iterable[Need], environ: Mapping[str, str], log: Path) -> None
     if is_root and environ.get("CI") == "true":
         _install(lacking, environ, log)
         return
+    names = [need.package for need in lacking]
     reasons = "".join(f"\n    {need.package}: {need.reason}" for need in lacking)
-    raise Trouble(f"Debian packages are missing:{reasons}", f"Install them:  {install_command(lacking, is_root)}")
+    raise Trouble(f"Debian packages are missing:{reasons}", f"Install them:  {apt_get_install(names, is_root)}")
 
 
 def _ensure_commands(needs: Iterable[Need]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .debian import apt_get_install
 from .places import Places
 from .trouble import Trouble
 
@@ -69,49 +71,53 @@ def find(places: Places, wanted: str, environ: Mapping[str, str]) -> Interpreter
     Raises:
         Trouble: there is none, or it lacks the version, the venv module or the C headers that are needed.
     """
-    command = wanted or ("python3" if places.sourced else "python{}.{}".format(*WHEELS_VERSION))
-    found = ask(command, environ)
-    if found is None:
-        raise Trouble(
-            f"{command} was not found, or does not run.",
-            _apt(command if command.startswith("python3.") else "python3", "-venv", "-dev", "")
-            + " , or name another: make PYTHON=/path/to/python …",
-        )
-    if places.sourced:
-        _check_sourced(places, found)
-    else:
-        _check_for_wheels(command, found)
+    found = _sourced(places, wanted, environ) if places.sourced else _for_wheels(wanted, environ)
     name = "python{}.{}".format(*found.version)
     if not found.has_venv:
-        raise Trouble(f"{found.executable} lacks the venv module.", _apt(name, "-venv"))
+        raise Trouble(f"{found.executable} lacks the venv module.", _apt(f"{name}-venv"))
     if not (found.include / "Python.h").is_file():
-        raise Trouble(f"{found.executable} lacks its C headers ({found.include}/Python.h).", _apt(name, "-dev"))
+        raise Trouble(f"{found.executable} lacks its C headers ({found.include}/Python.h).", _apt(f"{name}-dev"))
     return found
 
 
-def _check_for_wheels(command: str, found: Interpreter) -> None:
-    if found.version != WHEELS_VERSION:
-        raise Trouble(
-            f"{command} is Python {found.full_version}; ROS from wheels needs CPython 3.11 here.",
-            _apt("python3.11", "-venv", "-dev", "") + " , or: make PYTHON=/path/to/python3.11 …",
+def _for_wheels(wanted: str, environ: Mapping[str, str]) -> Interpreter:
+    """The first Python of the version that the wheels need; python3 may be it where there is no python3.11."""
+    name = "python{}.{}".format(*WHEELS_VERSION)
+    answers = {command: ask(command, environ) for command in ([wanted] if wanted else [name, "python3"])}
+    fitting = [found for found in answers.values() if found is not None and found.version == WHEELS_VERSION]
+    if not fitting:
+        seen = ", ".join(
+            f"{command} is {found.full_version}" if found else f"{command} was not found or does not run"
+            for command, found in answers.items()
         )
-    if found.machine != "x86_64":
         raise Trouble(
-            f"This machine is {found.machine}; the ROS wheels are for x86_64 only.",
+            f"ROS from wheels needs CPython 3.11: {seen}.",
+            f"{_apt(name, f'{name}-dev', f'{name}-venv')}\n  or name one: make PYTHON=/path/to/{name} …",
+        )
+    if fitting[0].machine != "x86_64":
+        raise Trouble(
+            f"This machine is {fitting[0].machine}; the ROS wheels are for x86_64 only.",
             "Install a ROS distribution, source its setup.bash, and run make again.",
         )
+    return fitting[0]
 
 
-def _check_sourced(places: Places, found: Interpreter) -> None:
+def _sourced(places: Places, wanted: str, environ: Mapping[str, str]) -> Interpreter:
+    """The Python of the sourced distribution: the one that finds the distribution's rclpy, and a numpy."""
+    command = wanted or "python3"
+    found = ask(command, environ)
+    if found is None:
+        raise Trouble(f"{command} was not found, or does not run.", _apt("python3", "python3-dev", "python3-venv"))
     lacking = [name for name in ("rclpy", "numpy") if name not in found.modules]
     if lacking:
         raise Trouble(
             f"ROS {places.distro} is sourced, but {found.executable} (Python {found.full_version}) "
             f"cannot import {' and '.join(lacking)}.",
-            f"Name the Python that the distribution uses: make PYTHON=/usr/bin/python3 … ; or install "
-            f"ros-{places.distro}-rclpy and python3-numpy.",
+            "Name the Python that the distribution uses: make PYTHON=/usr/bin/python3 …\n"
+            f"  or install what is missing: ros-{places.distro}-rclpy, python3-numpy",
         )
+    return found
 
 
-def _apt(name: str, *suffixes: str) -> str:
-    return "Install it:  apt-get install -y " + " ".join(name + suffix for suffix in sorted(suffixes))
+def _apt(*packages: str) -> str:
+    return f"Install it:  {apt_get_install(packages, as_root=os.geteuid() == 0)}"
