@@ -47,7 +47,8 @@ def set_up(place: places.Places, python: str, torch: str, environ: Mapping[str, 
     has_colcon = shutil.which("colcon", path=outside["PATH"]) is not None
     pins = locks.pins_for(place, found.version, has_colcon)
     if not locks.has_simulator(found.version):
-        print(f"  No simulator: MuJoCo 2.3.3 has no wheel for Python {found.full_version}; the demo needs 3.11.")
+        print(f"  No simulator: MuJoCo 2.3.3 has no wheel for Python {found.full_version}.")
+        print("  For the demo: make demo ROS=kilted")
     packages.install(place, found, pins, torch, outside)
     if not place.sourced:
         _point_wheels_here(place)
