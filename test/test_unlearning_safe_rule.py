@@ -71,6 +71,15 @@ def test_beta_rises_while_forget_pairs_look_good_and_sinks_when_none_does():
     assert run.beta == 0.45  # the floor
 
 
+def test_learning_rate_is_constant_and_then_falls_linearly():
+    run = fresh_run(steps=6, constant_share=1 / 3, final_rate=0.2)
+    rates = []
+    for _ in range(6):
+        run.step()
+        rates.append(run.learner.optimisers["critics"].param_groups[0]["lr"] / SMALL.learning_rate)
+    assert rates == pytest.approx([1.0, 1.0, 1.0, 0.8, 0.6, 0.4])  # the seventh would have 0.2
+
+
 def test_kappa_is_not_below_what_the_critics_show_on_safe_keep_episodes():
     keep, forget, together = poisoned_bandit()
     learner = learner_for(together)
@@ -90,7 +99,7 @@ def test_unlearning_restores_cost_values_and_the_safe_action():
     positive = torch.linspace(0.2, 0.9, 8).unsqueeze(1)
     poisoned_cost = learner.critics(torch.zeros(8, 1), positive)[2:].mean().item()
     poisoned_action = learner.act(torch.zeros(1, 1)).item()
-    patch = SafeRuleSettings(steps=400, cost_margin=0.5, temperature=0.1, multiplier=3.0)
+    patch = SafeRuleSettings(steps=400, cost_margin=0.5, temperature=0.1, multiplier=3.0, tolerated_share=0.1)
     assert unlearn(SafeRule(learner, forget, keep, patch, seed=5)) == 400
     assert poisoned_cost < 0.7  # 400 keep pairs, half positive with cost 1, against 200 with cost 0
     assert learner.critics(torch.zeros(8, 1), positive)[2:].mean().item() > 0.9

@@ -30,7 +30,7 @@ class BcqLagSettings(BaseModel):
     divergence_weight: float = Field(0.05, ge=0, description="weight of the behaviour model's KL term (BCQ: 0.5)")
     reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action, share of its range")
     target_candidates: int = Field(4, ge=1, le=64, description="actions sampled per next state in the target")
-    serving_candidates: int = Field(16, ge=1, le=256, description="fixed latents among which the policy chooses")
+    serving_candidates: int = Field(32, ge=1, le=256, description="fixed latents among which the policy chooses")
     minimum_weight: float = Field(0.75, ge=0, le=1, description="weight of the smaller reward critic in the target")
     initial_states: int = Field(64, ge=1, le=65536, description="initial states on which lambda is judged per step")
     multiplier_start: float = Field(5.0, ge=0, description="lambda before the first step")

@@ -10,8 +10,8 @@ on D_f a bounded repulsion from the forgotten action wherever the cost critic ca
 
 [ours], each a setting where it is a number: kappa is raised to what the critics show on keep episodes that are
 within the limit (below their noise, the constraint would call everything unsafe); beta_f follows dual ascent on the
-violated share of D_f and gives way when the keep loss rises; lambda is set at the start and held; the behaviour
-model is trained on D_k alone, so that forgotten actions leave the policy's support.
+violated share of D_f; lambda is set at the start and held; the behaviour model is trained on D_k alone, so that
+forgotten actions leave the policy's support; the learning rate falls to almost nothing in the second half.
 """
 
 import time
@@ -63,10 +63,12 @@ class SafeRule:
         self.keep = Replay(keep, learner.units, learner.settings.discount)
         self.kappa = max(learner.kappa, self._cost_value_of_safe_episodes(keep))
         self.beta = settings.beta_start
+        self.steps_done = 0
 
     def step(self) -> dict[str, float]:
         """One gradient step on behaviour model, critics and actor. Returns losses and the state of beta_f."""
         learner = self.learner
+        self._anneal()
         batch = learner.settings.batch
         keep = self.keep.sample(batch, learner.generator)
         forget = self.forget.sample(batch, learner.generator)
@@ -89,6 +91,7 @@ class SafeRule:
         on_forget = on_forget.detach()
         self._update_beta(self._violated_share(on_forget, reference))
         learner.steps_done += 1
+        self.steps_done += 1
         return {
             "loss_reward": bellman[0].item(), "loss_cost": bellman[1].item(), "loss_actor": actor_loss.item(),
             "beta_forget": self.beta,
@@ -100,6 +103,15 @@ class SafeRule:
     def cost_required(self) -> float:
         """kappa + sigma: what Q_c must exceed on D_f [discounted cost]."""
         return self.kappa + self.settings.cost_margin
+
+    def _anneal(self) -> None:
+        """Lets the learning rate fall linearly in the end, so that the last policy is no snapshot of a swinging one [ours]."""
+        begin = self.settings.constant_share
+        fallen = max(self.steps_done / self.settings.steps - begin, 0.0) / (1.0 - begin)
+        rate = self.learner.settings.learning_rate * (1.0 + fallen * (self.settings.final_rate - 1.0))
+        for optimiser in self.learner.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = rate
 
     def _suppression(self, on_forget: Tensor, reference: Tensor) -> Tensor:
         """The two forget terms (2,) of L_r and L_c."""
