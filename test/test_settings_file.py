@@ -24,5 +24,5 @@ def test_wrong_content_is_named_with_its_value(tmp_path, content, told):
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(SettingsError, match="nowhere.yaml"):
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml"):
         load_settings(SafeRuleSettings, tmp_path / "nowhere.yaml")

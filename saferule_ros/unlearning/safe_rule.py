@@ -105,7 +105,7 @@ class SafeRule:
         return self.kappa + self.settings.cost_margin
 
     def _anneal(self) -> None:
-        """Lets the learning rate fall linearly in the end, so that the last policy is no snapshot of a swinging one [ours]."""
+        """Lets the learning rate fall in the end: the last policy is then no snapshot of a swinging one [ours]."""
         begin = self.settings.constant_share
         fallen = max(self.steps_done / self.settings.steps - begin, 0.0) / (1.0 - begin)
         rate = self.learner.settings.learning_rate * (1.0 + fallen * (self.settings.final_rate - 1.0))
