@@ -83,10 +83,10 @@ class Robot:
         self.operator.wait(lambda: _stamp(ended) in self._paths, f"the path of {episode_id} arrives", deadline, of)
         return EndedEpisode(ended, self._paths[_stamp(ended)])
 
-    def recorded(self, episode_id: str) -> Episode:
+    def recorded(self, episode_id: str, deadline: float | None = None) -> Episode:
         """What the recorder says of an episode, once it is durable on disk."""
         what, of = f"episode {episode_id} is recorded", self.process("dataset_recorder")
-        self.operator.wait(lambda: episode_id in self.sealed, what, self._deadlines.answer, of)
+        self.operator.wait(lambda: episode_id in self.sealed, what, deadline or self._deadlines.answer, of)
         return self.sealed[episode_id]
 
     # --- recording --------------------------------------------------------------------------------------------

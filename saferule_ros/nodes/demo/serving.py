@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from saferule_ros.nodes.demo.operator import Operator, Refused
+from saferule_ros.nodes.demo.operator import Operator, Refused, WaitedInVain
 from saferule_ros.nodes.demo.robot import Robot
 from saferule_ros.nodes.demo.settings import DemoSettings
 from saferule_ros.nodes.runner import Runner
@@ -15,6 +15,9 @@ from saferule_ros.workspace import Workspace
 
 # What the robot itself does while it serves is recorded into this bag.
 SERVED_BAG = "served"
+
+# Discovery takes a second or two; an episode with its wait takes longer.
+WARM_UP_EPISODES = 5
 
 
 @contextmanager
@@ -41,9 +44,33 @@ def served_robot(
             runner.wait_ready(settings.deadlines.nodes)
             robot.await_serving()
             robot.start_recording(SERVED_BAG, "robot")
+            warm_up(robot, settings)
             yield robot
         finally:
             operator.watched.remove(runner)
+
+
+def warm_up(robot: Robot, settings: DemoSettings) -> None:
+    """Runs episodes until one was recorded: then every node has found every other.
+
+    Whether two other processes are connected cannot be seen from here. Where the recorder found policy_server's
+    actions a moment too late, the first episode would be missing.
+
+    Raises:
+        WaitedInVain: none of several was recorded.
+    """
+    for attempt in range(WARM_UP_EPISODES):
+        (episode_id,) = robot.start_episodes(
+            episodes=1, seed=attempt, mode="lock_step", driver="policy", label=f"warm-up-{attempt}"
+        )
+        robot.outcome(episode_id, settings.deadlines.episode)
+        try:
+            robot.recorded(episode_id, settings.deadlines.warm_up)
+        except WaitedInVain:
+            if attempt + 1 == WARM_UP_EPISODES:
+                raise
+        else:
+            return
 
 
 def evaluate_served(

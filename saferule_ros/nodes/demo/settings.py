@@ -40,6 +40,7 @@ class Deadlines(BaseModel):
 
     nodes: float = Field(90.0, gt=0, description="node processes to be ready, or to appear")
     episode: float = Field(90.0, gt=0, description="the next simulated episode to end")
+    warm_up: float = Field(5.0, gt=0, description="a first episode to be recorded, before another is tried")
     answer: float = Field(30.0, gt=0, description="a service to answer")
     learning: float = Field(180.0, gt=0, description="the next sign of life of a learning process")
     patch: float = Field(180.0, gt=0, description="the next feedback of a patch")
