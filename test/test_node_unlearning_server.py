@@ -34,7 +34,7 @@ SHORT, ENDLESS = 30, 100_000  # unlearning steps: under a second; longer than an
 # Less than by default, so that a busy machine does not starve the jobs of the tests.
 NICE = 1
 # A job's worker imports torch on a busy machine, unlearns, exports and passes the gate.
-JOB = 120.0
+JOB = 240.0
 
 
 @pytest.fixture(scope="module")
