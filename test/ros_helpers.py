@@ -29,9 +29,10 @@ from rclpy.qos import QoSProfile
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.runner import Runner
 
-# Two busy cores import torch-free nodes in 1 to 3 s; the simulator in up to 10 s.
-READY = 60.0
-DEADLINE = 30.0
+# Far above what anything here takes (1 to 3 s): they end what hangs. Discovery after a process was killed hard can
+# wait for its lease to run out, 20 s, and a busy machine takes its time for everything.
+READY = 90.0
+DEADLINE = 90.0
 T = TypeVar("T")
 
 

@@ -26,6 +26,8 @@ from saferule_ros.policy.store import PolicyStore
 
 pytestmark = pytest.mark.ros
 
+SWAP = 120.0  # a gate is niced: on a machine that is busy otherwise it takes its time [s]
+
 Vector = NDArray[np.float32]
 
 
@@ -70,7 +72,7 @@ def vectors(count: int, seed: int = 5) -> Vector:
 
 
 def swap(ros: Ros, policy_id: str = "") -> SwapPolicy.Response:
-    return ros.probe.call(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=policy_id))
+    return ros.probe.call(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=policy_id), SWAP)
 
 
 def roll_back(ros: Ros, reason: str = "test") -> RollbackPolicy.Response:
@@ -145,7 +147,7 @@ def test_a_swap_is_gated_and_then_switched_between_two_actions(ros: Ros, tmp_pat
     robot = Robot(ros)
     given = vectors(4000)
     robot.ask(given[0])
-    response = ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request())
+    response = ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request(), SWAP)
     # One observation per answer, for as long as the swap takes, and some more.
     after = itertools.count()
     for vector in given[1:]:
@@ -246,7 +248,7 @@ def test_a_second_swap_or_rollback_during_a_swap_is_refused(ros: Ros, tmp_path: 
     store, (_, new, third) = make_store(tmp_path, 1, 2, 3)
     start(ros, store)
     robot = Robot(ros)
-    first = ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=new))
+    first = ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=new), SWAP)
     ros.probe.wait_for(lambda: robot.status and robot.status[-1].state == "verifying", "the swap is under way")
     for reply in (swap(ros, third), roll_back(ros)):
         assert not reply.success and "under way" in reply.message
@@ -401,7 +403,7 @@ def test_killed_in_the_middle_of_a_swap_it_comes_back_with_what_the_store_says(
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
     robot = Robot(ros)
-    ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=new))
+    ros.probe.call_later(SwapPolicy, "policy_server/swap", SwapPolicy.Request(policy_id=new), SWAP)
     ros.probe.wait_for(lambda: robot.status and robot.status[-1].state == "verifying", "the swap is under way")
     node = ros.runner.processes["policy_server"]
     node.signal(signal.SIGKILL)

@@ -121,13 +121,14 @@ def test_sequence_numbers_stamps_and_clock_go_on_over_episodes(ros: Ros) -> None
 
 
 def test_without_a_policy_a_run_is_given_up_with_an_error_that_says_what_to_start(ros: Ros) -> None:
-    start(ros, answer_deadline=0.5)
+    start(ros, company_deadline=0.5)
     ended = episodes_of(ros)
     assert run(ros, episodes=2).accepted
     ros.probe.wait_for(lambda: len(ended) == 2, "both episodes were reported")
     assert all(e.truncated and e.length == 0 for e in ended)
     assert "no node publishes /action; start policy_server" in ended[0].message
     answer(ros, from_observation)
+    ros.probe.wait_for(lambda: ros.probe.node.count_subscribers("/action") == 1, "the bridge is found")
     assert run(ros).accepted  # and it is none the worse for it
     ros.probe.wait_for(lambda: len(ended) == 3, "the episode ended")
     assert ended[2].message == "" and ended[2].length == HORIZON
@@ -216,7 +217,7 @@ def test_a_scripted_driver_waits_for_the_recorder_to_confirm_each_episode(ros: R
 
 
 def test_a_scripted_driver_is_not_let_loose_beside_a_policy(ros: Ros) -> None:
-    start(ros, answer_deadline=0.5)
+    start(ros, company_deadline=0.5)
     ended = episodes_of(ros)
     ros.probe.publisher(Action, "action")
     assert run(ros, driver="behaviour").accepted

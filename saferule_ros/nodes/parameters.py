@@ -154,9 +154,7 @@ def _descriptor(about: _About, kind: Any) -> ParameterDescriptor:
         if kind is float:
             descriptor.floating_point_range = [FloatingPointRange(from_value=about.low, to_value=about.high)]
         elif kind is int:
-            descriptor.integer_range = [
-                IntegerRange(from_value=int(about.low), to_value=int(about.high), step=1)
-            ]
+            descriptor.integer_range = [IntegerRange(from_value=int(about.low), to_value=int(about.high), step=1)]
     return descriptor
 
 

@@ -107,8 +107,7 @@ class PolicyServer(LifecycleNode):
         except (SaferuleError, OSError) as error:
             if str(error) != self._last_complaint:  # once, not with every retry
                 self._last_complaint = str(error)
-                self.get_logger().error(f"no policy can be served: {error}")
-                self._say(f"no policy can be served: {error}")
+                self._say(f"no policy can be served: {error}", amiss=True)
             return TransitionCallbackReturn.FAILURE
         self._last_complaint = ""
         self._phase = "inactive"
@@ -191,10 +190,10 @@ class PolicyServer(LifecycleNode):
 
     # What others are told.
 
-    def _say(self, event: str) -> None:
+    def _say(self, event: str, amiss: bool = False) -> None:
         """Publishes the status after a change."""
         self._last_event = event
-        self.get_logger().info(event)
+        (self.get_logger().error if amiss else self.get_logger().info)(event)
         serving = self._phase == "serving"
         served = self._path.served
         places = self._policies.places

@@ -11,11 +11,13 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Protocol, Self
 
 import rclpy
+from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
@@ -25,6 +27,8 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.readiness import LIFELINE, notify
 
 EXIT_BAD_INPUT = 2
+# A reader that hangs or was killed a moment ago never acknowledges; nobody waits longer for it than this [s].
+DELIVERY_DEADLINE = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -62,6 +66,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
             finally:
                 notify("STOPPING=1")
                 node.stop()  # type: ignore[attr-defined]
+                _deliver(node)
                 executor.shutdown()
                 node.destroy_node()
         return 0
@@ -76,6 +81,13 @@ def main(make_node: Callable[[], Node]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(status)
+
+
+def _deliver(node: Node) -> None:
+    """Waits until what was published last has arrived: a writer that is gone sends nothing again."""
+    end = time.monotonic() + DELIVERY_DEADLINE
+    for publisher in node.publishers:
+        publisher.wait_for_all_acked(Duration(seconds=max(0.0, end - time.monotonic())))
 
 
 class _StopSignals:

@@ -142,9 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for executable in options.nodes:
                 runner.start(executable, params_file=options.params, namespace=options.namespace)
             runner.wait_ready(options.ready_within)
-            print(
-                f"running: {', '.join(options.nodes)}; logs in {options.logs}; Ctrl-C ends them", flush=True
-            )
+            print(f"running: {', '.join(options.nodes)}; logs in {options.logs}; Ctrl-C ends them", flush=True)
             while not stopped:
                 runner.check_alive()
                 time.sleep(LOOK_EVERY)

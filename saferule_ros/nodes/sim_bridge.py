@@ -21,7 +21,7 @@ from saferule_ros.msg import Episode
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
 from saferule_ros.nodes.parameters import load, parameter
-from saferule_ros.nodes.sim_conductor import Conductor
+from saferule_ros.nodes.sim_conductor import Conductor, Deadlines
 from saferule_ros.nodes.sim_episode import MODES, POLICY, Outcome, PlannedEpisode, plan
 from saferule_ros.nodes.sim_messages import episode_message, image_message, path_message
 from saferule_ros.sim.behaviour import demonstrator
@@ -43,8 +43,9 @@ class Parameters:
         choices=MODES,
     )
     control_rate: float = parameter(0.0, "ticks per second; 0: the task's own", unit="Hz", low=0.0, high=1000.0)
-    answer_deadline: float = parameter(
-        5.0, "lock-step: longest wait for an action, and for nodes to appear", unit="s", low=0.1, high=600.0
+    answer_deadline: float = parameter(5.0, "lock-step: longest wait for an action", unit="s", low=0.1, high=600.0)
+    company_deadline: float = parameter(
+        30.0, "longest wait, before an episode, for the nodes that it needs", unit="s", low=0.1, high=600.0
     )
     seal_deadline: float = parameter(
         30.0, "longest wait for the recorder to confirm a scripted episode", unit="s", low=0.1, high=3600.0
@@ -76,8 +77,7 @@ class SimBridge(Node):
             self._environment,
             self._safe_action(),
             settings.control_rate or self._task.control_rate,
-            settings.answer_deadline,
-            settings.seal_deadline,
+            Deadlines(settings.answer_deadline, settings.company_deadline, settings.seal_deadline),
             self._on_end,
         )
         self._episodes = self.create_publisher(Episode, "~/episodes", qos.EPISODES)

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,14 @@ class Waiting(Enum):
     SEAL = "the recorder"
 
 
+class Deadlines(NamedTuple):
+    """Longest waits [s]: in lock-step for an action, for the nodes that an episode needs, for the recorder."""
+
+    answer: float
+    company: float
+    seal: float
+
+
 class Conductor:
     """See module.
 
@@ -47,8 +56,7 @@ class Conductor:
         environment: the simulator; used in the executor thread only.
         safe_action: float32 (A,).
         control_rate: ticks per second, simulated and, in real time, real [Hz].
-        answer_deadline: how long to wait in lock-step for an action, and before a run for nodes to appear [s].
-        seal_deadline: how long to wait for the recorder to confirm a scripted episode [s].
+        deadlines: how long to wait for what.
         on_end: called with each episode that ended, its outcome and its problem ("" if none).
     """
 
@@ -58,16 +66,14 @@ class Conductor:
         environment: SafetyEnvironment,
         safe_action: NDArray[np.float32],
         control_rate: float,
-        answer_deadline: float,
-        seal_deadline: float,
+        deadlines: Deadlines,
         on_end: Callable[[PlannedEpisode, Outcome, str], None],
     ) -> None:
         self._node = node
         self._environment = environment
         self._safe_action = safe_action
         self._tick_period = 1.0 / control_rate
-        self._answer_deadline = answer_deadline
-        self._seal_deadline = seal_deadline
+        self._deadlines = deadlines
         self._on_end = on_end
         self._queue: deque[PlannedEpisode] = deque()
         self._episode: SimulatedEpisode | None = None
@@ -215,18 +221,18 @@ class Conductor:
             missing = self._missing(self._queue[0])
             if not missing:
                 self._next()
-            elif waited > self._answer_deadline:
-                self.give_up(f"waited {self._answer_deadline:g} s: {missing}")
-        elif self._waiting is Waiting.ANSWER and waited > self._answer_deadline:
+            elif waited > self._deadlines.company:
+                self.give_up(f"waited {self._deadlines.company:g} s: {missing}")
+        elif self._waiting is Waiting.ANSWER and waited > self._deadlines.answer:
             who = self._company.should_have_answered()
             self.give_up(
-                f"no action answered observation {self.topics.sequence} within {self._answer_deadline:g} s; "
+                f"no action answered observation {self.topics.sequence} within {self._deadlines.answer:g} s; "
                 f"should have answered: {who}"
             )
-        elif self._waiting is Waiting.SEAL and waited > self._seal_deadline:
+        elif self._waiting is Waiting.SEAL and waited > self._deadlines.seal:
             self.give_up(
                 f"{', '.join(self._company.recorders()) or 'the recorder, now gone,'} did not confirm the episode "
-                f"within {self._seal_deadline:g} s; start a bag (dataset_recorder/start), or stop the recorder"
+                f"within {self._deadlines.seal:g} s; start a bag (dataset_recorder/start), or stop the recorder"
             )
 
     def _wait(self, what: Waiting) -> None:
