@@ -47,17 +47,21 @@ def demo(
 def demo_results(
     runs: Annotated[Path, typer.Argument(metavar="RUNS", help="Folder with seed-*/results.json.")] = RUNS,
     out: Annotated[Path, typer.Option(help="Markdown file to write.")] = Path("docs/results/demo.md"),
+    readme: Annotated[Path | None, typer.Option(help="File in which the last run's table is renewed.")] = None,
 ) -> None:
     """Write the table of all seeds that were tried, failures included.
 
     \b
     Example:
-      saferule demo-results runs/demo --out docs/results/demo.md
+      saferule demo-results runs/demo --out docs/results/demo.md --readme README.md
     """
     from saferule_ros.cli.output import note
+    from saferule_ros.reporting.readme import update_readme
     from saferule_ros.reporting.seeds import load_runs, write_seeds_table
 
     found = load_runs(runs)
+    if readme is not None:
+        update_readme(readme, found)
     note(f"{write_seeds_table(found, out)}: {sum(run.passed for run in found)} of {len(found)} seeds passed")
 
 
