@@ -61,9 +61,6 @@ def test_the_loop_leads_to_a_patched_policy_and_back(learned: Path) -> None:
     assert candidate["bundle_id"] == report.candidate_id
     assert (candidate["parent"], candidate["forget_set_id"]) == (first["policy_id"], forget_set["id"])
 
-    gate = as_json("policy", "verify", "candidate", workspace=learned)
-    assert gate["passed"] and len(gate["checks"]) > 5
-
     result = saferule("evaluate", "candidate", "-n", 1, "--json", "--check", workspace=learned)
     measured = json.loads(result.stdout)
     assert measured["policy_id"] == report.candidate_id and measured["episodes"][0]["length"] == 500
@@ -122,12 +119,12 @@ class Terminal:
         """Reads until these words were on the screen."""
         deadline = time.monotonic() + DEADLINE
         while words not in self.shown:
-            assert select.select([self._screen], [], [], deadline - time.monotonic())[0], f"no {words!r}: {self.shown}"
-            assert self._read(), f"ended without {words!r}: {self.shown}"
+            assert self._read(deadline), f"ended without {words!r}: {self.shown}"
 
     def end(self) -> int:
         """Reads the rest; the exit status."""
-        while self._read():
+        deadline = time.monotonic() + DEADLINE
+        while self._read(deadline):
             pass
         return self.process.wait(DEADLINE)
 
@@ -137,7 +134,9 @@ class Terminal:
             self.process.wait()
         os.close(self._screen)
 
-    def _read(self) -> bool:
+    def _read(self, deadline: float) -> bool:
+        ready, _, _ = select.select([self._screen], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"nothing more within {DEADLINE:g} s of: {self.shown[-2000:]}"
         try:
             content = os.read(self._screen, 65536)
         except OSError:  # EIO: the other side is closed

@@ -47,6 +47,13 @@ def test_activate_and_rollback_change_the_places_and_are_recorded(robot: Robot) 
     assert events[0].requester == "ada"
 
 
+def test_verify_shows_every_check_of_the_gate(robot: Robot) -> None:
+    gate = as_json("policy", "verify", "candidate", workspace=robot.workspace)
+    assert gate["passed"] and gate["bundle_id"] == robot.second
+    names = [check["name"] for check in gate["checks"]]
+    assert {"digests", "golden_replay", "finite_and_in_bounds", "deadline"} <= set(names)
+
+
 def test_what_the_gate_refuses_is_not_activated(robot: Robot) -> None:
     before = robot.places()
     result = saferule("policy", "activate", robot.unbounded, workspace=robot.workspace)

@@ -27,7 +27,7 @@ def notes() -> Console:
 
 def note(text: str) -> None:
     """One line on standard error."""
-    notes().print(Text(text))
+    notes().print(Text(text), soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
