@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .run import run
+from .say import Step
 from .trouble import Trouble
 
 
@@ -69,11 +71,11 @@ def ensure(needs: Iterable[Need], environ: Mapping[str, str], log: Path) -> None
     lacking = missing(needs)
     if not lacking:
         return
+    names = [need.package for need in lacking]
     is_root = os.geteuid() == 0
     if is_root and environ.get("CI") == "true":
-        _install(lacking, environ, log)
+        _install(names, environ, log)
         return
-    names = [need.package for need in lacking]
     reasons = "".join(f"\n    {need.package}: {need.reason}" for need in lacking)
     raise Trouble(f"Debian packages are missing:{reasons}", f"Install them:  {apt_get_install(names, is_root)}")
 
@@ -86,14 +88,8 @@ def _ensure_commands(needs: Iterable[Need]) -> None:
         raise Trouble(f"Not found on PATH: {names}.", "Install them with your system's package manager.")
 
 
-def _install(needs: list[Need], environ: Mapping[str, str], log: Path) -> None:
-    from .run import run
-
+def _install(names: list[str], environ: Mapping[str, str], log: Path) -> None:
     quiet = {**environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run(["apt-get", "update"], log, quiet, Path("/"))
-    run(
-        ["apt-get", "install", "-y", "--no-install-recommends", *(need.package for need in needs)],
-        log,
-        quiet,
-        Path("/"),
-    )
+    with Step(f"Debian packages {' '.join(names)}"):
+        run(["apt-get", "update"], log, quiet, Path("/"))
+        run(["apt-get", "install", "-y", "--no-install-recommends", *names], log, quiet, Path("/"))
