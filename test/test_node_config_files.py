@@ -14,12 +14,12 @@ from ros_helpers import READY, Ros, ros  # noqa: F401
 from saferule_ros.msg import PolicyStatus
 from serving_samples import make_store
 
-from saferule_ros.nodes import dataset_recorder, policy_server, qos, sim_bridge, unlearning_server
+from saferule_ros.nodes import dataset_recorder, policy_parameters, qos, sim_bridge, unlearning_server
 
 pytestmark = pytest.mark.ros
 
 PARAMETERS = {
-    "policy_server": policy_server.Parameters,
+    "policy_server": policy_parameters.Parameters,
     "dataset_recorder": dataset_recorder.Parameters,
     "unlearning_server": unlearning_server.Parameters,
     "sim_bridge": sim_bridge.Parameters,

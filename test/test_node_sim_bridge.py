@@ -145,7 +145,7 @@ def test_lock_step_names_the_node_that_did_not_answer(ros: Ros) -> None:
 
 
 def test_real_time_does_not_wait_a_missing_answer_is_a_counted_safe_action(ros: Ros) -> None:
-    start(ros, mode="real_time", control_rate=250.0)
+    start(ros, mode="real_time", control_rate=100.0)
     seen = ros.probe.record(Observation, "observation")
     ended = episodes_of(ros)
     answer(ros, lambda m: [] if m.step % 5 == 4 else [0.1, 0.1])
@@ -153,7 +153,7 @@ def test_real_time_does_not_wait_a_missing_answer_is_a_counted_safe_action(ros: 
     ros.probe.wait_for(lambda: ended, "the episode ended")
     assert ended[0].length == HORIZON and ended[0].message == ""
     assert ended[0].fallbacks >= HORIZON // 5  # a busy machine may add late ones
-    assert ended[0].fallbacks < HORIZON
+    assert list(ended[0].policy_ids) == ["p"]  # and what came in time was used
     ros.probe.wait_for(lambda: len(seen) == HORIZON + 1, "all observations arrived")
     assert [m.sequence for m in seen] == list(range(1, HORIZON + 2))
 

@@ -9,50 +9,27 @@ thread beside it and only then switched, in a callback, by one assignment.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 
-from saferule_ros.errors import SaferuleError, SettingsError
+from saferule_ros.errors import SaferuleError
 from saferule_ros.msg import Action, Observation, PolicyStatus
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
-from saferule_ros.nodes.parameters import load, parameter
+from saferule_ros.nodes.parameters import load
+from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_services import PolicyServices
-from saferule_ros.nodes.serving import NANOSECONDS, ControlPath, LimitSettings
-from saferule_ros.policy.failsafe import Reaction
-from saferule_ros.workspace import Workspace
+from saferule_ros.nodes.serving import NANOSECONDS, ControlPath
+from saferule_ros.nodes.transitions import loud
 
 DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
 # How often an autostart that failed is tried again [s]: a store that is filled later is then found.
 RETRY_PERIOD = 2.0
 # How long a stopping node waits for its last action to arrive [s].
 PARTING_DEADLINE = 1.0
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Parameters of policy_server."""
-
-    workspace: str = parameter("", "folder of the robot's store; or give `store`")
-    store: str = parameter("", "folder of the policy store; empty: the workspace's")
-    autostart: bool = parameter(True, "configure and activate without a lifecycle manager")
-    stale_after: float = parameter(0.5, "oldest observation that is acted on", unit="s", low=0.001, high=60.0)
-    deadline: float = parameter(
-        0.0, "longest time for one action, 0: the policy's control period", unit="s", low=0.0, high=60.0
-    )
-    reaction: str = parameter(
-        Reaction.ZERO.value, "what goes out instead of the policy's action", choices=tuple(r.value for r in Reaction)
-    )
-    gate_deadline: float = parameter(
-        0.0, "gate: largest p99 of the time per action, 0: half the control period", unit="s", low=0.0, high=60.0
-    )
-    gate_timeout: float = parameter(120.0, "gate: longest time for all its checks", unit="s", low=1.0, high=3600.0)
 
 
 class PolicyServer(LifecycleNode):
@@ -71,9 +48,9 @@ class PolicyServer(LifecycleNode):
         self._status = self.create_publisher(PolicyStatus, "~/status", qos.LATCHED)
         self._policies = PolicyServices(
             self,
-            _store_folder(settings),
+            settings.store_folder,
             self._path,
-            LimitSettings(settings.stale_after, settings.deadline, Reaction(settings.reaction)),
+            settings.limits,
             settings.gate_deadline,
             settings.gate_timeout,
             lambda: self._phase == "serving",
@@ -84,7 +61,7 @@ class PolicyServer(LifecycleNode):
         self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look_at_store, clock=steady)
         self._diagnostics = Diagnostics(self, DIAGNOSTICS_PERIOD, self._health)
 
-    # Life: process.Stoppable and lifecycle transitions. rclpy swallows exceptions in transitions: they end here.
+    # Life: process.Stoppable and lifecycle transitions.
 
     def start(self) -> None:
         """See process.Stoppable."""
@@ -100,6 +77,7 @@ class PolicyServer(LifecycleNode):
         if self._phase != "shutdown":
             self.trigger_shutdown()
 
+    @loud
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the active policy, and the previous one for a quick rollback."""
         try:
@@ -114,6 +92,7 @@ class PolicyServer(LifecycleNode):
         self._say(f"loaded {loaded}")
         return TransitionCallbackReturn.SUCCESS
 
+    @loud
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begins to answer."""
         self._actions = self.create_publisher(Action, "action", qos.DATA)
@@ -123,6 +102,7 @@ class PolicyServer(LifecycleNode):
         self._say("serving")
         return TransitionCallbackReturn.SUCCESS
 
+    @loud
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stops answering; the safe action goes out last."""
         self._part()
@@ -131,6 +111,7 @@ class PolicyServer(LifecycleNode):
         self._say("deactivated")
         return TransitionCallbackReturn.SUCCESS
 
+    @loud
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Lets go of the policies."""
         self._retry.cancel()
@@ -139,6 +120,7 @@ class PolicyServer(LifecycleNode):
         self._say("cleaned up")
         return TransitionCallbackReturn.SUCCESS
 
+    @loud
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """From any state to the end; the safe action goes out last."""
         self._part()
@@ -147,10 +129,19 @@ class PolicyServer(LifecycleNode):
         self._say("shut down")
         return TransitionCallbackReturn.SUCCESS
 
+    @loud
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After a fault in another transition: back to the beginning."""
+        self._part()
+        self._policies.unload()
+        self._phase = "unconfigured"
+        self._say("a transition failed by a fault in the program, see the log", amiss=True)
+        return TransitionCallbackReturn.SUCCESS
+
     def _autostart(self) -> None:
-        if self._phase == "unconfigured":
-            self.trigger_configure()
-        if self._phase == "inactive":
+        if self._phase != "unconfigured":
+            self._retry.cancel()  # someone else was quicker
+        elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
             self.trigger_activate()
 
     def _part(self) -> None:
@@ -193,7 +184,10 @@ class PolicyServer(LifecycleNode):
     def _say(self, event: str, amiss: bool = False) -> None:
         """Publishes the status after a change."""
         self._last_event = event
-        (self.get_logger().error if amiss else self.get_logger().info)(event)
+        if amiss:
+            self.get_logger().error(event)
+        else:
+            self.get_logger().info(event)
         serving = self._phase == "serving"
         served = self._path.served
         places = self._policies.places
@@ -234,13 +228,6 @@ class PolicyServer(LifecycleNode):
         if new_fallbacks:
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
         return Health(Level.OK, "serving", values)
-
-
-def _store_folder(settings: Parameters) -> Path:
-    if not settings.store and not settings.workspace:
-        raise SettingsError("policy_server was given neither workspace nor store", "Set one of these parameters")
-    given = Path(settings.store) if settings.store else Workspace(Path(settings.workspace)).store
-    return given.expanduser().absolute()
 
 
 def main() -> None:
