@@ -24,7 +24,6 @@ def calling_environ(venv: Path) -> dict[str, str]:
     if venv.name.endswith("-sourced"):
         return dict(os.environ)
     environ = shell.outside(os.environ)
-    environ["PATH"] = ":".join(part for part in environ["PATH"].split(":") if part != str(venv / "bin"))
     for name in ("AMENT_PREFIX_PATH", "CMAKE_PREFIX_PATH", "COLCON_PREFIX_PATH", "ROS_DISTRO"):
         environ.pop(name, None)
     return environ

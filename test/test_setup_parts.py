@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from environment import cmake_paths, colcon, debian, interpreter, locks, places
+from environment import cmake_paths, colcon, debian, interpreter, locks, places, shell
 from environment.run import run
 from environment.stamp import Stamp
 from environment.trouble import Trouble
@@ -165,6 +165,21 @@ def test_a_python_that_is_missing_or_of_another_version_is_told(tmp_path: Path) 
     assert "apt-get install -y python3.11 python3.11-dev python3.11-venv" in caught.value.remedy
     with pytest.raises(Trouble, match=r"python3\.99 was not found"):
         interpreter.find(place, "python3.99", os.environ)
+
+
+def test_one_python_has_one_name_by_whatever_path_it_was_found(tmp_path: Path) -> None:
+    """Else the environment would be made anew from another shell."""
+    real = Path(interpreter.find(places.Places(ROOT, "kilted", sourced=False), "", os.environ).executable)
+    (tmp_path / "python3.11").symlink_to(real)
+    found = interpreter.ask("python3.11", {"PATH": str(tmp_path)})
+    assert found is not None and Path(found.executable) == real
+
+
+def test_set_up_leaves_virtual_environments_and_keeps_the_rest_of_the_path() -> None:
+    environ = {"VIRTUAL_ENV": "/somewhere", "PATH": "/somewhere/bin:/usr/bin:/bin", "PYTHONPATH": "/x", "HOME": "/h"}
+    assert shell.outside(environ) == {"PATH": "/usr/bin:/bin", "HOME": "/h"}
+    system = f"{sys.base_prefix}/bin"
+    assert shell.outside({"PATH": f"{sys.prefix}/bin:{system}"})["PATH"] == system
 
 
 def test_any_python3_of_the_right_version_will_do_but_it_needs_its_headers(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def ask(command: str, environ: Mapping[str, str]) -> Interpreter | None:
         return None
     facts = json.loads(answer.stdout)
     return Interpreter(
-        facts["executable"],
+        os.path.realpath(facts["executable"]),  # one Python, one name, by whatever PATH it was found
         (facts["version"][0], facts["version"][1]),
         facts["full_version"],
         facts["machine"],

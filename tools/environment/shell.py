@@ -59,6 +59,7 @@ def outside(environ: Mapping[str, str]) -> dict[str, str]:
     """
     dropped = {"VIRTUAL_ENV", "PYTHONHOME", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH", "PYTHONPATH"}
     kept = {name: value for name, value in environ.items() if name not in dropped}
-    inside = str(Path(sys.prefix) / "bin")
-    kept["PATH"] = ":".join(part for part in environ.get("PATH", "").split(":") if part != inside)
+    venvs = {environ.get("VIRTUAL_ENV", "")} | ({sys.prefix} if sys.prefix != sys.base_prefix else set())
+    inside = {f"{venv}/bin" for venv in venvs if venv}
+    kept["PATH"] = ":".join(part for part in environ.get("PATH", "").split(":") if part not in inside)
     return kept
