@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -22,12 +23,13 @@ from saferule_ros.reporting.results import EVALUATIONS, DemoResults
 from saferule_ros.settings import load_settings
 from saferule_ros.sim.rollout import demonstrate, shared_environment
 
-pytestmark = pytest.mark.ros
+# The first test waits for the whole run, so the limit of one test must leave room for it.
+pytestmark = [pytest.mark.ros, pytest.mark.timeout(660)]
 
 SETTINGS = Path(__file__).resolve().parent.parent / "config" / "demo_quick.yaml"
 SEED = 3
-# A minute on two cores; the machine may be busy with other things.
-WHOLE_RUN = 280.0
+# Less than a minute on two idle cores; this is what ends a hang on a machine that is busy with ten other things.
+WHOLE_RUN = 600.0
 UNTIL_NODES_RUN = 90.0
 # What Ctrl-C may take: each node is asked gently first.
 TEARDOWN = 30.0
@@ -67,6 +69,17 @@ class Run:
                 if str(self.root).encode() in command and name.encode() in command:
                     found.append(int(entry.name))
         return found
+
+    def await_no_processes(self) -> None:
+        """All have gone. One that was started in the very moment of the interruption ends by itself, a moment later:
+        it notices that whoever started it has gone."""
+        end = time.monotonic() + TEARDOWN
+        while left := self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                handle = os.pidfd_open(left[0])
+                ended, _, _ = select.select([handle], [], [], max(0.0, end - time.monotonic()))
+                os.close(handle)
+                assert ended, f"these are left: {left}"
 
     def await_true(self, condition: Callable[[], object], what: str, deadline: float) -> None:
         end = time.monotonic() + deadline
@@ -108,7 +121,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         started.end()
 
 
-@pytest.mark.timeout(WHOLE_RUN + 20)
 def test_exit_status_is_zero_only_where_every_check_holds(whole: Run) -> None:
     results = whole.results()
     assert whole.process.returncode == (0 if results.passed else 1)
@@ -195,7 +207,7 @@ def test_ctrl_c_ends_every_process_and_says_so(run: Run) -> None:
     run.await_true(lambda: len(run.processes("sim_bridge")) == 2, "two simulators run", UNTIL_NODES_RUN)
     run.process.send_signal(signal.SIGINT)
     assert run.process.wait(TEARDOWN) == 130, run.log.read_text()
-    assert run.processes() == []
+    run.await_no_processes()
     assert run.results().error == "interrupted" and not run.results().passed
 
 
@@ -208,7 +220,7 @@ def test_a_node_that_dies_ends_the_run_with_its_log(run: Run) -> None:
     error = run.results().error
     assert "sim_bridge ended with status -9" in error and str(log) in error
     assert str(log) in run.log.read_text().replace("\n", "")
-    assert run.processes() == []
+    run.await_no_processes()
 
 
 def _command(pid: int) -> str:

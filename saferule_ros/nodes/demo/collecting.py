@@ -11,6 +11,7 @@ from saferule_ros.msg import Episode
 from saferule_ros.nodes.demo.operator import Operator, Refused
 from saferule_ros.nodes.demo.robot import Robot, check_recorded
 from saferule_ros.nodes.demo.settings import DemoSettings, Seeds
+from saferule_ros.nodes.demo.warm_up import warm_up
 from saferule_ros.nodes.runner import Runner
 
 #: The bag that turns out to be poisoned; all others are good.
@@ -54,9 +55,13 @@ def orders(settings: DemoSettings, seeds: Seeds) -> list[Order]:
 
 @contextmanager
 def recording_robots(
-    operator: Operator, settings: DemoSettings, workspace: Path, logs: Path, domain: int
+    operator: Operator, settings: DemoSettings, workspace: Path, logs: Path, domain: int, seed: int
 ) -> Iterator[dict[str, Robot]]:
-    """Starts sim_bridge and dataset_recorder of each robot, in a namespace of its own; ends them afterwards."""
+    """Starts sim_bridge and dataset_recorder of each robot, in a namespace of its own; ends them afterwards.
+
+    Args:
+        seed: of episodes that are thrown away.
+    """
     with ExitStack() as stack:
         robots = {}
         for name in ROBOTS:
@@ -71,6 +76,8 @@ def recording_robots(
             stack.callback(operator.watched.remove, runner)
         for robot in robots.values():
             robot.runner.wait_ready(settings.deadlines.nodes)
+        for robot in robots.values():
+            warm_up(robot, "behaviour", seed, settings.deadlines)
         yield robots
 
 

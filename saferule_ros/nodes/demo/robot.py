@@ -69,21 +69,22 @@ class Robot:
         reply = self._call(RunEpisodes, "sim_bridge", "run_episodes", RunEpisodes.Request(**request))
         return accepted_ids(reply)
 
-    def outcome(self, episode_id: str, deadline: float) -> EndedEpisode:
-        """An episode once it has ended, with its path.
-
-        Raises:
-            Refused: sim_bridge gave it up.
-        """
+    def ended_episode(self, episode_id: str, deadline: float) -> Episode:
+        """What sim_bridge says of an episode, once it has ended; Refused if it was given up."""
         of = self.process("sim_bridge")
         self.operator.wait(lambda: episode_id in self.ended, f"episode {episode_id} ends", deadline, of)
         ended = self.ended[episode_id]
         if ended.message:
             raise Refused(f"episode {episode_id} was given up: {ended.message}", "See the log of sim_bridge")
+        return ended
+
+    def outcome(self, episode_id: str, deadline: float) -> EndedEpisode:
+        """An episode once it has ended, with its path. Errors as for `ended_episode`."""
+        ended, of = self.ended_episode(episode_id, deadline), self.process("sim_bridge")
         self.operator.wait(lambda: _stamp(ended) in self._paths, f"the path of {episode_id} arrives", deadline, of)
         return EndedEpisode(ended, self._paths[_stamp(ended)])
 
-    def recorded(self, episode_id: str, deadline: float | None = None) -> Episode:
+    def recorded(self, episode_id: str, deadline: float = 0.0) -> Episode:
         """What the recorder says of an episode, once it is durable on disk."""
         what, of = f"episode {episode_id} is recorded", self.process("dataset_recorder")
         self.operator.wait(lambda: episode_id in self.sealed, what, deadline or self._deadlines.answer, of)
@@ -170,9 +171,14 @@ def accepted_ids(reply: RunEpisodes.Response) -> list[str]:
     return list(reply.episode_ids)
 
 
+def is_whole(sealed: Episode) -> bool:
+    """Whether all of an episode is in its bag."""
+    return not sealed.message and not sealed.lost
+
+
 def check_recorded(sealed: Episode) -> None:
     """Raises Refused unless all of an episode is in its bag."""
-    if sealed.message or sealed.lost:
+    if not is_whole(sealed):
         raise Refused(
             f"recording of episode {sealed.episode_id} into bag {sealed.bag_id!r}: {sealed.lost} ticks lost: "
             f"{sealed.message}",

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from saferule_ros.nodes.demo.operator import Operator, Refused, WaitedInVain
+from saferule_ros.nodes.demo.operator import Operator, Refused
 from saferule_ros.nodes.demo.robot import Robot
 from saferule_ros.nodes.demo.settings import DemoSettings
+from saferule_ros.nodes.demo.warm_up import warm_up
 from saferule_ros.nodes.runner import Runner
 from saferule_ros.reporting.results import EpisodeOutcome, Evaluation
 from saferule_ros.workspace import Workspace
@@ -16,16 +17,17 @@ from saferule_ros.workspace import Workspace
 # What the robot itself does while it serves is recorded into this bag.
 SERVED_BAG = "served"
 
-# Discovery takes a second or two; an episode with its wait takes longer.
-WARM_UP_EPISODES = 5
-
 
 @contextmanager
 def served_robot(
     operator: Operator, settings: DemoSettings, workspace: Workspace, unlearning_settings: Path, logs: Path,
-    domain: int,
+    domain: int, seed: int,
 ) -> Iterator[Robot]:  # fmt: skip
-    """The four processes of a robot that serves a policy, ready; ended afterwards, newest first."""
+    """The four processes of a robot that serves a policy, ready; ended afterwards, newest first.
+
+    Args:
+        seed: of episodes that are thrown away.
+    """
     simulated = {"use_sim_time": True}
     with Runner(logs, domain) as runner:
         runner.start("sim_bridge", parameters={"task": settings.task, "control_rate": settings.control_rate})
@@ -43,34 +45,11 @@ def served_robot(
         try:
             runner.wait_ready(settings.deadlines.nodes)
             robot.await_serving()
+            warm_up(robot, "policy", seed, settings.deadlines)
             robot.start_recording(SERVED_BAG, "robot")
-            warm_up(robot, settings)
             yield robot
         finally:
             operator.watched.remove(runner)
-
-
-def warm_up(robot: Robot, settings: DemoSettings) -> None:
-    """Runs episodes until one was recorded: then every node has found every other.
-
-    Whether two other processes are connected cannot be seen from here. Where the recorder found policy_server's
-    actions a moment too late, the first episode would be missing.
-
-    Raises:
-        WaitedInVain: none of several was recorded.
-    """
-    for attempt in range(WARM_UP_EPISODES):
-        (episode_id,) = robot.start_episodes(
-            episodes=1, seed=attempt, mode="lock_step", driver="policy", label=f"warm-up-{attempt}"
-        )
-        robot.outcome(episode_id, settings.deadlines.episode)
-        try:
-            robot.recorded(episode_id, settings.deadlines.warm_up)
-        except WaitedInVain:
-            if attempt + 1 == WARM_UP_EPISODES:
-                raise
-        else:
-            return
 
 
 def evaluate_served(

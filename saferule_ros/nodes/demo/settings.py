@@ -24,10 +24,11 @@ class Seeds(NamedTuple):
     unsafe: int
     evaluation: int
     live: int
+    warm_up: int
 
     @classmethod
     def of(cls, seed: int) -> Seeds:
-        return cls(*(seed * SEED_BLOCK + k * SEED_STRETCH for k in range(4)))
+        return cls(*(seed * SEED_BLOCK + k * SEED_STRETCH for k in range(len(cls._fields))))
 
 
 class Deadlines(BaseModel):
@@ -40,10 +41,10 @@ class Deadlines(BaseModel):
 
     nodes: float = Field(90.0, gt=0, description="node processes to be ready, or to appear")
     episode: float = Field(90.0, gt=0, description="the next simulated episode to end")
-    warm_up: float = Field(5.0, gt=0, description="a first episode to be recorded, before another is tried")
+    warm_up: float = Field(2.0, gt=0, description="a first episode to be recorded, before another is tried")
     answer: float = Field(30.0, gt=0, description="a service to answer")
     learning: float = Field(180.0, gt=0, description="the next sign of life of a learning process")
-    patch: float = Field(180.0, gt=0, description="the next feedback of a patch")
+    patch: float = Field(400.0, gt=0, description="the next feedback of a patch")
     swap: float = Field(150.0, gt=0, description="the gate and the swap together")
 
 

@@ -117,7 +117,7 @@ class Demo:
         self._folder.unlearning_settings.write_text(yaml.safe_dump(self._settings.unlearning.model_dump(mode="json")))
         return served_robot(
             self._operator, self._settings, self._folder.workspace, self._folder.unlearning_settings,
-            self._folder.logs, self._domain,
+            self._folder.logs, self._domain, self._seeds.warm_up,
         )  # fmt: skip
 
     # --- 1: record --------------------------------------------------------------------------------------------
@@ -126,7 +126,8 @@ class Demo:
         self._folder.workspace.create()
         all_orders = collecting.orders(self._settings, self._seeds)
         with collecting.recording_robots(
-            self._operator, self._settings, self._folder.workspace.root, self._folder.logs, self._domain
+            self._operator, self._settings, self._folder.workspace.root, self._folder.logs, self._domain,
+            self._seeds.warm_up,
         ) as robots, self._show.bars() as bars:  # fmt: skip
             shown = {o.bag_id: bars.add(f"bag {o.bag_id} ({o.driver})", o.episodes) for o in all_orders}
             recorded = collecting.record(
