@@ -76,15 +76,20 @@ class Probe:
 
     def wait_for(self, condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
         """Waits until `condition` is true, and returns its value; fails the test after `deadline` [s]."""
+        value = self.becomes(condition, deadline)
+        if not value:
+            pytest.fail(f"after {deadline:g} s, it is still not true that {what}")
+        return value
+
+    def becomes(self, condition: Callable[[], T], deadline: float) -> T:
+        """Waits until `condition` is true, at most for `deadline` [s]; returns its last value."""
         end = time.monotonic() + deadline
         with self._changed:
             while True:
                 value = condition()
-                if value:
-                    return value
                 left = end - time.monotonic()
-                if left <= 0:
-                    pytest.fail(f"after {deadline:g} s, it is still not true that {what}")
+                if value or left <= 0:
+                    return value
                 # Messages notify; the graph does not, hence the limit.
                 self._changed.wait(min(left, 0.05))
 
