@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -63,3 +64,12 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"saferule_ros: {Path(saferule_ros.__file__).parent}",
         f"ROS domain {os.environ['ROS_DOMAIN_ID']}, discovery {os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE']}",
     ]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Lets tests send SIGINT to the processes they start, also where this run is a shell's background job.
+
+    A shell starts those with SIGINT ignored, and every child process would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

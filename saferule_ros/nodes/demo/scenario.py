@@ -34,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show = Show()
     # One way out for both: the exception that Ctrl-C raises.
     signal.signal(signal.SIGTERM, _interrupt)
+    # A shell starts background jobs with SIGINT ignored, and that is inherited: Ctrl-C must work there too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if not 0 <= options.seed <= LARGEST_SEED:
             raise SaferuleError(f"seed {options.seed} is out of range", f"Choose one from 0 to {LARGEST_SEED}")
