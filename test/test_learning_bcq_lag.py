@@ -5,7 +5,8 @@ import pytest
 import torch
 from learning_cases import BOUNDS, SMALL, bandit, learner_for
 
-from saferule_ros.learning.bcq_lag import Candidates, Values
+from saferule_ros.learning.bcq_lag import BcqPolicy, Candidates
+from saferule_ros.learning.learner import Values
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import train
@@ -43,26 +44,26 @@ def test_termination_stops_bootstrapping_and_truncation_does_not():
 
 def test_score_is_the_normalised_lagrangian():
     learner = learner_for(bandit())
-    learner.multiplier = 3.0
-    assert learner.score(Values(torch.tensor([8.0]), torch.tensor([1.0]))).item() == pytest.approx(5.0 / 4.0)
+    learner.hold_multiplier(3.0)
+    assert learner.policy().score(Values(torch.tensor([8.0]), torch.tensor([1.0]))).item() == pytest.approx(5.0 / 4.0)
 
 
 def test_best_takes_the_candidate_with_the_largest_score():
     learner = learner_for(bandit())
-    learner.multiplier = 1.0
+    learner.hold_multiplier(1.0)
     actions = torch.tensor([[[0.1], [0.2], [0.3]], [[0.4], [0.5], [0.6]]])  # (2, 3, 1)
     reward = torch.tensor([[1.0, 5.0, 9.0], [2.0, 2.0, 2.0]])
     cost = torch.tensor([[0.0, 1.0, 9.0], [3.0, 2.0, 1.0]])
-    chosen = learner.best(Candidates(actions, Values(reward, cost)))  # (2, 1)
+    chosen = learner.policy().best(Candidates(actions, Values(reward, cost)))  # (2, 1)
     assert chosen.flatten().tolist() == pytest.approx([0.2, 0.6])
 
 
 def test_reward_target_is_of_the_best_and_cost_target_of_the_costliest_candidate(monkeypatch):
     """Candidate 0 scores best (10 - 2), candidate 1 has more reward and more cost."""
     learner = learner_for(bandit())
-    learner.multiplier = 1.0
+    learner.hold_multiplier(1.0)
     following = Candidates(torch.zeros(1, 2, 1), Values(torch.tensor([[10.0, 20.0]]), torch.tensor([[2.0, 30.0]])))
-    monkeypatch.setattr(learner, "candidates", lambda *_: following)
+    monkeypatch.setattr(BcqPolicy, "candidates", lambda *_: following)
     reward, cost = learner.critic_targets(one_transition(discount=0.5))
     assert reward.item() == pytest.approx(2.0 + 0.5 * 10.0)
     assert cost.item() == pytest.approx(3.0 + 0.5 * 30.0)
@@ -71,7 +72,7 @@ def test_reward_target_is_of_the_best_and_cost_target_of_the_costliest_candidate
 def test_candidates_of_one_observation_stand_together():
     learner = learner_for(bandit())
     observations, latents = torch.tensor([[0.0], [1.0]]), torch.randn(2 * 3, 2)
-    proposed = learner.candidates(observations, latents, learner.vae, learner.actor, learner.critics)
+    proposed = learner.policy().candidates(observations, latents)
     for row in range(2):
         for k in range(3):
             decoded = learner.vae.decode(observations[row : row + 1], latents[3 * row + k : 3 * row + k + 1])
@@ -89,18 +90,18 @@ def test_cost_value_limit_is_the_closed_form_of_evenly_spread_cost(discount, exp
 
 def test_multiplier_stops_at_its_cap_and_comes_down_without_delay():
     dataset = bandit()
-    controlled = {"multiplier_start": 0.0, "multiplier_cap": 0.4, "multiplier_rate": 0.01}
+    controlled = {"multiplier_start": 0.0, "multiplier_cap": 0.4, "multiplier_integral": 0.01}
     learner = learner_for(dataset, SMALL.model_copy(update=controlled))
     replay = Replay(dataset, learner.units, 0.98)
     for parameter in learner.critics.parameters():
         parameter.data.zero_()
     learner.critics.value.bias.data[2:] = 10.0  # every action looks far too costly
     for _ in range(100):
-        learner.update_multiplier(replay)
-    assert learner.multiplier == 0.4
+        learner.multiplier.update(learner.excess_cost(replay))
+    assert learner.multiplier.value == 0.4
     learner.critics.value.bias.data[2:] = -10.0  # and now far below the limit
-    learner.update_multiplier(replay)
-    assert learner.multiplier < 0.4  # a wound-up integral would stay at the cap
+    learner.multiplier.update(learner.excess_cost(replay))
+    assert learner.multiplier.value < 0.4  # a wound-up integral would stay at the cap
 
 
 def test_constraint_turns_the_greedy_action_into_the_safe_one():

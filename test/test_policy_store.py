@@ -88,9 +88,7 @@ def test_creating_a_store_again_keeps_what_is_in_it(store: PolicyStore, ids: lis
     assert places(PolicyStore(store.root).create()) == (ids[0], None, None)
 
 
-def test_a_damaged_active_policy_is_reported_with_file_digests_and_ways_out(
-    store: PolicyStore, ids: list[str]
-) -> None:
+def test_a_damaged_active_policy_is_reported_with_file_digests_and_ways_out(store: PolicyStore, ids: list[str]) -> None:
     store.activate(ids[0])
     store.activate(ids[1])
     recorded = store.active().manifest.files["policy.onnx"].sha256
@@ -227,9 +225,7 @@ def places_with(store: PolicyStore, log: bytes) -> bytes:
     return json.dumps(fields | {"latest": json.loads(log.splitlines()[-1])}).encode()
 
 
-def test_a_log_that_is_rubbish_is_kept_aside_and_does_not_hinder_a_rollback(
-    store: PolicyStore, ids: list[str]
-) -> None:
+def test_a_log_that_is_rubbish_is_kept_aside_and_does_not_hinder_a_rollback(store: PolicyStore, ids: list[str]) -> None:
     store.activate(ids[0])
     store.activate(ids[1])
     store.audit_path.write_bytes(b"rubbish\n")

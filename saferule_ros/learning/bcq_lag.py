@@ -14,30 +14,20 @@ Lagrangian score Q_r - lambda * Q_c. Where this differs from OSRL [ours]:
 
 import copy
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saferule_ros.learning.learner import COST_CRITICS, CRITICS, REWARD_CRITICS, CriticLearner, Values
+from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, PerturbationActor, soft_update
-from saferule_ros.learning.replay import Batch, Replay, Units
-from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
-
-# Twin critics for reward (members 0, 1) and cost (members 2, 3) share one batched product: a step is bound by
-# the number of kernel calls, not by arithmetic.
-REWARD_CRITICS = slice(0, 2)
-COST_CRITICS = slice(2, 4)
+from saferule_ros.learning.replay import Batch, Replay
+from saferule_ros.learning.settings import BcqLagSettings
 
 # BCQ clips latents to this range when it samples, to stay with likely behaviour.
 LATENT_CLIP = 0.5
-
-
-class Values(NamedTuple):
-    """What the critics say about state-action pairs, one number each, of any shape."""
-
-    reward: Tensor  # soft minimum of the reward critics
-    cost: Tensor  # maximum of the cost critics
 
 
 class Candidates(NamedTuple):
@@ -47,107 +37,31 @@ class Candidates(NamedTuple):
     values: Values  # (B, K)
 
 
-class BcqLag:
-    """All that BCQ-Lag learns, and one gradient step of it.
+class BcqPolicy(nn.Module):
+    """Of K actions that the behaviour model proposes, each moved a little: the one with the best Lagrangian score.
 
     Args:
-        units: how raw robot units become learner units.
-        limits: cost limit and horizon of the task.
-        settings: see BcqLagSettings.
-        seed: of the networks' initial weights and every later draw.
+        latents: (K, 2A), one for each proposal, the same for every observation: no randomness on the robot [ours].
+        multiplier: lambda.
+        minimum_weight: weight of the smaller reward critic.
     """
 
-    NAME = "bcq_lag"
+    latents: Tensor
 
-    def __init__(self, units: Units, limits: TaskLimits, settings: BcqLagSettings, seed: int) -> None:
-        self.units, self.limits, self.settings = units, limits, settings
-        self.seed, self.steps_done = seed, 0
-        self.generator = torch.Generator().manual_seed(seed)
-        observation_size, action_size = len(units.observation_mean), len(units.action_low)
-        with torch.random.fork_rng(devices=[]):  # nn modules initialise from the global generator
-            torch.manual_seed(seed)
-            self.critics = EnsembleCritic(4, observation_size, action_size, settings.hidden)
-            self.actor = PerturbationActor(observation_size, action_size, settings.hidden, settings.reach)
-            self.vae = ConditionalVae(observation_size, action_size, settings.vae_hidden)
-        self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
-        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
-        self.serving_latents = self._latents(settings.serving_candidates)  # (K, 2A), fixed for good
-        self.multiplier = settings.multiplier_start
-        self.optimisers = {
-            name: torch.optim.Adam(module.parameters(), lr=settings.learning_rate, fused=True)
-            for name, module in self.trained().items()
-        }
+    def __init__(
+        self, vae: ConditionalVae, actor: PerturbationActor, critics: EnsembleCritic, latents: Tensor,
+        multiplier: float, minimum_weight: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.vae, self.actor, self.critics = vae, actor, critics
+        self.register_buffer("latents", latents)
+        self.multiplier, self.minimum_weight = multiplier, minimum_weight
 
-    @property
-    def kappa(self) -> float:
-        """The cost limit as a cost value."""
-        return self.limits.cost_value_limit(self.settings.discount)
+    def forward(self, observations: Tensor) -> Tensor:
+        """Actions (B, A) in [-1, 1] for normalised observations (B, O)."""
+        return self.best(self.candidates(observations, self.latents.repeat(len(observations), 1)))
 
-    def trained(self) -> dict[str, nn.Module]:
-        """The networks that optimisers move, by name."""
-        return {"critics": self.critics, "actor": self.actor, "vae": self.vae}
-
-    def networks(self) -> dict[str, nn.Module]:
-        """All networks, by name."""
-        return self.trained() | {"critics_target": self.critics_target, "actor_target": self.actor_target}
-
-    def update(self, batch: Batch, replay: Replay) -> Mapping[str, float]:
-        """One gradient step on everything. Returns the losses."""
-        vae_loss = self.vae_loss(batch)
-        self.descend("vae", vae_loss)
-        critic_loss = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
-        self.descend("critics", critic_loss.sum())
-        actor_loss = self.actor_loss(batch.observations)
-        self.descend("actor", actor_loss)
-        self.update_targets()
-        if self.settings.multiplier_rate > 0.0:
-            self.update_multiplier(replay)
-        self.steps_done += 1
-        return {
-            "loss_reward": critic_loss[0].item(), "loss_cost": critic_loss[1].item(),
-            "loss_actor": actor_loss.item(), "loss_vae": vae_loss.item(), "multiplier": self.multiplier,
-        }  # fmt: skip
-
-    def vae_loss(self, batch: Batch) -> Tensor:
-        """Behaviour model's loss, scalar."""
-        noise = torch.randn(len(batch.actions), self.vae.latent_size, generator=self.generator)
-        return self.vae.loss(batch.observations, batch.actions, noise, self.settings.divergence_weight)
-
-    def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
-        """Bellman errors (2,) of reward and cost; `predicted` is (4, B), the critics at the batch's pairs."""
-        target_reward, target_cost = self.critic_targets(batch)
-        return torch.stack([
-            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
-            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
-        ])  # fmt: skip
-
-    @torch.no_grad()
-    def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """y_r and y_c, each (B,): reward of the best next action, cost of the worst that behaviour might take."""
-        latents = self._latents(len(batch.rewards) * self.settings.target_candidates)
-        following = self.candidates(
-            batch.next_observations, latents, self.vae, self.actor_target, self.critics_target
-        )
-        best = self.score(following.values).argmax(dim=1, keepdim=True)  # (B, 1)
-        reward = following.values.reward.gather(1, best).squeeze(1)
-        cost = following.values.cost.amax(dim=1)
-        return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * cost
-
-    def actor_loss(self, observations: Tensor) -> Tensor:
-        """-(Q_r - lambda Q_c) / (1 + lambda) at the perturbed action, scalar."""
-        with torch.no_grad():
-            sampled = self.vae.decode(observations, self._latents(len(observations)))
-        values = self.values(self.critics(observations, self.actor(observations, sampled)))
-        return -self.score(values).mean()
-
-    def candidates(
-        self,
-        observations: Tensor,
-        latents: Tensor,
-        vae: ConditionalVae,
-        actor: PerturbationActor,
-        critics: EnsembleCritic,
-    ) -> Candidates:
+    def candidates(self, observations: Tensor, latents: Tensor) -> Candidates:
         """K actions per observation, and what the critics say of them.
 
         Args:
@@ -156,8 +70,8 @@ class BcqLag:
         """
         count = len(observations)
         repeated = observations.repeat_interleave(len(latents) // count, dim=0)  # (B * K, O)
-        actions = actor(repeated, vae.decode(repeated, latents))  # (B * K, A)
-        values = self.values(critics(repeated, actions))
+        actions = self.actor(repeated, self.vae.decode(repeated, latents))  # (B * K, A)
+        values = self.values(self.critics(repeated, actions))
         values = Values(values.reward.view(count, -1), values.cost.view(count, -1))
         return Candidates(actions.view(count, -1, actions.shape[-1]), values)
 
@@ -168,50 +82,133 @@ class BcqLag:
         return candidates.actions.gather(1, rows).squeeze(1)
 
     def values(self, predicted: Tensor) -> Values:
-        """Twin critics (4, B) reduced to one value each, pessimistic for both."""
+        """Twin critics (4, B) reduced to one value each: a soft minimum of reward (BCQ), the larger cost."""
         reward, cost = predicted[REWARD_CRITICS], predicted[COST_CRITICS]
-        weight = self.settings.minimum_weight
+        weight = self.minimum_weight
         return Values(weight * reward.amin(0) + (1.0 - weight) * reward.amax(0), cost.amax(0))
 
     def score(self, values: Values) -> Tensor:
         """The Lagrangian that the policy maximises, normalised so that a large lambda keeps its scale."""
         return (values.reward - self.multiplier * values.cost) / (1.0 + self.multiplier)
 
-    def act(self, observations: Tensor) -> Tensor:
-        """Actions (B, A) in [-1, 1] of the served policy, for normalised observations (B, O)."""
-        latents = self.serving_latents.repeat(len(observations), 1)
-        return self.best(self.candidates(observations, latents, self.vae, self.actor, self.critics))
 
-    def descend(self, name: str, loss: Tensor) -> None:
-        """One optimiser step of one network."""
-        optimiser = self.optimisers[name]
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+class BcqLag(CriticLearner):
+    """All that BCQ-Lag learns, and one gradient step of it; see Learner."""
+
+    NAME = "bcq_lag"
+    settings: BcqLagSettings
+
+    def build(self, observation_size: int, action_size: int) -> None:
+        s = self.settings
+        self.critics = EnsembleCritic(CRITICS, observation_size, action_size, s.hidden)
+        self.actor = PerturbationActor(observation_size, action_size, s.hidden, s.reach)
+        self.vae = ConditionalVae(observation_size, action_size, s.vae_hidden)
+        self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
+        self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
+        self.serving_latents = self._latents(s.serving_candidates)  # (K, 2A), fixed for good
+        self.multiplier = Multiplier(s)
+
+    def trained(self) -> dict[str, nn.Module]:
+        return {"critics": self.critics, "actor": self.actor, "vae": self.vae}
+
+    def targets(self) -> dict[str, nn.Module]:
+        return {"critics_target": self.critics_target, "actor_target": self.actor_target}
+
+    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
+        model_loss = self.model_loss(batch)
+        self.descend("vae", model_loss)
+        critic_losses = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
+        self.descend("critics", critic_losses.sum())
+        actor_loss = self.actor_loss(batch.observations)
+        self.descend("actor", actor_loss)
+        self.update_targets()
+        if self.multiplier.adapts:
+            self.multiplier.update(self.excess_cost(replay))
+        self.steps_done += 1
+        return {
+            "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
+            "loss_actor": actor_loss.detach(), "loss_vae": model_loss.detach(), "multiplier": self.multiplier.value,
+        }  # fmt: skip
+
+    def model_loss(self, batch: Batch) -> Tensor:
+        noise = torch.randn(len(batch.actions), self.vae.latent_size, generator=self.generator, device=self.device)
+        return self.vae.loss(batch.observations, batch.actions, noise, self.settings.divergence_weight)
+
+    def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
+        target_reward, target_cost = self.critic_targets(batch)
+        return torch.stack([
+            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
+            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
+        ])  # fmt: skip
+
+    @torch.no_grad()
+    def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Reward of the best next action, cost of the worst that behaviour might take."""
+        policy = self._policy(self.actor_target, self.critics_target)
+        latents = self._latents(len(batch.rewards) * self.settings.target_candidates)
+        following = policy.candidates(batch.next_observations, latents)
+        best = policy.score(following.values).argmax(dim=1, keepdim=True)  # (B, 1)
+        reward = following.values.reward.gather(1, best).squeeze(1)
+        cost = following.values.cost.amax(dim=1)
+        return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * cost
+
+    def actor_loss(self, observations: Tensor) -> Tensor:
+        """-(Q_r - lambda Q_c) / (1 + lambda) at the perturbed action."""
+        with torch.no_grad():
+            sampled = self.vae.decode(observations, self._latents(len(observations)))
+        values = self.values(self.critics(observations, self.actor(observations, sampled)))
+        return -self.policy().score(values).mean()
+
+    def response(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.actor(observations, actions)
 
     def update_targets(self) -> None:
-        """Moves the target networks towards the online ones."""
         soft_update(self.critics_target, self.critics, self.settings.target_rate)
         soft_update(self.actor_target, self.actor, self.settings.target_rate)
 
     @torch.no_grad()
-    def update_multiplier(self, replay: Replay) -> None:
-        """Integral control of lambda on the cost value of initial states, clipped to [0, cap]: no wind-up.
+    def excess_cost(self, replay: Replay) -> float:
+        """Cost value of initial states under the policy, above kappa.
 
         Initial states, because the limit is one on episodes; averaged over dataset states it can be
         unreachable (states from which no policy is safe), and lambda would climb for ever [ours].
         """
         rows = torch.randint(
-            len(replay.initial_observations), (self.settings.initial_states,), generator=self.generator
-        )
+            len(replay.initial_observations), (self.settings.initial_states,), generator=self.generator,
+            device=self.device,
+        )  # fmt: skip
+        policy = self.policy()
         latents = self._latents(len(rows) * self.settings.target_candidates)
-        observations = replay.initial_observations[rows]
-        candidates = self.candidates(observations, latents, self.vae, self.actor, self.critics)
-        choice = self.score(candidates.values).argmax(dim=1, keepdim=True)
-        cost = candidates.values.cost.gather(1, choice).mean()
-        moved = self.multiplier + self.settings.multiplier_rate * (float(cost) - self.kappa)
-        self.multiplier = min(max(moved, 0.0), self.settings.multiplier_cap)
+        candidates = policy.candidates(replay.initial_observations[rows], latents)
+        choice = policy.score(candidates.values).argmax(dim=1, keepdim=True)
+        return float(candidates.values.cost.gather(1, choice).mean()) - self.kappa
+
+    def values(self, predicted: Tensor) -> Values:
+        return self.policy().values(predicted)
+
+    def policy(self) -> BcqPolicy:
+        return self._policy(self.actor, self.critics)
+
+    def hold_multiplier(self, value: float) -> None:
+        self.multiplier.hold(value)
+
+    def constants(self) -> dict[str, Tensor]:
+        return {"serving_latents": self.serving_latents}
+
+    def restore_constants(self, tensors: Mapping[str, Tensor]) -> None:
+        self.serving_latents = tensors["serving_latents"].to(self.device)
+
+    def state(self) -> dict[str, Any]:
+        return {"multiplier": self.multiplier.state()}
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        self.multiplier.restore(state["multiplier"])
+
+    def _policy(self, actor: PerturbationActor, critics: EnsembleCritic) -> BcqPolicy:
+        return BcqPolicy(
+            self.vae, actor, critics, self.serving_latents, self.multiplier.value, self.settings.minimum_weight
+        )
 
     def _latents(self, count: int) -> Tensor:
-        latents = torch.randn(count, self.vae.latent_size, generator=self.generator)
+        latents = torch.randn(count, self.vae.latent_size, generator=self.generator, device=self.device)
         return latents.clamp(-LATENT_CLIP, LATENT_CLIP)

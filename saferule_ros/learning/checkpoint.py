@@ -14,13 +14,14 @@ from torch import Tensor
 
 from saferule_ros.dataset.durable import sync_file, sync_folder
 from saferule_ros.errors import SaferuleError
-from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.algorithms import ALGORITHMS, make_learner, settings_from
+from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Units
-from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
+from saferule_ros.learning.settings import TaskLimits
 
 TENSORS = "tensors.safetensors"
 DESCRIPTION = "checkpoint.json"
-SCHEMA = 1
+SCHEMA = 2
 
 # Sixteen hex digits of a SHA-256: short enough to type, and no robot stores the 2^32 checkpoints at which two
 # could be expected to collide.
@@ -31,7 +32,7 @@ class CheckpointError(SaferuleError):
     """A checkpoint is missing, damaged or of another kind."""
 
 
-def save_checkpoint(learner: BcqLag, folder: Path, dataset_digest: str) -> str:
+def save_checkpoint(learner: Learner, folder: Path, dataset_digest: str) -> str:
     """Writes a learner below `folder`, durably: file and folder synced before it gets its name.
 
     Args:
@@ -45,7 +46,8 @@ def save_checkpoint(learner: BcqLag, folder: Path, dataset_digest: str) -> str:
     tensors = _tensors_of(learner)
     description: dict[str, Any] = {
         "schema": SCHEMA, "algorithm": learner.NAME, "seed": learner.seed, "steps_done": learner.steps_done,
-        "multiplier": learner.multiplier, "reward_scale": learner.units.reward_scale,
+        "device": learner.device.type,
+        "state": learner.state(), "reward_scale": learner.units.reward_scale,
         "settings": learner.settings.model_dump(), "limits": learner.limits.model_dump(),
         "dataset_digest": dataset_digest,
     }  # fmt: skip
@@ -69,7 +71,7 @@ def save_checkpoint(learner: BcqLag, folder: Path, dataset_digest: str) -> str:
     return checkpoint_id
 
 
-def load_checkpoint(folder: Path) -> tuple[BcqLag, str]:
+def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[Learner, str]:
     """Reads what `save_checkpoint` wrote.
 
     Returns:
@@ -93,30 +95,30 @@ def load_checkpoint(folder: Path) -> tuple[BcqLag, str]:
         tensors["units.observation_mean"], tensors["units.observation_std"],
         tensors["units.action_low"], tensors["units.action_high"], description["reward_scale"],
     )  # fmt: skip
-    learner = BcqLag(
-        units,
-        TaskLimits(**description["limits"]),
-        BcqLagSettings(**description["settings"]),
-        description["seed"],
+    learner = make_learner(
+        units, TaskLimits(**description["limits"]), settings_from(description["settings"]), description["seed"], device
     )
     for name, network in learner.networks().items():
         network.load_state_dict(_below(tensors, f"networks.{name}."))
     for name, optimiser in learner.optimisers.items():
         _restore_optimiser(optimiser, _below(tensors, f"optimisers.{name}."))
-    learner.serving_latents = tensors["serving_latents"]
-    learner.generator.set_state(tensors["generator"])
-    learner.multiplier = description["multiplier"]
+    learner.restore_constants(_below(tensors, "constants."))
+    learner.restore_state(description["state"])
+    if learner.device.type == description["device"]:  # another kind of device has another kind of generator
+        learner.generator.set_state(tensors["generator"])
     learner.steps_done = description["steps_done"]
     return learner, description["dataset_digest"]
 
 
-def _tensors_of(learner: BcqLag) -> dict[str, Tensor]:
+def _tensors_of(learner: Learner) -> dict[str, Tensor]:
     tensors = {
-        "serving_latents": learner.serving_latents, "generator": learner.generator.get_state(),
+        "generator": learner.generator.get_state(),
         "units.observation_mean": learner.units.observation_mean,
         "units.observation_std": learner.units.observation_std,
         "units.action_low": learner.units.action_low, "units.action_high": learner.units.action_high,
     }  # fmt: skip
+    for name, tensor in learner.constants().items():
+        tensors[f"constants.{name}"] = tensor
     for name, network in learner.networks().items():
         for key, value in network.state_dict().items():
             tensors[f"networks.{name}.{key}"] = value.detach()
@@ -124,7 +126,7 @@ def _tensors_of(learner: BcqLag) -> dict[str, Tensor]:
         for index, state in optimiser.state_dict()["state"].items():
             for key, value in state.items():
                 tensors[f"optimisers.{name}.{index}.{key}"] = value
-    return {key: value.contiguous() for key, value in tensors.items()}
+    return {key: value.cpu().contiguous() for key, value in tensors.items()}
 
 
 def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
@@ -149,8 +151,10 @@ def _description(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("schema") != SCHEMA:
         found = description.get("schema") if isinstance(description, dict) else description
         raise CheckpointError(f"{path} has schema {found!r}, this version reads {SCHEMA}", "Train again")
-    if description.get("algorithm") != BcqLag.NAME:
-        raise CheckpointError(f"{path} is of algorithm {description.get('algorithm')!r}", f"Known: {BcqLag.NAME}")
+    if description.get("algorithm") not in ALGORITHMS:
+        raise CheckpointError(
+            f"{path} is of algorithm {description.get('algorithm')!r}", f"Known: {', '.join(sorted(ALGORITHMS))}"
+        )
     return description
 
 

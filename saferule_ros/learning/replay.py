@@ -48,6 +48,11 @@ class Units(NamedTuple):
             1.0 / magnitude if magnitude > 0 else 1.0,
         )
 
+    def to(self, device: torch.device | str) -> "Units":
+        """The same on a device."""
+        tensors = (value.to(device) if isinstance(value, Tensor) else value for value in self)
+        return Units(*tensors)  # type: ignore[arg-type]
+
     def observations(self, raw: Tensor) -> Tensor:
         """Raw (…, O) to standard scores."""
         return (raw - self.observation_mean) / self.observation_std
@@ -62,11 +67,14 @@ class Units(NamedTuple):
 
 
 class Replay:
-    """A dataset in learner units, sampled uniformly with replacement."""
+    """A dataset in learner units on the device of those units, sampled uniformly with replacement."""
 
     def __init__(self, dataset: EpisodeDataset, units: Units, discount: float) -> None:
+        device = units.observation_mean.device
+
         def tensor(column: np.ndarray) -> Tensor:
-            return torch.from_numpy(np.array(column, dtype=np.float32))  # a copy: columns may be read-only maps
+            # A copy: columns may be read-only maps.
+            return torch.from_numpy(np.array(column, dtype=np.float32)).to(device)
 
         self.all = Batch(
             units.observations(tensor(dataset.observations)),
@@ -81,5 +89,5 @@ class Replay:
 
     def sample(self, count: int, generator: torch.Generator) -> Batch:
         """`count` transitions drawn uniformly with replacement."""
-        rows = torch.randint(self.size, (count,), generator=generator)
+        rows = torch.randint(self.size, (count,), generator=generator, device=generator.device)
         return Batch(*(column[rows] for column in self.all))

@@ -1,4 +1,9 @@
-"""What a learner can be told: validated, each field with its range and meaning."""
+"""What the learners can be told: validated, each field with its range and meaning.
+
+`algorithm` says which learner a settings file is for; see `LearnerSettings` at the end.
+"""
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -16,29 +21,51 @@ class TaskLimits(BaseModel):
         return self.cost_limit * (1.0 - discount**self.horizon) / ((1.0 - discount) * self.horizon)
 
 
-class BcqLagSettings(BaseModel):
-    """Settings of BCQ-Lag. The defaults suit small tasks on a robot's CPU."""
+class CommonSettings(BaseModel):
+    """What every learner can be told. The defaults suit small tasks on a robot's CPU."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hidden: int = Field(64, ge=4, le=4096, description="width of both hidden layers of critics and actor")
-    vae_hidden: int = Field(128, ge=4, le=4096, description="width of the behaviour model's hidden layers")
     batch: int = Field(256, ge=1, le=65536, description="transitions per gradient step")
     discount: float = Field(0.98, gt=0, lt=1, description="gamma, of reward and cost alike")
     target_rate: float = Field(0.005, gt=0, le=1, description="tau: share of the online networks per step")
-    learning_rate: float = Field(1e-3, gt=0, lt=1, description="Adam, all networks")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="Adam, all networks that have no rate of their own")
+
+
+class BehaviourModelSettings(CommonSettings):
+    """Of the learners that hold a model of the behaviour policy (a conditional VAE)."""
+
+    vae_hidden: int = Field(128, ge=4, le=4096, description="width of the behaviour model's hidden layers")
     divergence_weight: float = Field(0.05, ge=0, description="weight of the behaviour model's KL term (BCQ: 0.5)")
+
+
+class MultiplierSettings(BaseModel):
+    """Of the learners that hold the cost limit with a multiplier lambda (a capped PID controller)."""
+
+    multiplier_start: float = Field(5.0, ge=0, description="lambda before the first step")
+    multiplier_cap: float = Field(10.0, ge=0, description="largest lambda; the integral stops there (no wind-up)")
+    multiplier_proportional: float = Field(0.0, ge=0, description="gain of lambda on the excess cost value")
+    multiplier_integral: float = Field(0.0, ge=0, description="gain per step on its sum; 0: lambda stays as it starts")
+    multiplier_derivative: float = Field(0.0, ge=0, description="gain on its increase from step to step")
+    initial_states: int = Field(64, ge=1, le=65536, description="initial states on which lambda is judged per step")
+
+    @model_validator(mode="after")
+    def _start_is_within_the_cap(self) -> "MultiplierSettings":
+        if self.multiplier_start > self.multiplier_cap:
+            raise ValueError(f"multiplier_start {self.multiplier_start} is above multiplier_cap {self.multiplier_cap}")
+        return self
+
+
+class BcqLagSettings(BehaviourModelSettings, MultiplierSettings):
+    """Settings of BCQ-Lag."""
+
+    algorithm: Literal["bcq_lag"] = "bcq_lag"
     reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action, share of its range")
     target_candidates: int = Field(4, ge=1, le=64, description="actions sampled per next state in the target")
     serving_candidates: int = Field(32, ge=1, le=256, description="fixed latents among which the policy chooses")
     minimum_weight: float = Field(0.75, ge=0, le=1, description="weight of the smaller reward critic in the target")
-    initial_states: int = Field(64, ge=1, le=65536, description="initial states on which lambda is judged per step")
-    multiplier_start: float = Field(5.0, ge=0, description="lambda before the first step")
-    multiplier_cap: float = Field(10.0, ge=0, description="largest lambda; the integral stops there (no wind-up)")
-    multiplier_rate: float = Field(0.0, ge=0, description="integral gain of lambda per step and cost unit; 0: fixed")
 
-    @model_validator(mode="after")
-    def _start_is_within_the_cap(self) -> "BcqLagSettings":
-        if self.multiplier_start > self.multiplier_cap:
-            raise ValueError(f"multiplier_start {self.multiplier_start} is above multiplier_cap {self.multiplier_cap}")
-        return self
+
+# Of whichever algorithm the field `algorithm` names.
+LearnerSettings = BcqLagSettings

@@ -9,9 +9,10 @@ import torch
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.errors import SaferuleError
-from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.algorithms import make_learner
+from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Replay, Units
-from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
+from saferule_ros.learning.settings import CommonSettings, TaskLimits
 
 # Progress is reported this often: seldom enough to cost nothing, often enough for a live bar.
 REPORT_EVERY = 50
@@ -34,35 +35,43 @@ class TrainingDiverged(SaferuleError):
 def train(
     dataset: EpisodeDataset,
     limits: TaskLimits,
-    settings: BcqLagSettings,
+    settings: CommonSettings,
     action_bounds: tuple[np.ndarray, np.ndarray],
     steps: int,
     seed: int,
     on_progress: Callable[[TrainProgress], None] = lambda _: None,
-) -> BcqLag:
+    device: torch.device | str = "cpu",
+) -> Learner:
     """Learns a policy from all of a dataset.
 
     Args:
         dataset: the transitions, raw units.
         limits: cost limit and horizon of the task.
+        settings: of the algorithm that is to learn.
         action_bounds: low and high, each (A,), raw units.
         steps: gradient steps.
         seed: of weights, batches and noise; the same seed gives the same learner on one machine.
+        device: cpu or cuda.
 
     Raises:
         TrainingDiverged: a loss is not finite.
     """
-    units = Units.of(dataset, *action_bounds)
-    learner = BcqLag(units, limits, settings, seed)
-    replay = Replay(dataset, units, settings.discount)
+    learner = make_learner(Units.of(dataset, *action_bounds), limits, settings, seed, device)
+    replay = Replay(dataset, learner.units, settings.discount)
     started = time.monotonic()
     for step in range(1, steps + 1):
         losses = learner.update(replay.sample(settings.batch, learner.generator), replay)
         if step % REPORT_EVERY == 0 or step == steps:
-            check_finite(losses, step)
+            numbers = as_numbers(losses)
+            check_finite(numbers, step)
             elapsed = time.monotonic() - started
-            on_progress(TrainProgress(step, steps, elapsed / step * (steps - step), dict(losses)))
+            on_progress(TrainProgress(step, steps, elapsed / step * (steps - step), numbers))
     return learner
+
+
+def as_numbers(losses: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
+    """Plain numbers: read off the device only when somebody looks, as that waits for all work under way."""
+    return {name: float(value) for name, value in losses.items()}
 
 
 def check_finite(losses: Mapping[str, float], step: int) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.policy.bundle import BundleMeta, Manifest, build_bundle
 from saferule_ros.policy.export import choose_golden
@@ -15,7 +15,7 @@ GOLDEN_PAIRS = 256
 
 
 def bundle_learner(
-    store: PolicyStore, learner: BcqLag, observations: np.ndarray, spec: PolicySpec, meta: BundleMeta, seed: int,
+    store: PolicyStore, learner: Learner, observations: np.ndarray, spec: PolicySpec, meta: BundleMeta, seed: int,
     reason: str = "", requester: str = "",
 ) -> Manifest:  # fmt: skip
     """Exports the learner's policy and adds it to the store as a bundle.

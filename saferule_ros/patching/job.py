@@ -20,6 +20,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.learner import CriticLearner
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
@@ -30,7 +31,8 @@ from saferule_ros.policy.bundle import BundleMeta
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.settings import load_settings
 from saferule_ros.unlearning.certificate import Certificate, certify, pair_values
-from saferule_ros.unlearning.safe_rule import SafeRule, UnlearnProgress, unlearn
+from saferule_ros.unlearning.run import UnlearnProgress, unlearn
+from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.settings import SafeRuleSettings
 from saferule_ros.workspace import Workspace
 
@@ -42,6 +44,10 @@ STAGE_ENDS = {Stage.LOADING: 0.05, Stage.UNLEARNING: 0.90, Stage.EXPORTING: 0.95
 
 class DatasetMismatch(SaferuleError):
     """The workspace's dataset is not the one that the active policy was learned from."""
+
+
+class NotPatchable(SaferuleError):
+    """The active policy's algorithm has no unlearning yet."""
 
 
 def run_patch(
@@ -76,6 +82,8 @@ def run_patch(
             )
         forget_set = ForgetSet.load(workspace.forget_sets, request.forget_set_id)
         forget, keep = forget_set.split(dataset)
+        if not isinstance(learner, CriticLearner):
+            raise NotPatchable(f"policy {parent.bundle_id} was learned with {learner.NAME}, which has no critics")
         run = SafeRule(learner, forget, keep, settings, request.seed)
         before = pair_values(learner, run.forget, run.keep, request.seed)
 

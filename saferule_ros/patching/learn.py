@@ -6,7 +6,7 @@ import numpy as np
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.checkpoint import save_checkpoint
-from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
+from saferule_ros.learning.settings import CommonSettings, TaskLimits
 from saferule_ros.learning.trainer import TrainProgress, train
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.policy.bundle import BundleMeta, Manifest
@@ -16,7 +16,7 @@ from saferule_ros.workspace import Workspace
 
 
 def learn_policy(
-    workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: BcqLagSettings, steps: int, seed: int,
+    workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: CommonSettings, steps: int, seed: int,
     on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool = True,
 ) -> Manifest:  # fmt: skip
     """Learns a policy from the workspace's dataset and puts it into the workspace's store.
@@ -24,7 +24,7 @@ def learn_policy(
     Args:
         spec: the robot's contract; its action bounds are the policy's.
         limits: cost limit and horizon of the task.
-        settings: see BcqLagSettings.
+        settings: of the algorithm that is to learn.
         steps: gradient steps.
         seed: of every random draw.
         activate: make it the active policy; otherwise it only stands in the store.

@@ -57,9 +57,7 @@ class GateReport(BaseModel):
             raise GateRefusedError(self.summary, "Export or patch it again")
 
 
-def run_gate(
-    store_root: Path | str, bundle_id: str, spec: PolicySpec | None, deadline_s: float
-) -> GateReport:
+def run_gate(store_root: Path | str, bundle_id: str, spec: PolicySpec | None, deadline_s: float) -> GateReport:
     """Checks a bundle of a store in this process. Stops at the first check that fails.
 
     Args:

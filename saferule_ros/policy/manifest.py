@@ -38,9 +38,7 @@ class Manifest(BaseModel):
     """All that a bundle says of itself. Its id is a digest of everything else in it."""
 
     # "constants": a NaN inside the certificate is refused by canonical_json, not quietly written as null.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants"
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, ser_json_inf_nan="constants")
 
     format: Literal[1] = 1
     bundle_id: str = Field(pattern=ID_PATTERN)

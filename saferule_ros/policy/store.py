@@ -120,9 +120,7 @@ class PolicyStore(StoreReader):
             self._commit(after, "rollback", places.active, places.previous, reason, requester)
             return places.previous
 
-    def record(
-        self, event: str, bundle_id: str | None = None, *, reason: str = "", requester: str = ""
-    ) -> None:
+    def record(self, event: str, bundle_id: str | None = None, *, reason: str = "", requester: str = "") -> None:
         """Writes an event that changed no place, such as a refused swap, to the audit log."""
         with self._changing() as places:
             self._commit(places, event, places.active, bundle_id, reason, requester)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, CriticLearner
 from saferule_ros.learning.replay import Batch, Replay
 
 # Pairs that are judged at most: means over this many have a standard error far below the critics' residuals, and
@@ -56,12 +56,12 @@ class Certificate:
         return self.reward_suppressed and self.cost_separated
 
 
-def pair_values(learner: BcqLag, forget: Replay, keep: Replay, seed: int) -> PairValues:
+def pair_values(learner: CriticLearner, forget: Replay, keep: Replay, seed: int) -> PairValues:
     """Critics' values at up to SAMPLE pairs of each set; the same seed draws the same pairs, before and after.
 
     The draw has a generator of its own: looking changes nothing in the learner.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(learner.device).manual_seed(seed)
     on_forget, on_keep = forget.sample(SAMPLE, generator), keep.sample(SAMPLE, generator)
     kept_state = learner.generator.get_state()
     with torch.no_grad():
@@ -70,7 +70,7 @@ def pair_values(learner: BcqLag, forget: Replay, keep: Replay, seed: int) -> Pai
         target_reward, target_cost = learner.critic_targets(on_keep)
     learner.generator.set_state(kept_state)
     return PairValues(
-        reward_forget.numpy(), reward_keep.numpy(), cost_forget.numpy(), cost_keep.numpy(),
+        reward_forget.cpu().numpy(), reward_keep.cpu().numpy(), cost_forget.cpu().numpy(), cost_keep.cpu().numpy(),
         float((reward_keep - target_reward).abs().mean()), float((cost_keep - target_cost).abs().mean()),
     )  # fmt: skip
 
@@ -89,6 +89,6 @@ def certify(values: PairValues, percentile: float, cost_required: float) -> Cert
     )  # fmt: skip
 
 
-def _means(learner: BcqLag, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def _means(learner: CriticLearner, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     predicted = learner.critics(batch.observations, batch.actions)  # (4, S)
-    return predicted[:2].mean(0), predicted[2:].mean(0)
+    return predicted[REWARD_CRITICS].mean(0), predicted[COST_CRITICS].mean(0)

@@ -14,9 +14,7 @@ violated share of D_f; lambda is set at the start and held; the behaviour model 
 forgotten actions leave the policy's support; the learning rate falls to almost nothing in the second half.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -24,48 +22,36 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.learning.bcq_lag import COST_CRITICS, REWARD_CRITICS, BcqLag
-from saferule_ros.learning.replay import Batch, Replay
-from saferule_ros.learning.trainer import check_finite
+from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, CriticLearner
+from saferule_ros.learning.replay import Batch
+from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.settings import SafeRuleSettings
 
-# Progress is reported this often: a patch has a few hundred steps.
-REPORT_EVERY = 10
 
-
-@dataclass(frozen=True)
-class UnlearnProgress:
-    """Where a patch stands after some step."""
-
-    step: int
-    steps: int
-    time_left: float  # estimate [s]
-    losses: dict[str, float]
-
-
-class SafeRule:
-    """One unlearning run: holds what is fixed during it, and takes one step at a time.
+class SafeRule(UnlearningRun):
+    """See UnlearningRun.
 
     Args:
-        learner: continues from its checkpoint; changed in place.
+        learner: one with critics; continues from its checkpoint; changed in place.
         forget, keep: D_f and D_k, raw units.
         settings: see SafeRuleSettings.
         seed: of batches and noise.
     """
 
+    NAME = "safe_rule"
+    learner: CriticLearner
+
     def __init__(
-        self, learner: BcqLag, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings, seed: int
-    ) -> None:
-        self.learner, self.settings = learner, settings
-        learner.generator.manual_seed(seed)
-        learner.multiplier = settings.multiplier
-        self.forget = Replay(forget, learner.units, learner.settings.discount)
-        self.keep = Replay(keep, learner.units, learner.settings.discount)
+        self, learner: CriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
+        seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(learner, forget, keep, settings.steps, seed)
+        self.settings = settings
+        learner.hold_multiplier(settings.multiplier)
         self.kappa = max(learner.kappa, self._cost_value_of_safe_episodes(keep))
         self.beta = settings.beta_start
-        self.steps_done = 0
 
-    def step(self) -> dict[str, float]:
+    def take_step(self) -> Mapping[str, Tensor | float]:
         """One gradient step on behaviour model, critics and actor. Returns losses and the state of beta_f."""
         learner = self.learner
         self._anneal()
@@ -73,7 +59,7 @@ class SafeRule:
         keep = self.keep.sample(batch, learner.generator)
         forget = self.forget.sample(batch, learner.generator)
 
-        learner.descend("vae", learner.vae_loss(keep))
+        learner.descend("vae", learner.model_loss(keep))
 
         predicted = learner.critics(  # keep and forget pairs go through the critics together
             torch.cat([keep.observations, forget.observations]), torch.cat([keep.actions, forget.actions])
@@ -91,12 +77,11 @@ class SafeRule:
         on_forget = on_forget.detach()
         self._update_beta(self._violated_share(on_forget, reference))
         learner.steps_done += 1
-        self.steps_done += 1
         return {
-            "loss_reward": bellman[0].item(), "loss_cost": bellman[1].item(), "loss_actor": actor_loss.item(),
+            "loss_reward": bellman[0].detach(), "loss_cost": bellman[1].detach(), "loss_actor": actor_loss.detach(),
             "beta_forget": self.beta,
-            "q_reward_forget": on_forget[REWARD_CRITICS].mean().item(), "q_reward_reference": reference.item(),
-            "q_cost_forget": on_forget[COST_CRITICS].mean().item(), "q_cost_required": self.cost_required,
+            "q_reward_forget": on_forget[REWARD_CRITICS].mean(), "q_reward_reference": reference,
+            "q_cost_forget": on_forget[COST_CRITICS].mean(), "q_cost_required": self.cost_required,
         }  # fmt: skip
 
     @property
@@ -108,10 +93,10 @@ class SafeRule:
         """Lets the learning rate fall in the end: the last policy is then no snapshot of a swinging one [ours]."""
         begin = self.settings.constant_share
         fallen = max(self.steps_done / self.settings.steps - begin, 0.0) / (1.0 - begin)
-        rate = self.learner.settings.learning_rate * (1.0 + fallen * (self.settings.final_rate - 1.0))
-        for optimiser in self.learner.optimisers.values():
+        share = 1.0 + fallen * (self.settings.final_rate - 1.0)
+        for name, optimiser in self.learner.optimisers.items():
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = share * self.learner.learning_rate(name)
 
     def _suppression(self, on_forget: Tensor, reference: Tensor) -> Tensor:
         """The two forget terms (2,) of L_r and L_c."""
@@ -126,7 +111,7 @@ class SafeRule:
         with torch.no_grad():
             cost = learner.values(learner.critics(forget.observations, forget.actions)).cost
             gate = torch.sigmoid((cost - self.kappa) / self.settings.gate_temperature)  # (B,)
-        moved = learner.actor(forget.observations, forget.actions)  # (B, A)
+        moved = learner.response(forget.observations, forget.actions)  # (B, A)
         distance = (moved - forget.actions).square().sum(-1)
         return (gate * torch.exp(-distance / self.settings.repulsion_width**2)).mean()
 
@@ -152,29 +137,3 @@ class SafeRule:
         pairs = self.keep.all
         cost = self.learner.values(self.learner.critics(pairs.observations[rows], pairs.actions[rows])).cost
         return float(torch.quantile(cost[:: max(1, len(cost) // 100_000)], self.settings.safe_quantile))
-
-
-def unlearn(
-    run: SafeRule,
-    on_progress: Callable[[UnlearnProgress], None] = lambda _: None,
-    cancelled: Callable[[], bool] = lambda: False,
-) -> int:
-    """Takes all steps of a run.
-
-    Returns:
-        The number of steps done: fewer than `settings.steps` if it was cancelled.
-
-    Raises:
-        TrainingDiverged: a loss is not finite.
-    """
-    steps = run.settings.steps
-    started = time.monotonic()
-    for step in range(1, steps + 1):
-        if cancelled():
-            return step - 1
-        losses = run.step()
-        if step % REPORT_EVERY == 0 or step == steps:
-            check_finite(losses, step)
-            time_left = (time.monotonic() - started) / step * (steps - step)
-            on_progress(UnlearnProgress(step, steps, time_left, losses))
-    return steps

@@ -1,0 +1,29 @@
+"""The algorithms by name."""
+
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.learner import Learner
+from saferule_ros.learning.replay import Units
+from saferule_ros.learning.settings import CommonSettings, LearnerSettings, TaskLimits
+
+ALGORITHMS: dict[str, type[Learner]] = {learner.NAME: learner for learner in (BcqLag,)}
+
+
+def make_learner(
+    units: Units, limits: TaskLimits, settings: CommonSettings, seed: int, device: torch.device | str = "cpu"
+) -> Learner:
+    """An untrained learner of the algorithm that the settings are for."""
+    return ALGORITHMS[settings.algorithm](units, limits, settings, seed, device)  # type: ignore[attr-defined]
+
+
+def settings_from(values: dict[str, Any]) -> CommonSettings:
+    """Validated settings of the algorithm named in `values["algorithm"]`.
+
+    Raises:
+        pydantic.ValidationError: an unknown algorithm, or a field that is unknown or out of range.
+    """
+    return TypeAdapter(LearnerSettings).validate_python(values)

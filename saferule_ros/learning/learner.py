@@ -1,0 +1,164 @@
+"""What every learner is: networks and their optimisers, one seeded generator, one gradient step, a policy to serve.
+
+An algorithm is one file that derives from `Learner` or, where it has critics, from `CriticLearner`; `algorithms.py`
+lists them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from saferule_ros.learning.networks import EnsembleCritic
+from saferule_ros.learning.replay import Batch, Replay, Units
+from saferule_ros.learning.settings import CommonSettings, TaskLimits
+
+# Twin critics for reward (members 0, 1) and cost (members 2, 3) share one batched product: a step is bound by
+# the number of kernel calls, not by arithmetic.
+CRITICS = 4
+REWARD_CRITICS = slice(0, 2)
+COST_CRITICS = slice(2, 4)
+
+
+class Values(NamedTuple):
+    """What the critics say about state-action pairs, one number each, of any shape."""
+
+    reward: Tensor
+    cost: Tensor
+
+
+class Learner(ABC):
+    """All that an algorithm learns, and one gradient step of it.
+
+    Args:
+        units: how raw robot units become learner units.
+        limits: cost limit and horizon of the task.
+        settings: of this algorithm.
+        seed: of the networks' initial weights and every later draw.
+        device: where everything is computed; the same seed draws other numbers on another kind of device.
+    """
+
+    NAME: ClassVar[str]
+
+    def __init__(
+        self, units: Units, limits: TaskLimits, settings: Any, seed: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.units, self.limits, self.settings = units.to(device), limits, settings
+        self.seed, self.steps_done = seed, 0
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):  # nn modules initialise from the global generator
+            torch.manual_seed(seed)
+            self.build(len(units.observation_mean), len(units.action_low))
+        for network in self.networks().values():
+            network.to(self.device)
+        self.optimisers = {
+            name: torch.optim.Adam(module.parameters(), lr=self.learning_rate(name), fused=True)
+            for name, module in self.trained().items()
+        }
+
+    settings: CommonSettings  # a narrower one in each algorithm
+
+    @abstractmethod
+    def build(self, observation_size: int, action_size: int) -> None:
+        """Makes the networks."""
+
+    @abstractmethod
+    def trained(self) -> dict[str, nn.Module]:
+        """The networks that optimisers move, by name."""
+
+    @abstractmethod
+    def targets(self) -> dict[str, nn.Module]:
+        """The networks that follow trained ones slowly, by name."""
+
+    @abstractmethod
+    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
+        """One gradient step on everything. Returns the losses, each a scalar without gradient."""
+
+    @abstractmethod
+    def policy(self) -> nn.Module:
+        """The policy as it is now, deterministic: normalised observations (B, O) to actions (B, A) in [-1, 1].
+
+        It shares the learner's networks, and holds nothing else that changes.
+        """
+
+    def learning_rate(self, name: str) -> float:
+        """Of the optimiser of a trained network."""
+        return self.settings.learning_rate
+
+    def constants(self) -> dict[str, Tensor]:
+        """Tensors drawn once and kept for good, by name: part of the checkpoint."""
+        return {}
+
+    def restore_constants(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes `constants()` of a checkpoint."""
+        assert not tensors, f"{self.NAME} keeps no constants, the checkpoint has {list(tensors)}"
+
+    def state(self) -> dict[str, Any]:
+        """What else changes while learning, as JSON: part of the checkpoint."""
+        return {}
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        """Takes `state()` of a checkpoint."""
+        assert not state, f"{self.NAME} keeps no state, the checkpoint has {list(state)}"
+
+    def networks(self) -> dict[str, nn.Module]:
+        """All networks, by name."""
+        return self.trained() | self.targets()
+
+    @property
+    def kappa(self) -> float:
+        """The cost limit as a cost value."""
+        return self.limits.cost_value_limit(self.settings.discount)
+
+    @torch.no_grad()
+    def act(self, observations: Tensor) -> Tensor:
+        """Actions (B, A) in [-1, 1] of the served policy, for normalised observations (B, O)."""
+        return self.policy()(observations)
+
+    def descend(self, name: str, loss: Tensor) -> None:
+        """One optimiser step of one network."""
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+class CriticLearner(Learner):
+    """A learner with twin critics of reward and cost and a model of the behaviour: what Safe-RULE works on."""
+
+    critics: EnsembleCritic  # CRITICS members
+    critics_target: EnsembleCritic
+
+    @abstractmethod
+    def model_loss(self, batch: Batch) -> Tensor:
+        """Loss of the behaviour model (network "vae"), scalar."""
+
+    @abstractmethod
+    def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """y_r and y_c, each (B,), without gradient."""
+
+    @abstractmethod
+    def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
+        """Losses (2,) of the reward and the cost critics; `predicted` is (4, B), the critics at the batch's pairs."""
+
+    @abstractmethod
+    def actor_loss(self, observations: Tensor) -> Tensor:
+        """Loss of the network "actor" at observations (B, O), scalar."""
+
+    @abstractmethod
+    def response(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """What the actor does (B, A) at these observations, where the data has these actions; with gradient."""
+
+    @abstractmethod
+    def update_targets(self) -> None:
+        """Moves the target networks towards the online ones."""
+
+    def values(self, predicted: Tensor) -> Values:
+        """Twin critics (4, ...) reduced to one value each, pessimistic for both: a danger is not averaged away."""
+        return Values(predicted[REWARD_CRITICS].amin(0), predicted[COST_CRITICS].amax(0))
+
+    def hold_multiplier(self, value: float) -> None:
+        """Holds lambda at a value, if the algorithm has one."""

@@ -1,0 +1,87 @@
+"""One unlearning run, whatever the method: a learner that goes on from its checkpoint, a forget and a keep set.
+
+A method is one file that derives from `UnlearningRun` and says what one step is; `unlearn` takes the steps.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.learner import Learner
+from saferule_ros.learning.replay import Replay
+from saferule_ros.learning.trainer import as_numbers, check_finite
+
+# Progress is reported this often: a patch has a few hundred steps.
+REPORT_EVERY = 10
+
+
+@dataclass(frozen=True)
+class UnlearnProgress:
+    """Where a run stands after some step."""
+
+    step: int
+    steps: int
+    time_left: float  # estimate [s]
+    losses: dict[str, float]
+
+
+class UnlearningRun(ABC):
+    """Holds what is fixed during a run, and takes one step at a time.
+
+    Args:
+        learner: changed in place.
+        forget, keep: D_f and D_k, raw units.
+        steps: how many it will take.
+        seed: of batches and noise.
+    """
+
+    NAME: ClassVar[str]
+
+    def __init__(self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, steps: int, seed: int) -> None:
+        learner.generator.manual_seed(seed)
+        self.learner = learner
+        self.forget = Replay(forget, learner.units, learner.settings.discount)
+        self.keep = Replay(keep, learner.units, learner.settings.discount)
+        self.steps, self.steps_done = steps, 0
+
+    def step(self) -> Mapping[str, Tensor | float]:
+        """One step. Returns losses and what else is worth watching, scalars without gradient."""
+        losses = self.take_step()
+        self.steps_done += 1
+        return losses
+
+    @abstractmethod
+    def take_step(self) -> Mapping[str, Tensor | float]:
+        """What one step of this method is; see `step`."""
+
+
+def unlearn(
+    run: UnlearningRun,
+    on_progress: Callable[[UnlearnProgress], None] = lambda _: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> int:
+    """Takes all steps of a run that are left.
+
+    Returns:
+        The number of steps done: fewer than `run.steps` if it was cancelled.
+
+    Raises:
+        TrainingDiverged: a loss is not finite.
+    """
+    started, first = time.monotonic(), run.steps_done
+    while run.steps_done < run.steps:
+        if cancelled():
+            break
+        losses = run.step()
+        step = run.steps_done
+        if step % REPORT_EVERY == 0 or step == run.steps:
+            numbers = as_numbers(losses)
+            check_finite(numbers, step)
+            time_left = (time.monotonic() - started) / (step - first) * (run.steps - step)
+            on_progress(UnlearnProgress(step, run.steps, time_left, numbers))
+    return run.steps_done
