@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -5,6 +6,7 @@ from saferule_ros.learning.networks import (
     ConditionalVae,
     EnsembleCritic,
     EnsembleLinear,
+    GaussianActor,
     PerturbationActor,
     soft_update,
 )
@@ -57,3 +59,23 @@ def test_soft_update_is_a_convex_combination():
     expected = 0.9 * target.weight.detach() + 0.1 * online.weight.detach()
     soft_update(target, online, 0.1)
     torch.testing.assert_close(target.weight.detach(), expected)
+
+
+def test_gaussian_actor_s_density_integrates_to_one_over_its_actions():
+    actor = GaussianActor(3, 1, 8)
+    edges = torch.linspace(-1.0, 1.0, 4001)
+    middles = ((edges[1:] + edges[:-1]) / 2).unsqueeze(1)  # (4000, 1)
+    density = actor.log_probability(torch.ones(1, 3).expand(4000, -1), middles).exp()
+    assert float((density * edges.diff()).sum()) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_gaussian_actor_s_samples_have_the_density_it_tells():
+    """Share of samples below zero, counted and integrated."""
+    actor = GaussianActor(3, 1, 8)
+    noise = torch.randn(200_000, 1, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        counted = (actor.sample(torch.ones(1, 3).expand(len(noise), -1), noise) < 0.0).float().mean()
+        edges = torch.linspace(-1.0, 0.0, 4001)
+        middles = ((edges[1:] + edges[:-1]) / 2).unsqueeze(1)
+        density = actor.log_probability(torch.ones(1, 3).expand(4000, -1), middles).exp()
+    assert float(counted) == pytest.approx(float((density * edges.diff()).sum()), abs=5e-3)

@@ -1,4 +1,4 @@
-"""The networks that the learners share: a batched ensemble of critics, a conditional VAE, a perturbation actor."""
+"""The networks that the learners share: a batched ensemble of critics, a conditional VAE, two kinds of actor."""
 
 import math
 
@@ -98,6 +98,43 @@ class PerturbationActor(nn.Module):
         """Perturbed actions (B, A) in [-1, 1]."""
         shift = self.reach * self.body(torch.cat([observations, actions], dim=-1))
         return (actions + shift).clamp(-1.0, 1.0)
+
+
+class GaussianActor(nn.Module):
+    """A Gaussian squashed by tanh: stochastic while learning, its mode when it serves. Source: SAC, as in OSRL."""
+
+    # The usual range of SAC: wider, and a step with a large advantage makes log-probabilities overflow.
+    LOG_STD_RANGE = (-5.0, 2.0)
+    # Actions at the very edge of the range have no finite pre-image under tanh.
+    EDGE = 1.0 - 1e-4
+
+    def __init__(self, observation_size: int, action_size: int, hidden: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(observation_size, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
+        self.mean = nn.Linear(hidden, action_size)
+        self.log_std = nn.Linear(hidden, action_size)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """The mode: actions (B, A) in [-1, 1] for observations (B, O)."""
+        return torch.tanh(self.mean(self.body(observations)))
+
+    def parameters_at(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation before squashing, each (B, A)."""
+        x = self.body(observations)
+        return self.mean(x), self.log_std(x).clamp(*self.LOG_STD_RANGE)
+
+    def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """Actions (B, A) with gradient; `noise` is standard normal, (B, A)."""
+        mean, log_std = self.parameters_at(observations)
+        return torch.tanh(mean + log_std.exp() * noise)
+
+    def log_probability(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """Log density (B,) of actions in [-1, 1]."""
+        mean, log_std = self.parameters_at(observations)
+        actions = actions.clamp(-self.EDGE, self.EDGE)
+        before = torch.atanh(actions)
+        gaussian = -0.5 * ((before - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2.0 * math.pi)
+        return (gaussian - torch.log1p(-actions.square())).sum(-1)
 
 
 @torch.no_grad()
