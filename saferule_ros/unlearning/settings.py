@@ -1,28 +1,73 @@
-"""What Safe-RULE can be told: validated, each field with its range and meaning."""
+"""What the unlearning methods can be told: validated, each field with its range and meaning.
+
+What all of them have comes first, so that a comparison can give every method the same.
+"""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class SafeRuleSettings(BaseModel):
-    """Settings of a patch with Safe-RULE."""
+class RunSettings(BaseModel):
+    """Of every method: how long it runs, and what the certificate asks of its result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(1000, ge=1, le=100_000, description="gradient steps; the policy after the last is the candidate")
-    constant_share: float = Field(0.5, ge=0, lt=1, description="share of the steps before the learning rate falls")
-    final_rate: float = Field(0.05, gt=0, le=1, description="learning rate at the last step, share; falls linearly")
     percentile: float = Field(50.0, ge=0, le=100, description="percentile of Q_r over keep data that caps Q_r on D_f")
     cost_margin: float = Field(15.0, ge=0, description="sigma: how far above kappa Q_c must lie on D_f [cost value]")
+    safe_quantile: float = Field(
+        0.75, ge=0, le=1, description="kappa is at least this quantile of Q_c on keep episodes within the limit"
+    )
+
+
+class FallingRateSettings(RunSettings):
+    """Of the methods that go on from a learner: the learning rate falls in the end, for all of them alike [ours]."""
+
+    constant_share: float = Field(0.5, ge=0, lt=1, description="share of the steps before the learning rate falls")
+    final_rate: float = Field(0.05, gt=0, le=1, description="learning rate at the last step, share; falls linearly")
+
+
+class SuppressionSettings(FallingRateSettings):
+    """Of the methods that press the critics' values of forget data down or up, balanced by beta_f."""
+
     temperature: float = Field(1.0, gt=0, description="t of the softplus terms [value units]")
     beta_start: float = Field(0.5, ge=0, description="beta_f before the first step")
     beta_cap: float = Field(1.0, ge=0, description="largest beta_f")
     beta_rate: float = Field(0.01, ge=0, description="dual ascent on the violated share of the forget batch, per step")
     beta_floor: float = Field(0.05, ge=0, description="smallest beta_f: what was forgotten stays forgotten")
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
+    multiplier: float = Field(5.0, ge=0, description="lambda during and after the patch, held fixed")
+
+
+class SafeRuleSettings(SuppressionSettings):
+    """Settings of a patch with Safe-RULE."""
+
+    cost_weight: float = Field(
+        1.0, ge=0, le=1, description="weight of the cost term against the reward term (paper: 1)"
+    )
     actor_weight: float = Field(0.1, ge=0, description="weight of the actor's repulsion from forgotten actions")
     gate_temperature: float = Field(1.0, gt=0, description="t of the sigmoid gate on Q_c - kappa [cost value]")
     repulsion_width: float = Field(0.5, gt=0, description="distance at which the repulsion has faded [action range/2]")
-    multiplier: float = Field(5.0, ge=0, description="lambda during and after the patch, held fixed")
-    safe_quantile: float = Field(
-        0.75, ge=0, le=1, description="kappa is at least this quantile of Q_c on keep episodes within the limit"
+
+
+class RewardOnlySettings(SuppressionSettings):
+    """Settings of reward-only unlearning."""
+
+
+class FineTuneSettings(FallingRateSettings):
+    """Settings of fine-tuning."""
+
+
+class TrajDeleterSettings(FallingRateSettings):
+    """Settings of TrajDeleter. Defaults: its published code, which takes 4 x (1,000 + 1,000) and then 2,000 steps."""
+
+    forgetting_share: float = Field(0.8, ge=0, le=1, description="share of the steps that phase 1 takes")
+    cycles: int = Field(4, ge=1, le=10_000, description="phase 1: how often D_k and, as long, D_f have their turn")
+    original_weight: float = Field(0.1, ge=0, description="phase 2: weight of the original agent's targets")
+
+
+class RetrainSettings(RunSettings):
+    """Settings of retraining from scratch."""
+
+    steps: int = Field(
+        0, ge=0, le=10_000_000, description="gradient steps; 0: as many as the learner was trained that it replaces"
     )
