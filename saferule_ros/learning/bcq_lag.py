@@ -18,16 +18,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from saferule_ros.learning.learner import COST_CRITICS, CRITICS, REWARD_CRITICS, CriticLearner, Values
+from saferule_ros.learning.learner import COST_CRITICS, CRITICS, REWARD_CRITICS, ActorCriticLearner, Values
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, PerturbationActor, soft_update
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import BcqLagSettings
-
-# BCQ clips latents to this range when it samples, to stay with likely behaviour.
-LATENT_CLIP = 0.5
 
 
 class Candidates(NamedTuple):
@@ -92,7 +88,7 @@ class BcqPolicy(nn.Module):
         return (values.reward - self.multiplier * values.cost) / (1.0 + self.multiplier)
 
 
-class BcqLag(CriticLearner):
+class BcqLag(ActorCriticLearner):
     """All that BCQ-Lag learns, and one gradient step of it; see Learner."""
 
     NAME = "bcq_lag"
@@ -105,7 +101,7 @@ class BcqLag(CriticLearner):
         self.vae = ConditionalVae(observation_size, action_size, s.vae_hidden)
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
-        self.serving_latents = self._latents(s.serving_candidates)  # (K, 2A), fixed for good
+        self.serving_latents = self.latents(s.serving_candidates)  # (K, 2A), fixed for good
         self.multiplier = Multiplier(s)
 
     def trained(self) -> dict[str, nn.Module]:
@@ -130,22 +126,11 @@ class BcqLag(CriticLearner):
             "loss_actor": actor_loss.detach(), "loss_vae": model_loss.detach(), "multiplier": self.multiplier.value,
         }  # fmt: skip
 
-    def model_loss(self, batch: Batch) -> Tensor:
-        noise = torch.randn(len(batch.actions), self.vae.latent_size, generator=self.generator, device=self.device)
-        return self.vae.loss(batch.observations, batch.actions, noise, self.settings.divergence_weight)
-
-    def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
-        target_reward, target_cost = self.critic_targets(batch)
-        return torch.stack([
-            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
-            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
-        ])  # fmt: skip
-
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Reward of the best next action, cost of the worst that behaviour might take."""
         policy = self._policy(self.actor_target, self.critics_target)
-        latents = self._latents(len(batch.rewards) * self.settings.target_candidates)
+        latents = self.latents(len(batch.rewards) * self.settings.target_candidates)
         following = policy.candidates(batch.next_observations, latents)
         best = policy.score(following.values).argmax(dim=1, keepdim=True)  # (B, 1)
         reward = following.values.reward.gather(1, best).squeeze(1)
@@ -155,7 +140,7 @@ class BcqLag(CriticLearner):
     def actor_loss(self, observations: Tensor) -> Tensor:
         """-(Q_r - lambda Q_c) / (1 + lambda) at the perturbed action."""
         with torch.no_grad():
-            sampled = self.vae.decode(observations, self._latents(len(observations)))
+            sampled = self.vae.decode(observations, self.latents(len(observations)))
         values = self.values(self.critics(observations, self.actor(observations, sampled)))
         return -self.policy().score(values).mean()
 
@@ -178,7 +163,7 @@ class BcqLag(CriticLearner):
             device=self.device,
         )  # fmt: skip
         policy = self.policy()
-        latents = self._latents(len(rows) * self.settings.target_candidates)
+        latents = self.latents(len(rows) * self.settings.target_candidates)
         candidates = policy.candidates(replay.initial_observations[rows], latents)
         choice = policy.score(candidates.values).argmax(dim=1, keepdim=True)
         return float(candidates.values.cost.gather(1, choice).mean()) - self.kappa
@@ -208,7 +193,3 @@ class BcqLag(CriticLearner):
         return BcqPolicy(
             self.vae, actor, critics, self.serving_latents, self.multiplier.value, self.settings.minimum_weight
         )
-
-    def _latents(self, count: int) -> Tensor:
-        latents = torch.randn(count, self.vae.latent_size, generator=self.generator, device=self.device)
-        return latents.clamp(-LATENT_CLIP, LATENT_CLIP)

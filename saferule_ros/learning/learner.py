@@ -1,7 +1,7 @@
 """What every learner is: networks and their optimisers, one seeded generator, one gradient step, a policy to serve.
 
-An algorithm is one file that derives from `Learner` or, where it has critics, from `CriticLearner`; `algorithms.py`
-lists them.
+An algorithm is one file that derives from `Learner`, from `CriticLearner` where it has critics, or from
+`ActorCriticLearner` where they lead its actor; `algorithms.py` lists them.
 """
 
 from abc import ABC, abstractmethod
@@ -10,16 +10,20 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from saferule_ros.learning.networks import EnsembleCritic
+from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic
 from saferule_ros.learning.replay import Batch, Replay, Units
-from saferule_ros.learning.settings import CommonSettings, TaskLimits
+from saferule_ros.learning.settings import BehaviourModelSettings, CommonSettings, TaskLimits
 
 # Twin critics for reward (members 0, 1) and cost (members 2, 3) share one batched product: a step is bound by
 # the number of kernel calls, not by arithmetic.
 CRITICS = 4
 REWARD_CRITICS = slice(0, 2)
 COST_CRITICS = slice(2, 4)
+
+# BCQ clips latents to this range when it samples, to stay with likely behaviour.
+LATENT_CLIP = 0.5
 
 
 class Values(NamedTuple):
@@ -131,18 +135,25 @@ class CriticLearner(Learner):
 
     critics: EnsembleCritic  # CRITICS members
     critics_target: EnsembleCritic
+    vae: ConditionalVae  # the model of the behaviour
+    settings: BehaviourModelSettings
 
-    @abstractmethod
     def model_loss(self, batch: Batch) -> Tensor:
         """Loss of the behaviour model (network "vae"), scalar."""
+        noise = self.noise(len(batch.actions), self.vae.latent_size)
+        return self.vae.loss(batch.observations, batch.actions, noise, self.settings.divergence_weight)
 
     @abstractmethod
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """y_r and y_c, each (B,), without gradient."""
 
-    @abstractmethod
     def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
         """Losses (2,) of the reward and the cost critics; `predicted` is (4, B), the critics at the batch's pairs."""
+        target_reward, target_cost = self.critic_targets(batch)
+        return torch.stack([
+            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
+            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
+        ])  # fmt: skip
 
     @abstractmethod
     def actor_loss(self, observations: Tensor) -> Tensor:
@@ -156,9 +167,23 @@ class CriticLearner(Learner):
     def update_targets(self) -> None:
         """Moves the target networks towards the online ones."""
 
+    def step_constraints(self) -> None:
+        """Moves the weights of the constraints inside the losses by what the losses showed last, if there are any."""
+
     def values(self, predicted: Tensor) -> Values:
         """Twin critics (4, ...) reduced to one value each, pessimistic for both: a danger is not averaged away."""
         return Values(predicted[REWARD_CRITICS].amin(0), predicted[COST_CRITICS].amax(0))
 
     def hold_multiplier(self, value: float) -> None:
         """Holds lambda at a value, if the algorithm has one."""
+
+    def hold_threshold(self, value: float) -> None:
+        """Holds the cost value above which an action is unsafe, if the algorithm uses one itself."""
+
+    def noise(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def latents(self, count: int) -> Tensor:
+        """Latents (count, 2A) of likely behaviour."""
+        return self.noise(count, self.vae.latent_size).clamp(-LATENT_CLIP, LATENT_CLIP)

@@ -20,7 +20,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
-from saferule_ros.learning.learner import CriticLearner
+from saferule_ros.learning.learner import ActorCriticLearner
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
@@ -82,7 +82,7 @@ def run_patch(
             )
         forget_set = ForgetSet.load(workspace.forget_sets, request.forget_set_id)
         forget, keep = forget_set.split(dataset)
-        if not isinstance(learner, CriticLearner):
+        if not isinstance(learner, ActorCriticLearner):
             raise NotPatchable(f"policy {parent.bundle_id} was learned with {learner.NAME}, which has no critics")
         run = SafeRule(learner, forget, keep, settings, request.seed)
         before = pair_values(learner, run.forget, run.keep, request.seed)
