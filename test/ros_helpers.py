@@ -24,6 +24,7 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from saferule_ros.nodes import qos
@@ -44,6 +45,7 @@ class Probe:
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain)
         self.node = rclpy.create_node("probe", context=self._context)
+        self._others: list[Node] = []
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._changed = threading.Condition()
@@ -93,6 +95,13 @@ class Probe:
                 # Messages notify; the graph does not, hence the limit.
                 self._changed.wait(min(left, 0.05))
 
+    def another_node(self, name: str, **options: Any) -> Node:
+        """One more node in this process, spun with the probe's own."""
+        node = rclpy.create_node(name, context=self._context, **options)
+        self._others.append(node)
+        self._executor.add_node(node)
+        return node
+
     def call(self, kind: type, name: str, request: Any, deadline: float = DEADLINE) -> Any:
         """Calls a service and returns its response."""
         return self.call_later(kind, name, request, deadline)()
@@ -115,7 +124,8 @@ class Probe:
     def close(self) -> None:
         self._executor.shutdown()
         self._thread.join()
-        self.node.destroy_node()
+        for node in (*self._others, self.node):
+            node.destroy_node()
         self._context.try_shutdown()
 
     def _spin(self) -> None:

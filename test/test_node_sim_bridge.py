@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from nav_msgs.msg import Path as PathMessage
+from rcl_interfaces.srv import GetParameters
 from ros_helpers import READY, Ros, ros  # noqa: F401
 from rosgraph_msgs.msg import Clock
 from saferule_ros.msg import Action, Episode, Observation
@@ -132,6 +133,39 @@ def test_without_a_policy_a_run_is_given_up_with_an_error_that_says_what_to_star
     assert run(ros).accepted  # and it is none the worse for it
     ros.probe.wait_for(lambda: len(ended) == 3, "the episode ended")
     assert ended[2].message == "" and ended[2].length == HORIZON
+
+
+def test_an_episode_begins_only_after_each_listener_has_answered(ros: Ros) -> None:
+    """Who has answered has met the bridge's topics, and cannot miss the first observation."""
+    start(ros)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    answer(ros, from_observation)
+    seen_before: list[int] = []
+
+    def on_call(_: GetParameters.Request, response: GetParameters.Response) -> GetParameters.Response:
+        seen_before.append(len(seen))
+        return response
+
+    listener = ros.probe.another_node("listener", start_parameter_services=False)
+    listener.create_subscription(Observation, "observation", lambda _: None, qos.DATA)
+    listener.create_service(GetParameters, "listener/get_parameters", on_call)
+    ros.probe.wait_for(lambda: ros.probe.node.count_subscribers("/observation") == 3, "all listeners are found")
+    run_to_end(ros, ended)
+    assert seen_before and set(seen_before) == {0}
+    run_to_end(ros, ended)
+    assert len(seen_before) == 1  # once is enough
+
+
+def test_a_listener_that_never_answers_holds_up_the_first_episode_only_for_a_while(ros: Ros) -> None:
+    start(ros, company_deadline=0.5)
+    ended = episodes_of(ros)
+    answer(ros, from_observation)
+    silent = ros.probe.another_node("silent", start_parameter_services=False)
+    silent.create_subscription(Observation, "observation", lambda _: None, qos.DATA)
+    ros.probe.wait_for(lambda: ros.probe.node.count_subscribers("/observation") == 2, "both listeners are found")
+    run_to_end(ros, ended)
+    assert ended[0].length == HORIZON and ended[0].message == ""
 
 
 def test_lock_step_names_the_node_that_did_not_answer(ros: Ros) -> None:

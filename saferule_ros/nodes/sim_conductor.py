@@ -126,7 +126,7 @@ class Conductor:
         if self._episode is not None or not self._queue:
             return
         planned = self._queue[0]
-        if self._missing(planned):
+        if self._missing(planned) or self._company.strangers():
             if self._waiting is not Waiting.COMPANY:
                 self._wait(Waiting.COMPANY)
             return
@@ -219,10 +219,10 @@ class Conductor:
         waited = time.monotonic() - self._waiting_since
         if self._waiting is Waiting.COMPANY:
             missing = self._missing(self._queue[0])
-            if not missing:
-                self._next()
-            elif waited > self._deadlines.company:
+            if missing and waited > self._deadlines.company:
                 self.give_up(f"waited {self._deadlines.company:g} s: {missing}")
+            else:
+                self._next()
         elif self._waiting is Waiting.ANSWER and waited > self._deadlines.answer:
             who = self._company.should_have_answered()
             self.give_up(

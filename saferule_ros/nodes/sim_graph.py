@@ -7,6 +7,8 @@ from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
+from saferule_ros.nodes.introductions import Introductions, full_name
+
 
 class Company:
     """The nodes around a sim_bridge.
@@ -23,6 +25,7 @@ class Company:
         self._observations = observations
         self._action_topic = actions.topic_name
         self._recorded_topic = recorded.topic_name
+        self._introductions = Introductions(node)
 
     def others_that_act(self) -> set[str]:
         """Full names of the other nodes that publish actions."""
@@ -64,10 +67,17 @@ class Company:
         answering = self.others_that_answer()
         return _names(answering) if answering else "no node: none publishes " + str(self._action_topic)
 
+    def strangers(self) -> set[str]:
+        """Full names of nodes that may not hear us yet, or we them. Ask until there are none: a few tenths of a second,
+        and seconds for a node that does not answer at all."""
+        topics = (self._action_topic, self._recorded_topic)
+        endpoints = [e for topic in topics for e in self._node.get_publishers_info_by_topic(topic)]
+        endpoints += self._node.get_subscriptions_info_by_topic(self._observations.topic_name)
+        return self._introductions.outstanding(endpoints)
+
     def _others(self, endpoints: list[TopicEndpointInfo]) -> set[str]:
         own = self._node.get_fully_qualified_name()
-        names = {f"{e.node_namespace.rstrip('/')}/{e.node_name}" for e in endpoints}
-        return names - {own}
+        return {full_name(endpoint) for endpoint in endpoints} - {own}
 
 
 def _names(nodes: set[str]) -> str:
