@@ -156,6 +156,7 @@ def test_a_swap_is_gated_and_then_switched_between_two_actions(ros: Ros, tmp_pat
     reply = response()
     assert reply.success and "gate passed" in reply.message, reply.message
     assert (reply.policy_id, reply.policy_generation) == (new, 2)
+    assert 0.0 < reply.gate_seconds < SWAP
     by_old = [a for a in robot.actions if a.policy_id == old]
     by_new = [a for a in robot.actions if a.policy_id == new]
     assert len(by_old) > 20 and len(by_new) > 20  # it went on while the gate ran

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,14 @@ class PolicyServices:
         return before.model_copy(update={"latest": None}) != self.places.model_copy(update={"latest": None})
 
     async def _on_swap(self, request: SwapPolicy.Request, response: SwapPolicy.Response) -> SwapPolicy.Response:
-        return await self._exchange(response, "swap", lambda serving: self._swapper.swap(request.policy_id, serving))
+        response.gate_seconds = math.nan
+
+        def swap(serving: PolicyRuntime) -> Exchange:
+            exchange = self._swapper.swap(request.policy_id, serving)
+            response.gate_seconds = exchange.gate_seconds
+            return exchange
+
+        return await self._exchange(response, "swap", swap)
 
     async def _on_rollback(
         self, request: RollbackPolicy.Request, response: RollbackPolicy.Response

@@ -13,6 +13,7 @@ so, would leave actions that no store and no audit log accounts for.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from saferule_ros.policy.errors import GateRefusedError, PolicyError, StoreError
@@ -29,6 +30,7 @@ class Exchange:
     runtime: PolicyRuntime
     message: str
     places: Places
+    gate_seconds: float = math.nan  # [s]; NaN where there was no gate
 
 
 class Swapper:
@@ -64,7 +66,7 @@ class Swapper:
         runtime = PolicyRuntime(*self._store.get(target))
         self._store.activate(target, reason=report.summary, requester="policy_server/swap")
         message = f"swapped {serving.bundle_id} -> {target}: {report.summary}"
-        return Exchange(runtime, message, self._store.places())
+        return Exchange(runtime, message, self._store.places(), report.seconds)
 
     def roll_back(self, reason: str, serving: PolicyRuntime, kept: PolicyRuntime | None) -> Exchange:
         """Swaps the store's active and previous bundles. Quick where `kept` is the previous one, still loaded.

@@ -102,6 +102,7 @@ class LivePatch:
             generation_after=announced.generation_after, policy_before=announced.policy_before,
             policy_after=announced.policy_after, first_sequence=announced.first_sequence,
             step_of_swap=max(found.step, 0), steps=found.steps, seconds_call=seconds_call,
+            seconds_gate=reply.gate_seconds,
             seconds_switch=self.witness.pause_before(announced.first_sequence),
         )  # fmt: skip
         return evidence, found

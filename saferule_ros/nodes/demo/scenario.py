@@ -9,7 +9,8 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -32,21 +33,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the demo as the command line says; returns the exit status."""
     options = _parser().parse_args(arguments)
     show = Show()
-    # One way out for both: the exception that Ctrl-C raises.
-    signal.signal(signal.SIGTERM, _interrupt)
-    # A shell starts background jobs with SIGINT ignored, and that is inherited: Ctrl-C must work there too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        if not 0 <= options.seed <= LARGEST_SEED:
-            raise SaferuleError(f"seed {options.seed} is out of range", f"Choose one from 0 to {LARGEST_SEED}")
-        settings = load_settings(DemoSettings, options.settings or default_settings())
-        folder = RunFolder.make(options.out, options.seed)
-        return run(settings, options.seed, folder, options.report, show)
+        with _interruptible():
+            return _main(options, show)
     except SaferuleError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _main(options: argparse.Namespace, show: Show) -> int:
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise SaferuleError(f"seed {options.seed} is out of range", f"Choose one from 0 to {LARGEST_SEED}")
+    settings = load_settings(DemoSettings, options.settings or default_settings())
+    folder = RunFolder.make(options.out, options.seed)
+    return run(settings, options.seed, folder, options.report, show)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGINT and SIGTERM both raise KeyboardInterrupt in here.
+
+    A shell starts background jobs with SIGINT ignored, and that is inherited: Ctrl-C must work there too.
+    """
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(settings: DemoSettings, seed: int, folder: RunFolder, report: Path, show: Show) -> int:
