@@ -5,6 +5,7 @@
 #   TORCH=cpu|cuda     which build of torch (default: cpu)
 #   SEED=…             the demo's seed
 #   TESTS=…            what pytest gets, e.g. TESTS="test/test_policy_store.py -k rollback"
+#   WORKERS=…          test files at a time (default: 2)
 
 ROS ?=
 PYTHON ?=
@@ -41,8 +42,8 @@ lint: setup ## Lint and types only
 shell: setup ## A shell in which ros2 code, saferule and pytest work
 	@$(WITH_ENV)
 
-lock: setup ## Resolve requirements/*.in again and write the lock files
-	@$(WITH_ENV) python tools/lock.py
+lock: setup ## Write the lock files anew from requirements/*.in (UPGRADE=1: with the newest versions)
+	@$(WITH_ENV) python tools/lock.py $(if $(UPGRADE),--upgrade)
 
 clean: ## Remove the environments, builds and caches (not your runs/ and report/)
 	rm -rf .venv build install log .pytest_cache .mypy_cache .ruff_cache .hypothesis

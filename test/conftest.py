@@ -49,7 +49,10 @@ def prefer_installed_package() -> None:
 
 # At import, not in a hook: test modules create nodes and start processes as they like, after this.
 # Set even where the shell has other values: those may be a robot's, and tests send actions.
-if "SAFERULE_TEST_DOMAIN" not in os.environ:
+# The processes that a test starts inherit its domain; those that run tests side by side (pytest-xdist) each take one.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if os.environ.get("SAFERULE_TEST_WORKER") != _WORKER:
+    os.environ["SAFERULE_TEST_WORKER"] = _WORKER
     os.environ["SAFERULE_TEST_DOMAIN"] = str(claim_domain())
 os.environ["ROS_DOMAIN_ID"] = os.environ["SAFERULE_TEST_DOMAIN"]
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"

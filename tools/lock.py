@@ -2,7 +2,8 @@
 """`make lock`: asks pip what the *.in files resolve to, and writes the *.lock files beside them.
 
 Run it with the Python that the locks are for, CPython 3.11. Nothing is installed. Each lock is resolved under
-those before it, and lists only what they do not, so that no package has two versions.
+those before it, and lists only what they do not, so that no package has two versions. What is locked stays as it is,
+unless `--upgrade` is given (`make lock UPGRADE=1`).
 """
 
 from __future__ import annotations
@@ -41,21 +42,23 @@ def resolve(requirements: list[str], constraints: dict[str, str]) -> dict[str, s
     return {canonical(row["metadata"]["name"]): row["metadata"]["version"].split("+")[0] for row in rows}
 
 
-def write_lock(name: str, under: tuple[str, ...]) -> None:
+def write_lock(name: str, under: tuple[str, ...], upgrade: bool) -> None:
     lines = [line for line in (REQUIREMENTS / f"{name}.in").read_text().splitlines() if line.split("#")[0].strip()]
     alone = [line.split("#")[0].strip() for line in lines if ALONE in line]
     others = [line.split("#")[0].strip() for line in lines if ALONE not in line]
     known: dict[str, str] = {}
     for lower in under:
         known.update(read_lock(REQUIREMENTS / f"{lower}.lock"))
-    pins = resolve(others, known)
+    lock = REQUIREMENTS / f"{name}.lock"
+    locked = {} if upgrade or not lock.exists() else read_lock(lock)
+    pins = resolve(others, {**locked, **known})
     pins.update((canonical(line.split("==")[0]), line.split("==")[1]) for line in alone)
     rows = [f"{key}=={value}\n" for key, value in sorted(pins.items()) if key not in known]
     header = f"# Written by `make lock` from {name}.in; edit that one.\n"
-    (REQUIREMENTS / f"{name}.lock").write_text(header + "".join(rows))
+    lock.write_text(header + "".join(rows))
     print(f"{name}.lock: {len(rows)} packages", flush=True)
 
 
 if __name__ == "__main__":
     for lock, lower_locks in ORDER:
-        write_lock(lock, lower_locks)
+        write_lock(lock, lower_locks, "--upgrade" in sys.argv[1:])
