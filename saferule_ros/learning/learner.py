@@ -131,17 +131,10 @@ class Learner(ABC):
 
 
 class CriticLearner(Learner):
-    """A learner with twin critics of reward and cost and a model of the behaviour: what Safe-RULE works on."""
+    """A learner with twin critics of reward and cost: what the certificate judges."""
 
     critics: EnsembleCritic  # CRITICS members
     critics_target: EnsembleCritic
-    vae: ConditionalVae  # the model of the behaviour
-    settings: BehaviourModelSettings
-
-    def model_loss(self, batch: Batch) -> Tensor:
-        """Loss of the behaviour model (network "vae"), scalar."""
-        noise = self.noise(len(batch.actions), self.vae.latent_size)
-        return self.vae.loss(batch.observations, batch.actions, noise, self.settings.divergence_weight)
 
     @abstractmethod
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -156,19 +149,8 @@ class CriticLearner(Learner):
         ])  # fmt: skip
 
     @abstractmethod
-    def actor_loss(self, observations: Tensor) -> Tensor:
-        """Loss of the network "actor" at observations (B, O), scalar."""
-
-    @abstractmethod
-    def response(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """What the actor does (B, A) at these observations, where the data has these actions; with gradient."""
-
-    @abstractmethod
     def update_targets(self) -> None:
         """Moves the target networks towards the online ones."""
-
-    def step_constraints(self) -> None:
-        """Moves the weights of the constraints inside the losses by what the losses showed last, if there are any."""
 
     def values(self, predicted: Tensor) -> Values:
         """Twin critics (4, ...) reduced to one value each, pessimistic for both: a danger is not averaged away."""
@@ -177,12 +159,35 @@ class CriticLearner(Learner):
     def hold_multiplier(self, value: float) -> None:
         """Holds lambda at a value, if the algorithm has one."""
 
-    def hold_threshold(self, value: float) -> None:
-        """Holds the cost value above which an action is unsafe, if the algorithm uses one itself."""
-
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
         return torch.randn(shape, generator=self.generator, device=self.device)
+
+
+class ActorCriticLearner(CriticLearner):
+    """A learner whose critics lead its actor, with a model of the behaviour (network "vae"): see Safe-RULE."""
+
+    vae: ConditionalVae
+    settings: BehaviourModelSettings
+
+    def model_loss(self, batch: Batch) -> Tensor:
+        """Loss of the behaviour model, scalar."""
+        noise = self.noise(len(batch.actions), self.vae.latent_size)
+        return self.vae.loss(batch.observations, batch.actions, noise, self.settings.divergence_weight)
+
+    @abstractmethod
+    def actor_loss(self, observations: Tensor) -> Tensor:
+        """Loss of the network "actor" at observations (B, O), scalar."""
+
+    @abstractmethod
+    def response(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """What the actor does (B, A) at these observations, where the data has these actions; with gradient."""
+
+    def step_constraints(self) -> None:
+        """Moves the weights of the constraints inside the losses by what the losses showed last, if there are any."""
+
+    def hold_threshold(self, value: float) -> None:
+        """Holds the cost value above which an action is unsafe, if the algorithm uses one itself."""
 
     def latents(self, count: int) -> Tensor:
         """Latents (count, 2A) of likely behaviour."""

@@ -71,11 +71,14 @@ class ConditionalVae(nn.Module):
         """Actions (B, A) for observations (B, O) and latents (B, 2A)."""
         return self.decoder(torch.cat([observations, latents], dim=-1))
 
+    def encode(self, observations: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of the latents, each (B, 2A)."""
+        x = self.encoder(torch.cat([observations, actions], dim=-1))
+        return self.mean(x), self.log_std(x).clamp(*self.LOG_STD_RANGE)
+
     def loss(self, observations: Tensor, actions: Tensor, noise: Tensor, divergence_weight: float) -> Tensor:
         """Weighted negative evidence lower bound, scalar; `noise` is standard normal, (B, 2A)."""
-        x = self.encoder(torch.cat([observations, actions], dim=-1))
-        mean = self.mean(x)
-        log_std = self.log_std(x).clamp(*self.LOG_STD_RANGE)
+        mean, log_std = self.encode(observations, actions)
         std = log_std.exp()
         reconstruction = F.mse_loss(self.decode(observations, mean + std * noise), actions)
         divergence = -0.5 * (1.0 + 2.0 * log_std - mean.square() - std.square()).mean()
@@ -124,7 +127,7 @@ class GaussianActor(nn.Module):
         return self.mean(x), self.log_std(x).clamp(*self.LOG_STD_RANGE)
 
     def sample(self, observations: Tensor, noise: Tensor) -> Tensor:
-        """Actions (B, A) with gradient; `noise` is standard normal, (B, A)."""
+        """Actions (..., B, A) with gradient; `noise` is standard normal, (..., B, A)."""
         mean, log_std = self.parameters_at(observations)
         return torch.tanh(mean + log_std.exp() * noise)
 
