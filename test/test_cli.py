@@ -184,8 +184,11 @@ def test_forget_sets_are_made_listed_and_shown(with_data: Path) -> None:
     assert (first["keep_episodes"], first["keep_transitions"]) == (3, 12)
     second = done("forget", "new", "-e", "walk-000", "-e", "walk-001", workspace=with_data)
     assert "2 episodes, 7 transitions" in second
+    third = as_json("forget", "new", "--steps", "walk-002:1-3", workspace=with_data)
+    assert (third["forget_transitions"], third["keep_transitions"], third["keep_episodes"]) == (3, 22, 5)
+    assert "walk-002, steps 1 to 3" in done("forget", "show", third["id"], workspace=with_data)
     listed = as_json("forget", "list", workspace=with_data)
-    assert [entry["episode_ids"] for entry in listed] == [["walk-003", "walk-004"], ["walk-000", "walk-001"]]
+    assert [entry["episode_ids"] for entry in listed] == [["walk-003", "walk-004"], ["walk-000", "walk-001"], []]
     assert listed[0]["requester"] == "ada" and listed[0]["reason"] == "sensor"
     assert as_json("forget", "show", first["id"], workspace=with_data) == listed[0]
     assert "walk-004" in done("forget", "show", first["id"], workspace=with_data)
@@ -197,6 +200,8 @@ def test_forget_sets_are_made_listed_and_shown(with_data: Path) -> None:
         (["--bag", "tusday"], "unknown bag 'tusday'\n  Did you mean 'tuesday'"),
         (["-e", "walk-9"], "unknown episode 'walk-9'"),
         ([], "the forget set is empty"),
+        (["--steps", "walk-002:3-9"], "episode 'walk-002' has no steps 3 to 9"),
+        (["--steps", "walk-002"], "--steps 'walk-002' is no range of steps"),
         (["-b", "monday", "-b", "tuesday"], "nothing would be left to keep: all 5 episodes"),
     ],
 )

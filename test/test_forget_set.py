@@ -96,3 +96,39 @@ def test_another_dataset_is_refused_even_if_it_holds_the_same_names(forget_set):
         forget_set.split(other)
     assert dataset.digest[:16] in str(error.value)
     assert other.digest[:16] in str(error.value)
+
+
+def test_single_steps_are_forgotten_and_the_rest_of_their_episode_is_kept():
+    dataset = make_dataset()  # walk-002 has 5 steps
+    chosen = ForgetSet.select(dataset, ["tuesday"], steps=[("walk-002", 1, 3), ("walk-004", 0, 2)])
+    assert chosen.steps == (("walk-002", 1, 3),), "walk-004 is forgotten as a whole anyway"
+    forget, keep = chosen.split(dataset)
+    assert [record.id for record in forget.records] == ["walk-002[1:3]", "walk-003", "walk-004"]
+    assert [record.id for record in keep.records] == ["walk-000", "walk-001", "walk-002[0:1]", "walk-002[3:5]"]
+    rows = dataset.episode_index == 2
+    together = [part.observations[row] for part in (forget, keep) for row in range(len(part))
+                if part.records[part.episode_index[row]].id.startswith("walk-002")]  # fmt: skip
+    assert sorted(map(tuple, together)) == sorted(map(tuple, dataset.observations[rows]))
+
+
+def test_a_set_of_steps_is_stored_and_loaded_and_bound_to_its_id(tmp_path):
+    chosen = ForgetSet.select(make_dataset(), steps=[("walk-002", 1, 3), ("walk-000", 0, 1)])
+    path = chosen.save(tmp_path)
+    assert ForgetSet.load(tmp_path, chosen.id) == chosen
+    path.write_text(path.read_text().replace("walk-002", "walk-003"))
+    with pytest.raises(ForgetSetError, match="not what its id says"):
+        ForgetSet.load(tmp_path, chosen.id)
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([("walk-002", 3, 6)], "'walk-002' has no steps 3 to 5. It has steps 0 to 4"),
+        ([("walk-002", 3, 3)], "has no steps 3 to 2"),
+        ([("walk-2", 0, 1)], "unknown episode 'walk-2'"),
+        ([(f"walk-00{number}", 0, 3 + number) for number in range(5)], "nothing would be left to keep"),
+    ],
+)
+def test_steps_that_make_no_sense_are_refused(steps, message):
+    with pytest.raises(ForgetSetError, match=message):
+        ForgetSet.select(make_dataset(), steps=steps)

@@ -15,10 +15,16 @@ from saferule_ros.cli.options import (
     RequesterOption,
     WorkspaceOption,
 )
+from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
-    from saferule_ros.dataset.forget_set import ForgetSet
+    from saferule_ros.dataset.forget_set import ForgetSet, StepRange
+
+
+class StepsError(SaferuleError):
+    """A range of steps that cannot be read."""
+
 
 app = typer.Typer(no_args_is_help=True, help="Which data is to be forgotten, why, and who asks.")
 
@@ -28,11 +34,15 @@ def new(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     bag: Annotated[list[str] | None, typer.Option("--bag", "-b", help="All of this bag; may be repeated.")] = None,
     episode: Annotated[list[str] | None, typer.Option("--episode", "-e", help="This one; may be repeated.")] = None,
+    steps: Annotated[
+        list[str] | None,
+        typer.Option("--steps", metavar="EPISODE:FIRST-LAST", help="Only these steps of it; may be repeated."),
+    ] = None,
     reason: ReasonOption = "",
     requester: RequesterOption = YOU,
     as_json: JsonOption = False,
 ) -> None:
-    """Select bad episodes of the workspace's dataset, and store the selection.
+    """Select bad episodes, or single steps, of the workspace's dataset, and store the selection.
 
     Reads the dataset. Writes a forget set: immutable, named by its content, and durable when this returns. Nothing is
     forgotten yet: `saferule patch` does that.
@@ -41,11 +51,13 @@ def new(
     Examples:
       saferule forget new --bag tuesday --reason "cost sensor unplugged"
       saferule forget new -e monday-0003 -e monday-0004
+      saferule forget new --steps monday-0003:120-180
     """
     from saferule_ros.cli.output import note, print_facts, print_json
     from saferule_ros.patching.forget import store_forget_set
 
-    stored = store_forget_set(Workspace(workspace), bag or (), episode or (), reason, requester)
+    ranges = [_step_range(text) for text in steps or ()]
+    stored = store_forget_set(Workspace(workspace), bag or (), episode or (), reason, requester, ranges)
     sizes = {
         "forget_episodes": stored.forget_episodes, "forget_transitions": stored.forget_transitions,
         "keep_episodes": stored.keep_episodes, "keep_transitions": stored.keep_transitions,
@@ -106,7 +118,17 @@ def show(
         ("forget set", found.id), ("created", found.created), ("requester", found.requester), ("reason", found.reason),
         ("dataset", found.dataset_digest), ("episodes", len(found.episode_ids)),
         *(("", name) for name in found.episode_ids),
+        *(("", f"{name}, steps {begin} to {end - 1}") for name, begin, end in found.steps),
     ])  # fmt: skip
+
+
+def _step_range(text: str) -> StepRange:
+    """EPISODE:FIRST-LAST, both included; episodes may have a colon in their names."""
+    name, _, numbers = text.rpartition(":")
+    first, _, last = numbers.partition("-")
+    if not (name and first.isdecimal() and last.isdecimal()):
+        raise StepsError(f"--steps {text!r} is no range of steps", "Write EPISODE:FIRST-LAST, e.g. monday-0003:120-180")
+    return name, int(first), int(last) + 1
 
 
 def _row(found: ForgetSet) -> tuple[object, ...]:

@@ -106,8 +106,9 @@ class EpisodeDataset:
 
     @property
     def initial_observations(self) -> Floats:
-        """(E, O): what each episode began with."""
-        return self.observations[[record.start for record in self.records]]
+        """(E', O): what each episode began with; of a piece, that is in another one. All, if there are only pieces."""
+        starts = [record.start for record in self.records if record.first_step == 0]
+        return self.observations[starts or [record.start for record in self.records]]
 
     @cached_property
     def digest(self) -> str:
@@ -132,6 +133,7 @@ class EpisodeDataset:
             policy_ids=record.policy_ids,
             fallbacks=record.fallbacks,
             lost=record.lost,
+            first_step=record.first_step,
         )
 
     def subset(self, episode_indices: Sequence[int] | npt.NDArray[np.integer]) -> "EpisodeDataset":

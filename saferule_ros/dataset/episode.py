@@ -32,6 +32,7 @@ class Episode:
         policy_ids: policies that acted, in order of first appearance.
         fallbacks: commands that were the declared safe action.
         lost: ticks that are known to be missing after the last transition.
+        first_step: above 0 for a piece of an episode: the step at which it begins.
 
     Raises:
         DatasetError: shapes that do not fit each other, a non-finite value, a negative cost, no end.
@@ -48,6 +49,7 @@ class Episode:
     policy_ids: tuple[str, ...] = ()
     fallbacks: int = 0
     lost: int = 0
+    first_step: int = 0
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -91,6 +93,8 @@ class Episode:
                 "policy_ids": self.policy_ids,
                 "fallbacks": self.fallbacks,
                 "lost": self.lost,
+                # Only where it says something, so that whole episodes keep the digests they always had.
+                **({"first_step": self.first_step} if self.first_step else {}),
             },
             sort_keys=True,
             separators=(",", ":"),
@@ -147,7 +151,8 @@ class Episode:
                 f"episode {self.id!r} is neither terminated nor truncated",
                 "Every finished episode is one or the other: cut ones are truncated",
             )
-        if self.fallbacks < 0 or self.lost < 0:
+        if min(self.fallbacks, self.lost, self.first_step) < 0:
             raise DatasetError(
-                f"episode {self.id!r}: fallbacks {self.fallbacks}, lost {self.lost}", "Counts are 0 or more"
+                f"episode {self.id!r}: fallbacks {self.fallbacks}, lost {self.lost}, first_step {self.first_step}",
+                "Counts are 0 or more",
             )

@@ -1,4 +1,4 @@
-"""Forget sets: which episodes of which dataset are to be forgotten, why, and who asked."""
+"""Forget sets: which episodes, or steps of them, of which dataset are to be forgotten, why, and who asked."""
 
 import hashlib
 import json
@@ -6,20 +6,28 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.dataset.errors import DatasetError, ForgetSetError
 from saferule_ros.dataset.naming import unknown_names
+from saferule_ros.dataset.pieces import split_steps
 
 FORGET_SET_SCHEMA = "saferule_ros/forget-set/1"
 # 64 bits of the digest, as for policy bundles: short enough to type, long enough not to meet by chance.
 ID_LENGTH = 16
 
+# Episode, first step and the step after the last one.
+StepRange = tuple[str, int, int]
+
 
 @dataclass(frozen=True)
 class ForgetSet:
-    """An immutable selection of whole episodes, named by its content.
+    """An immutable selection of episodes and of single steps, named by its content.
 
     Attributes:
         id: first 16 hex digits of the SHA-256 of everything else.
@@ -28,6 +36,7 @@ class ForgetSet:
         reason: why, for the record.
         requester: who asks, for the record.
         created: ISO 8601, UTC.
+        steps: of episodes that are not forgotten as a whole: the ranges that are; sorted.
     """
 
     id: str
@@ -36,6 +45,7 @@ class ForgetSet:
     reason: str
     requester: str
     created: str
+    steps: tuple[StepRange, ...] = ()
 
     @classmethod
     def select(
@@ -45,34 +55,41 @@ class ForgetSet:
         episode_ids: Iterable[str] = (),
         reason: str = "",
         requester: str = "",
+        steps: Iterable[StepRange] = (),
     ) -> "ForgetSet":
-        """Every episode of these bags, and these single episodes.
+        """Every episode of these bags, these single episodes, and these steps of others.
 
         Raises:
-            ForgetSetError: an unknown bag or episode (the closest are named), nothing selected, or nothing
-                left to keep.
+            ForgetSetError: an unknown bag or episode (the closest are named), steps that an episode does not have,
+                nothing selected, or nothing left to keep.
         """
+        ranges = tuple(sorted(steps))
         try:
             indices = dataset.indices_of(bag_ids, episode_ids)
+            dataset.indices_of((), [name for name, _, _ in ranges])
         except DatasetError as error:
             raise ForgetSetError(error.what, error.hint) from error
-        if not len(indices):
+        names = tuple(sorted(dataset.records[index].id for index in indices))
+        ranges = tuple(found for found in ranges if found[0] not in names)
+        chosen = _chosen(dataset, names, ranges)
+        if not chosen.any():
             raise ForgetSetError(
                 "the forget set is empty: no bag and no episode was named",
                 f"Name bags or episodes of the dataset's {dataset.episodes} episodes",
             )
-        if len(indices) == dataset.episodes:
+        if chosen.all():
             raise ForgetSetError(
                 f"nothing would be left to keep: all {dataset.episodes} episodes of the dataset are selected",
                 "Unlearning needs data to keep; where all of it is bad, learn anew from other data",
             )
-        names = tuple(sorted(dataset.records[index].id for index in indices))
         created = datetime.now(UTC).isoformat(timespec="milliseconds")
-        content = (dataset.digest, names, reason, requester, created)
+        content = (dataset.digest, names, reason, requester, created, ranges)
         return cls(_content_id(*content), *content)
 
     def split(self, dataset: EpisodeDataset) -> tuple[EpisodeDataset, EpisodeDataset]:
         """The dataset's two parts: (D_f to forget, D_k to keep), both in the dataset's order.
+
+        Episodes of which single steps are forgotten are cut: pieces of them lie in both parts.
 
         Raises:
             ForgetSetError: the dataset is not the one that was selected from, or one part is empty.
@@ -83,14 +100,17 @@ class ForgetSet:
                 f"this one is {dataset.digest[:ID_LENGTH]}…",
                 "Make a new forget set from the dataset as it is now",
             )
-        forget = set(dataset.indices_of((), self.episode_ids).tolist())
-        keep = [index for index in range(dataset.episodes) if index not in forget]
-        if not forget or not keep:
+        chosen = self.chosen(dataset)
+        if not chosen.any() or chosen.all():
             raise ForgetSetError(
-                f"forget set {self.id} leaves {len(keep)} episodes to keep and {len(forget)} to forget",
+                f"forget set {self.id} leaves {(~chosen).sum()} transitions to keep and {chosen.sum()} to forget",
                 "Both need at least one",
             )
-        return dataset.subset(sorted(forget)), dataset.subset(keep)
+        return split_steps(dataset, chosen)
+
+    def chosen(self, dataset: EpisodeDataset) -> npt.NDArray[np.bool_]:
+        """Which transitions (N,) of the dataset that it was made for are selected."""
+        return _chosen(dataset, self.episode_ids, self.steps)
 
     def save(self, folder: Path | str) -> Path:
         """Writes <folder>/<id>.json, durable on return. Saving the same set again changes nothing.
@@ -125,10 +145,11 @@ class ForgetSet:
             stored = json.loads(path.read_bytes())
             if stored.pop("schema") != FORGET_SET_SCHEMA:
                 raise ValueError(f"it is not of schema {FORGET_SET_SCHEMA!r}")
-            found = cls(**{**stored, "episode_ids": tuple(stored["episode_ids"])})
+            lists = {"episode_ids": tuple(stored["episode_ids"]), "steps": tuple(map(tuple, stored.get("steps", ())))}
+            found = cls(**{**stored, **lists})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ForgetSetError(f"{str(path)!r} cannot be read: {error}", "Make the forget set again") from error
-        content = (found.dataset_digest, found.episode_ids, found.reason, found.requester, found.created)
+        content = (found.dataset_digest, found.episode_ids, found.reason, found.requester, found.created, found.steps)
         if not found.id == id == _content_id(*content):
             raise ForgetSetError(
                 f"{str(path)!r} is not what its id says: its content hashes to {_content_id(*content)}",
@@ -137,6 +158,33 @@ class ForgetSet:
         return found
 
 
-def _content_id(dataset_digest: str, episode_ids: tuple[str, ...], reason: str, requester: str, created: str) -> str:
-    content = [FORGET_SET_SCHEMA, dataset_digest, list(episode_ids), reason, requester, created]
+def _chosen(
+    dataset: EpisodeDataset, episode_ids: tuple[str, ...], steps: tuple[StepRange, ...]
+) -> npt.NDArray[np.bool_]:
+    """Which transitions (N,) are selected.
+
+    Raises:
+        ForgetSetError: steps that an episode does not have.
+    """
+    chosen = np.zeros(len(dataset), dtype=np.bool_)
+    by_id = {record.id: record for record in dataset.records}
+    for name, begin, end in steps:
+        record = by_id[name]
+        if not 0 <= begin < end <= record.length:
+            raise ForgetSetError(
+                f"episode {name!r} has no steps {begin} to {end - 1}", f"It has steps 0 to {record.length - 1}"
+            )
+        chosen[record.start + begin : record.start + end] = True
+    for name in episode_ids:
+        chosen[by_id[name].start : by_id[name].start + by_id[name].length] = True
+    return chosen
+
+
+def _content_id(
+    dataset_digest: str, episode_ids: tuple[str, ...], reason: str, requester: str, created: str,
+    steps: tuple[StepRange, ...],
+) -> str:  # fmt: skip
+    content: list[Any] = [FORGET_SET_SCHEMA, dataset_digest, list(episode_ids), reason, requester, created]
+    if steps:  # only then, so that sets of whole episodes keep the ids they always had
+        content.append([list(found) for found in steps])
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:ID_LENGTH]

@@ -21,6 +21,7 @@ class EpisodeRecord:
     digest: str
     fallbacks: int = 0
     lost: int = 0
+    first_step: int = 0
 
     @classmethod
     def of(cls, episode: Episode, start: int) -> "EpisodeRecord":

@@ -124,14 +124,17 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _open(folder: Path, index: dict[str, Any], mmap: bool) -> EpisodeDataset:
-    names = tuple(field.name for field in fields(EpisodeRecord))
+    names = {field.name for field in fields(EpisodeRecord)}
     try:
         columns_name = str(index["columns"])
         records = tuple(
-            EpisodeRecord(**{**{name: entry[name] for name in names}, "policy_ids": tuple(entry["policy_ids"])})
+            # Fields that came later have defaults: a dataset of an older version lacks them.
+            EpisodeRecord(
+                **{name: entry[name] for name in names & entry.keys()} | {"policy_ids": tuple(entry["policy_ids"])}
+            )
             for entry in index["episodes"]
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder, f"{INDEX_NAME} lacks {error}") from error
     if not columns_name.startswith(_COLUMNS_PREFIX) or Path(columns_name).name != columns_name:
         raise _damaged(folder, f"columns folder {columns_name!r} is none of ours")

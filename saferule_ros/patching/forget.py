@@ -3,14 +3,16 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.dataset.forget_set import ForgetSet, StepRange
 from saferule_ros.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class StoredForgetSet:
-    """A forget set that is on disk, and the sizes of both parts."""
+    """A forget set that is on disk, and the sizes of both parts; an episode of which steps are forgotten is in both."""
 
     forget_set: ForgetSet
     forget_episodes: int
@@ -20,22 +22,22 @@ class StoredForgetSet:
 
 
 def store_forget_set(
-    workspace: Workspace, bag_ids: Iterable[str], episode_ids: Iterable[str], reason: str, requester: str
-) -> StoredForgetSet:
+    workspace: Workspace, bag_ids: Iterable[str], episode_ids: Iterable[str], reason: str, requester: str,
+    steps: Iterable[StepRange] = (),
+) -> StoredForgetSet:  # fmt: skip
     """Selects from the workspace's dataset and stores the set, durable on return.
 
     Raises:
-        DatasetError: no readable dataset; an unknown bag or episode; nothing to forget, or nothing to keep.
+        DatasetError: no readable dataset; an unknown bag, episode or step; nothing to forget, or nothing to keep.
     """
     dataset = EpisodeDataset.load(workspace.dataset)
-    forget_set = ForgetSet.select(dataset, bag_ids, episode_ids, reason, requester)
-    chosen = set(forget_set.episode_ids)
-    lengths = [record.length for record in dataset.records if record.id in chosen]
+    forget_set = ForgetSet.select(dataset, bag_ids, episode_ids, reason, requester, steps)
+    chosen = forget_set.chosen(dataset)
     forget_set.save(workspace.forget_sets)
     return StoredForgetSet(
         forget_set,
-        forget_episodes=len(lengths),
-        forget_transitions=sum(lengths),
-        keep_episodes=dataset.episodes - len(lengths),
-        keep_transitions=len(dataset) - sum(lengths),
+        forget_episodes=len(np.unique(dataset.episode_index[chosen])),
+        forget_transitions=int(chosen.sum()),
+        keep_episodes=len(np.unique(dataset.episode_index[~chosen])),
+        keep_transitions=int((~chosen).sum()),
     )

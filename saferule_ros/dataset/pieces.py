@@ -1,0 +1,56 @@
+"""Episodes cut into pieces, so that single steps of one can be forgotten, or withheld, and the others kept."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode
+
+
+def piece(episode: Episode, begin: int, end: int) -> Episode:
+    """Steps begin … end-1 as an episode: truncated where the cut is, as the state went on.
+
+    It is named ID[begin:end]. The end's `lost` goes with the last piece; how many of the episode's `fallbacks` are in
+    it is not known, so none are counted.
+    """
+    if (begin, end) == (0, episode.length):
+        return episode
+    last = end == episode.length
+    return dataclasses.replace(
+        episode, id=f"{episode.id}[{begin}:{end}]", first_step=episode.first_step + begin,
+        observations=episode.observations[begin : end + 1], actions=episode.actions[begin:end],
+        rewards=episode.rewards[begin:end], costs=episode.costs[begin:end],
+        terminated=episode.terminated and last, truncated=episode.truncated or not last,
+        fallbacks=0, lost=episode.lost if last else 0,
+    )  # fmt: skip
+
+
+def split_steps(dataset: EpisodeDataset, chosen: npt.NDArray[np.bool_]) -> tuple[EpisodeDataset, EpisodeDataset]:
+    """Two datasets: the chosen transitions and the others, each in the dataset's order.
+
+    An episode that lies wholly in one of them stays as it is; others are cut.
+
+    Args:
+        chosen: (N,), one for each transition.
+
+    Raises:
+        DatasetError: one part would be empty.
+    """
+    parts: tuple[list[Episode], list[Episode]] = ([], [])
+    for index, record in enumerate(dataset.records):
+        episode = dataset.episode(index)
+        rows = chosen[record.start : record.start + record.length]
+        for begin, end in _runs(rows):
+            parts[0 if rows[begin] else 1].append(piece(episode, begin, end))
+    return EpisodeDataset.from_episodes(parts[0]), EpisodeDataset.from_episodes(parts[1])
+
+
+def _runs(flags: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """Begin and end of each stretch of equal flags."""
+    changes = np.flatnonzero(np.diff(flags)) + 1
+    bounds = [0, *(int(change) for change in changes), len(flags)]
+    yield from itertools.pairwise(bounds)
