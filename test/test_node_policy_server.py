@@ -16,7 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
-from ros_helpers import READY, Ros, ros  # noqa: F401
+from ros_helpers import DEADLINE, READY, Ros, ros  # noqa: F401
 from saferule_ros.msg import Action, Observation, PolicyStatus
 from saferule_ros.srv import ListPolicies, RollbackPolicy, SwapPolicy
 from serving_samples import SPEC, TanhPolicy, add_policy, make_store
@@ -295,7 +295,7 @@ def test_a_signal_sends_the_safe_action_last(ros: Ros, tmp_path: Path, number: i
         robot.ask(vector)
     node = ros.runner.processes["policy_server"]
     node.signal(number)
-    assert node.wait(10.0) == 0
+    assert node.wait(DEADLINE) == 0
     ros.probe.wait_for(lambda: len(robot.actions) == 11, "a last action came")
     last = robot.actions[-1]
     assert (last.sequence, last.observation_sequence, last.fallback, last.fallback_reason) == (11, 0, True, "shutdown")
@@ -408,7 +408,7 @@ def test_ended_in_the_middle_of_a_swap_it_comes_back_with_what_the_store_says(
     ros.probe.wait_for(lambda: robot.status and robot.status[-1].state == "verifying", "the swap is under way")
     node = ros.runner.processes["policy_server"]
     node.signal(number)
-    assert node.wait(10.0) == status
+    assert node.wait(DEADLINE) == status
     assert "Traceback" not in node.log.read_text()
     active = store.require("active")
     assert active in (old, new)
@@ -442,4 +442,4 @@ def test_the_node_ends_when_its_starter_is_gone(ros: Ros, tmp_path: Path) -> Non
     start(ros, store)
     node = ros.runner.processes["policy_server"]
     node.let_go()  # what the kernel does for a starter that is killed
-    assert node.wait(10.0) == 0
+    assert node.wait(DEADLINE) == 0

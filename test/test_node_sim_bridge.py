@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from nav_msgs.msg import Path as PathMessage
 from rcl_interfaces.srv import GetParameters
-from ros_helpers import READY, Ros, ros  # noqa: F401
+from ros_helpers import DEADLINE, READY, Ros, ros  # noqa: F401
 from rosgraph_msgs.msg import Clock
 from saferule_ros.msg import Action, Episode, Observation
 from saferule_ros.srv import RunEpisodes
@@ -304,7 +304,7 @@ def test_a_signal_in_mid_episode_reports_it_as_given_up_and_ends_cleanly(ros: Ro
     ros.probe.wait_for(lambda: len(seen) > 50, "the episode is under way")
     node = ros.runner.processes["sim_bridge"]
     node.signal(number)
-    assert node.wait(10.0) == 0
+    assert node.wait(DEADLINE) == 0
     ros.probe.wait_for(lambda: len(ended) == 2, "both are reported")
     assert 50 <= ended[0].length < HORIZON and ended[1].length == 0
     assert {e.message for e in ended} == {"sim_bridge was stopped"}

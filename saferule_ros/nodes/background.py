@@ -11,6 +11,16 @@ from rclpy.task import Future
 
 T = TypeVar("T")
 
+# Work under way. A thread that ends when its executor has been shut down must leave that alone.
+_under_way: set[Background] = set()
+_changing = threading.Lock()
+
+
+def abandon_all() -> None:
+    """From here on nobody is told of results: called before the executor is shut down."""
+    with _changing:
+        _under_way.clear()
+
 
 class Background(Generic[T]):
     """One piece of work in a daemon thread. In an `async def` callback: `result = await Background(...).done()`.
@@ -34,6 +44,8 @@ class Background(Generic[T]):
         self._error: BaseException | None = None
         self._finished: Future = Future(executor=self._executor)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        with _changing:
+            _under_way.add(self)
         self._thread.start()
 
     async def done(self) -> T:
@@ -42,6 +54,11 @@ class Background(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._result[0]
+
+    @property
+    def told(self) -> bool:
+        """Whether those who await have been told that it ended."""
+        return self._finished.done()
 
     def join(self, deadline: float) -> None:
         """Waits up to `deadline` [s] for the thread."""
@@ -52,6 +69,10 @@ class Background(Generic[T]):
             self._result.append(self._work())
         except BaseException as error:  # noqa: BLE001 - nothing is swallowed: it is raised where it is awaited
             self._error = error
-        self._finished.set_result(None)
-        if self._executor is not None:
-            self._executor.wake()  # an executor looks at what awaits when it wakes up
+        with _changing:
+            if self not in _under_way:
+                return
+            _under_way.discard(self)
+            self._finished.set_result(None)
+            if self._executor is not None:
+                self._executor.wake()  # an executor looks at what awaits when it wakes up

@@ -24,6 +24,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from saferule_ros.errors import SaferuleError
+from saferule_ros.nodes.background import abandon_all
 from saferule_ros.nodes.readiness import LIFELINE, notify
 
 EXIT_BAD_INPUT = 2
@@ -67,6 +68,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
                 notify("STOPPING=1")
                 node.stop()  # type: ignore[attr-defined]
                 _deliver(node)
+                abandon_all()
                 executor.shutdown()
                 node.destroy_node()
         return 0

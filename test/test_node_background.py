@@ -1,0 +1,60 @@
+"""Work beside an executor, on a real one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+import rclpy
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from ros_helpers import DEADLINE
+
+from saferule_ros.nodes.background import Background, abandon_all
+
+pytestmark = pytest.mark.ros
+
+
+@pytest.fixture
+def node() -> Iterator[Node]:
+    context = Context()
+    rclpy.init(context=context)
+    node = rclpy.create_node("busy", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield node
+    executor.shutdown()
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def test_a_result_wakes_the_executor_and_is_returned_where_it_is_awaited(node: Node) -> None:
+    release = threading.Event()
+    work = Background(node, "work", lambda: release.wait(DEADLINE) and "done")
+    awaited = node.executor.create_task(work.done())
+    release.set()
+    node.executor.spin_until_future_complete(awaited, DEADLINE)
+    assert awaited.result() == "done"
+
+
+def test_an_error_is_raised_where_it_is_awaited(node: Node) -> None:
+    def fail() -> None:
+        raise OSError("disk full")
+
+    awaited = node.executor.create_task(Background(node, "work", fail).done())
+    with pytest.raises(OSError, match="disk full"):  # the executor raises what a task raised
+        node.executor.spin_until_future_complete(awaited, DEADLINE)
+
+
+def test_work_that_ends_after_the_executor_leaves_it_alone(node: Node) -> None:
+    release = threading.Event()
+    work = Background(node, "work", lambda: release.wait(DEADLINE))
+    awaited = node.executor.create_task(work.done())
+    node.executor.spin_once(timeout_sec=0.0)
+    abandon_all()
+    node.executor.shutdown()
+    release.set()
+    work.join(DEADLINE)
+    assert not awaited.done() and not work.told
