@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.duration import Duration
 from ros_helpers import READY, Ros, ros  # noqa: F401
 from saferule_ros.msg import Action, Episode, Observation
 from saferule_ros.srv import StartRecording, StopRecording
@@ -64,6 +65,11 @@ class Robot:
             self.observe(episode_id, step)
             self.act()
         self.observe(episode_id, length, truncated=True)
+
+    def all_arrived(self) -> None:
+        """Returns when the recorder has everything in its queue: what is still on the way when it ends is lost."""
+        for publisher in (self.observations, self.actions):
+            assert publisher.wait_for_all_acked(Duration(seconds=READY))
 
 
 def vector(sequence: int, size: int) -> np.ndarray:
@@ -225,6 +231,7 @@ def test_a_signal_seals_the_open_episode(
     for step in range(6):
         robot.observe("open", step)
         robot.act()
+    robot.all_arrived()
     node.signal(number)
     assert node.wait(READY) == 0, node.log_tail()
     assert [(e.id, e.length, e.truncated) for e in read_bag(workspace / "bags" / "monday")] == [
