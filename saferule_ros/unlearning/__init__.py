@@ -1,1 +1,1 @@
-"""Forgetting: Safe-RULE on a learner, and the certificate of what was forgotten."""
+"""Forgetting: Safe-RULE and the methods it is compared with, and the certificate of what was forgotten."""

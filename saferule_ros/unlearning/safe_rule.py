@@ -16,16 +16,17 @@ forgotten actions leave the policy's support; the learning rate falls to almost 
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, CriticLearner
+from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, ActorCriticLearner
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.run import UnlearningRun
+from saferule_ros.unlearning.schedule import set_learning_rate
 from saferule_ros.unlearning.settings import SafeRuleSettings
+from saferule_ros.unlearning.threshold import raised_kappa
 
 
 class SafeRule(UnlearningRun):
@@ -39,22 +40,22 @@ class SafeRule(UnlearningRun):
     """
 
     NAME = "safe_rule"
-    learner: CriticLearner
+    learner: ActorCriticLearner
 
     def __init__(
-        self, learner: CriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
+        self, learner: ActorCriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
         seed: int,
     ) -> None:  # fmt: skip
         super().__init__(learner, forget, keep, settings.steps, seed)
         self.settings = settings
         learner.hold_multiplier(settings.multiplier)
-        self.kappa = max(learner.kappa, self._cost_value_of_safe_episodes(keep))
+        self.kappa = raised_kappa(learner, keep, self.keep, settings.safe_quantile)
         self.beta = settings.beta_start
 
     def take_step(self) -> Mapping[str, Tensor | float]:
         """One gradient step on behaviour model, critics and actor. Returns losses and the state of beta_f."""
         learner = self.learner
-        self._anneal()
+        set_learning_rate(learner, self.steps_done / self.steps, self.settings)
         batch = learner.settings.batch
         keep = self.keep.sample(batch, learner.generator)
         forget = self.forget.sample(batch, learner.generator)
@@ -70,7 +71,9 @@ class SafeRule(UnlearningRun):
         suppression = self._suppression(on_forget, reference)
         learner.descend("critics", bellman.sum() + self.beta * suppression.sum())
 
-        actor_loss = learner.actor_loss(keep.observations) + self.settings.actor_weight * self._repulsion(forget)
+        actor_loss = learner.actor_loss(keep.observations)
+        if self.settings.actor_weight:
+            actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget)
         learner.descend("actor", actor_loss)
         learner.update_targets()
 
@@ -89,21 +92,12 @@ class SafeRule(UnlearningRun):
         """kappa + sigma: what Q_c must exceed on D_f [discounted cost]."""
         return self.kappa + self.settings.cost_margin
 
-    def _anneal(self) -> None:
-        """Lets the learning rate fall in the end: the last policy is then no snapshot of a swinging one [ours]."""
-        begin = self.settings.constant_share
-        fallen = max(self.steps_done / self.settings.steps - begin, 0.0) / (1.0 - begin)
-        share = 1.0 + fallen * (self.settings.final_rate - 1.0)
-        for name, optimiser in self.learner.optimisers.items():
-            for group in optimiser.param_groups:
-                group["lr"] = share * self.learner.learning_rate(name)
-
     def _suppression(self, on_forget: Tensor, reference: Tensor) -> Tensor:
         """The two forget terms (2,) of L_r and L_c."""
-        t = self.settings.temperature
+        t, weight = self.settings.temperature, self.settings.cost_weight
         excess = on_forget[REWARD_CRITICS] - reference  # (2, B)
         shortfall = self.cost_required - on_forget[COST_CRITICS]  # (2, B)
-        return torch.stack([t * F.softplus(excess / t).mean(), t * F.softplus(shortfall / t).mean()])
+        return torch.stack([t * F.softplus(excess / t).mean(), weight * t * F.softplus(shortfall / t).mean()])
 
     def _repulsion(self, forget: Batch) -> Tensor:
         """Bounded push of the actor away from forgotten actions, gated by the cost critic; in [0, 1]."""
@@ -116,24 +110,13 @@ class SafeRule(UnlearningRun):
         return (gate * torch.exp(-distance / self.settings.repulsion_width**2)).mean()
 
     def _violated_share(self, on_forget: Tensor, reference: Tensor) -> float:
-        """Share of forget pairs that still look good or safe, mean over both conditions."""
+        """Share of forget pairs that still look good or safe, mean over both conditions by their weights."""
+        weight = self.settings.cost_weight
         reward = (on_forget[REWARD_CRITICS].mean(0) > reference).float().mean()
         cost = (on_forget[COST_CRITICS].mean(0) < self.cost_required).float().mean()
-        return float(0.5 * (reward + cost))
+        return float((reward + weight * cost) / (1.0 + weight))
 
     def _update_beta(self, violated: float) -> None:
         """Dual ascent towards the share that is tolerated."""
         moved = self.beta + self.settings.beta_rate * (violated - self.settings.tolerated_share)
         self.beta = min(max(moved, self.settings.beta_floor), self.settings.beta_cap)
-
-    @torch.no_grad()
-    def _cost_value_of_safe_episodes(self, keep: EpisodeDataset) -> float:
-        """What the cost critic shows on keep episodes within the limit: its noise floor [cost value]."""
-        limit = self.learner.limits.cost_limit
-        safe = [index for index, record in enumerate(keep.records) if record.episode_cost <= limit]
-        if not safe:
-            return 0.0
-        rows = torch.as_tensor(np.flatnonzero(np.isin(keep.episode_index, safe)))
-        pairs = self.keep.all
-        cost = self.learner.values(self.learner.critics(pairs.observations[rows], pairs.actions[rows])).cost
-        return float(torch.quantile(cost[:: max(1, len(cost) // 100_000)], self.settings.safe_quantile))

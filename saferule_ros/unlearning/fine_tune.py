@@ -1,0 +1,29 @@
+"""Fine-tuning: the learner's own update, on the keep data alone. Nothing is done about the forget data."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.learner import Learner
+from saferule_ros.unlearning.run import UnlearningRun
+from saferule_ros.unlearning.schedule import set_learning_rate
+from saferule_ros.unlearning.settings import FineTuneSettings
+
+
+class FineTune(UnlearningRun):
+    """See UnlearningRun. For every learner; lambda, where there is one, goes on as it was."""
+
+    NAME = "fine_tune"
+
+    def __init__(
+        self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, settings: FineTuneSettings, seed: int
+    ) -> None:
+        super().__init__(learner, forget, keep, settings.steps, seed)
+        self.settings = settings
+
+    def take_step(self) -> Mapping[str, Tensor | float]:
+        """One step of the learner on D_k."""
+        set_learning_rate(self.learner, self.steps_done / self.steps, self.settings)
+        batch = self.keep.sample(self.learner.settings.batch, self.learner.generator)
+        return self.learner.update(batch, self.keep)

@@ -1,0 +1,34 @@
+"""Retraining from scratch on the keep data: what every unlearning method is judged against, and the dearest.
+
+A fresh learner of the same algorithm, settings, limits and units learns from D_k alone, for as many steps as the one
+that it replaces. The units stay those of the whole dataset, so that values can be compared; they are means and
+spreads of observations, and the magnitude of rewards.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.algorithms import make_learner
+from saferule_ros.learning.learner import Learner
+from saferule_ros.unlearning.run import UnlearningRun
+from saferule_ros.unlearning.settings import RetrainSettings
+
+
+class Retrain(UnlearningRun):
+    """See UnlearningRun; `learner` is the fresh one here, and the one that was given is left as it was."""
+
+    NAME = "retrain"
+
+    def __init__(
+        self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, settings: RetrainSettings, seed: int
+    ) -> None:
+        fresh = make_learner(learner.units, learner.limits, learner.settings, seed, learner.device)
+        super().__init__(fresh, forget, keep, settings.steps or learner.steps_done, seed)
+        self.settings = settings
+
+    def take_step(self) -> Mapping[str, Tensor | float]:
+        """One step of the fresh learner on D_k."""
+        batch = self.keep.sample(self.learner.settings.batch, self.learner.generator)
+        return self.learner.update(batch, self.keep)

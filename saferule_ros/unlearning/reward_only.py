@@ -1,0 +1,25 @@
+"""Reward-only unlearning: Safe-RULE's reward suppression, and nothing else of it.
+
+The cost critics see only the keep data, and the actor is not pushed away from forgotten actions. What it has in
+common with Safe-RULE is the same code: beta_f (which here follows the reward condition alone), lambda, the learning
+rate, the behaviour model on D_k. The paper compares with it; how its authors built it is not published, so this
+reading is [ours].
+"""
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.learner import ActorCriticLearner
+from saferule_ros.unlearning.safe_rule import SafeRule
+from saferule_ros.unlearning.settings import RewardOnlySettings, SafeRuleSettings
+
+
+class RewardOnly(SafeRule):
+    """See UnlearningRun. For learners with critics."""
+
+    NAME = "reward_only"
+
+    def __init__(
+        self, learner: ActorCriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: RewardOnlySettings,
+        seed: int,
+    ) -> None:  # fmt: skip
+        reward_alone = SafeRuleSettings(**settings.model_dump(), cost_weight=0.0, actor_weight=0.0)
+        super().__init__(learner, forget, keep, reward_alone, seed)

@@ -1,0 +1,87 @@
+"""TrajDeleter (Gong et al., NDSS 2025), as its published code has it, on learners that also hold a cost limit.
+
+Phase 1, "forgetting": the learner's own update, in turn on D_k as it is and on D_f with its rewards negated. Costs
+are not negated [ours: TrajDeleter knows none]: a forgotten action should look worse, not cheaper.
+
+Phase 2, "convergence", on D_k alone: the critics' loss is
+
+    E_Dk[(Q - y)^2] + w E_Dk[(Q - y_original)^2]
+
+with y the agent's own Bellman target, y_original that of the agent before unlearning, and w = 0.1 [code]; behaviour
+model and actor learn as always. A learner whose actor does not follow critics (COptiDICE)
+has no such loss: its phase 2 is its own update [ours].
+"""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, ActorCriticLearner, Learner
+from saferule_ros.learning.replay import Batch
+from saferule_ros.unlearning.run import UnlearningRun
+from saferule_ros.unlearning.schedule import set_learning_rate
+from saferule_ros.unlearning.settings import TrajDeleterSettings
+
+REMAIN, FORGET, CONVERGE = "remain", "forget", "converge"
+
+
+class TrajDeleter(UnlearningRun):
+    """See UnlearningRun. For every learner."""
+
+    NAME = "traj_deleter"
+
+    def __init__(
+        self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, settings: TrajDeleterSettings, seed: int
+    ) -> None:
+        super().__init__(learner, forget, keep, settings.steps, seed)
+        self.settings = settings
+        self.original = copy.deepcopy(learner)
+        self.forgetting_steps = round(settings.forgetting_share * settings.steps)
+
+    @property
+    def kind(self) -> str:
+        """Which training the next step belongs to."""
+        if self.steps_done >= self.forgetting_steps:
+            return CONVERGE
+        turn = 2 * self.settings.cycles * self.steps_done // self.forgetting_steps
+        return REMAIN if turn % 2 == 0 else FORGET
+
+    def take_step(self) -> Mapping[str, Tensor | float]:
+        """One step of whichever training has its turn."""
+        learner, kind = self.learner, self.kind
+        set_learning_rate(learner, self.steps_done / self.steps, self.settings)
+        replay = self.forget if kind == FORGET else self.keep
+        batch = replay.sample(learner.settings.batch, learner.generator)
+        if kind == FORGET:
+            return learner.update(batch._replace(rewards=-batch.rewards), replay)
+        if kind == CONVERGE and isinstance(learner, ActorCriticLearner):
+            return self._converge(learner, batch)
+        return learner.update(batch, replay)
+
+    def _converge(self, learner: ActorCriticLearner, batch: Batch) -> Mapping[str, Tensor | float]:
+        learner.descend("vae", learner.model_loss(batch))
+        predicted = learner.critics(batch.observations, batch.actions)  # (4, B)
+        own = learner.critic_losses(batch, predicted)  # (2,) reward, cost
+        towards_original = self._distance_to_original(batch, predicted)  # (2,)
+        learner.descend("critics", own.sum() + self.settings.original_weight * towards_original.sum())
+        actor_loss = learner.actor_loss(batch.observations)
+        learner.descend("actor", actor_loss)
+        learner.update_targets()
+        learner.steps_done += 1
+        return {
+            "loss_reward": own[0].detach(), "loss_cost": own[1].detach(), "loss_actor": actor_loss.detach(),
+            "loss_original": towards_original.sum().detach(),
+        }  # fmt: skip
+
+    def _distance_to_original(self, batch: Batch, predicted: Tensor) -> Tensor:
+        """Squared distance (2,) of the critics (4, B) to the original agent's targets of reward and cost."""
+        assert isinstance(self.original, ActorCriticLearner)
+        target_reward, target_cost = self.original.critic_targets(batch)
+        return torch.stack([
+            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
+            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
+        ])  # fmt: skip
