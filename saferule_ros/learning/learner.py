@@ -126,7 +126,8 @@ class Learner(ABC):
         """One optimiser step of one network."""
         optimiser = self.optimisers[name]
         optimiser.zero_grad()
-        loss.backward()
+        # Only this network's gradients: an actor's loss would otherwise compute those of the critics' weights as well.
+        loss.backward(inputs=list(self.trained()[name].parameters()))
         optimiser.step()
 
 

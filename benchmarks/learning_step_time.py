@@ -1,0 +1,160 @@
+"""How long one gradient step takes, learning and unlearning, for every algorithm; with FLOPs and a yardstick.
+
+    python benchmarks/learning_step_time.py --out docs/results/step_time.md
+
+Paper size: batch 512, hidden 256-256, 60 observations, 2 actions, one thread. Times are processor time, medians over
+steps taken in turn (every algorithm one, then every algorithm the next), so that what else the machine does falls on
+all alike. A matrix product is timed in the same turns: it says what the machine gave while this ran.
+
+Yardstick: one step of OSRL took 345 (BCQ-Lag), 254 (BEAR-Lag), 193 ms (CPQ) on one core that multiplied matrices at
+54 GFLOP/s; here that is scaled by this run's rate. OSRL's COptiDICE was not timed.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode
+from saferule_ros.learning.algorithms import ALGORITHMS, make_learner, settings_from
+from saferule_ros.learning.replay import Replay, Units
+from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.reporting.provenance import machine, versions
+from saferule_ros.unlearning.methods import make_run, method_for
+
+OBSERVATION_SIZE, ACTION_SIZE = 60, 2
+PAPER_SIZE = {"hidden": 256, "batch": 512}
+VAE_HIDDEN = 400  # OSRL's
+OSRL_MS = {"bcq_lag": 345.0, "bear_lag": 254.0, "cpq": 193.0}
+OSRL_GFLOPS = 54.0
+# Goals, as shares of OSRL's time.
+GOAL = {"learning": 1 / 3, "unlearning": 1 / 10}
+MATMUL = 512  # side of the yardstick's matrices: a layer's size at this batch
+SEED = 1
+
+Step = Callable[[], Any]
+
+
+def dataset(episodes: int, name: str) -> EpisodeDataset:
+    """Random walks: a step's time does not depend on what is learned."""
+    rng = np.random.default_rng(len(name))
+    length = 200
+    return EpisodeDataset.from_episodes(
+        Episode(
+            id=f"{name}-{number}", bag_id=name,
+            observations=rng.normal(size=(length + 1, OBSERVATION_SIZE)).astype(np.float32),
+            actions=rng.uniform(-1, 1, (length, ACTION_SIZE)).astype(np.float32),
+            rewards=rng.uniform(size=length).astype(np.float32),
+            costs=(rng.uniform(size=length) < 0.02).astype(np.float32), terminated=False, truncated=True,
+        )
+        for number in range(episodes)
+    )  # fmt: skip
+
+
+def steps_to_time() -> dict[tuple[str, str], Step]:
+    """(algorithm, "learning" or "unlearning") to a function that takes one step."""
+    keep, forget = dataset(40, "keep"), dataset(6, "forget")
+    bounds = (np.full(ACTION_SIZE, -1.0, np.float32), np.full(ACTION_SIZE, 1.0, np.float32))
+    limits = TaskLimits(cost_limit=25.0, horizon=200)
+    found: dict[tuple[str, str], Step] = {}
+    for name in ALGORITHMS:
+        values: dict[str, Any] = {"algorithm": name, **PAPER_SIZE}
+        fields = type(settings_from({"algorithm": name})).model_fields
+        settings = settings_from(values | ({"vae_hidden": VAE_HIDDEN} if "vae_hidden" in fields else {}))
+        learner = make_learner(Units.of(keep, *bounds), limits, settings, SEED)
+        replay = Replay(keep, learner.units, settings.discount)
+
+        def learn(learner: Any = learner, replay: Replay = replay, batch: int = settings.batch) -> None:
+            learner.update(replay.sample(batch, learner.generator), replay)
+
+        found[name, "learning"] = learn
+        patched = make_learner(Units.of(keep, *bounds), limits, settings, SEED)
+        run = make_run("safe_rule", patched, forget, keep, method_for("safe_rule", type(patched)).settings(), SEED)
+        found[name, "unlearning"] = run.step
+    return found
+
+
+def measure(steps: int, warm_up: int) -> dict[str, Any]:
+    """Times everything in turns."""
+    timed = steps_to_time()
+    flops = {}
+    for key, step in timed.items():
+        for _ in range(warm_up):
+            step()
+        with FlopCounterMode(display=False) as counter:
+            step()
+        flops[key] = counter.get_total_flops()
+    left, right = torch.randn(2, MATMUL, MATMUL)
+    seconds: dict[Any, list[float]] = {key: [] for key in (*timed, "matmul")}
+    for _ in range(steps):
+        for key, step in (*timed.items(), ("matmul", lambda: left @ right)):
+            began = time.process_time()
+            step()
+            seconds[key].append(time.process_time() - began)
+    gflops = 2 * MATMUL**3 / median(seconds["matmul"]) / 1e9
+    rows = []
+    for name, verb in timed:
+        yardstick = OSRL_MS[name] * OSRL_GFLOPS / gflops if name in OSRL_MS else None
+        milliseconds = 1e3 * median(seconds[name, verb])
+        rows.append({
+            "algorithm": name, "step": verb, "ms": milliseconds, "gflop": flops[name, verb] / 1e9,
+            "share_of_peak": flops[name, verb] / 1e9 / (milliseconds / 1e3) / gflops,
+            "osrl_ms_here": yardstick, "ratio": milliseconds / yardstick if yardstick else None,
+            "goal": GOAL[verb] if yardstick else None,
+        })  # fmt: skip
+    return {"matmul_gflops": gflops, "steps": steps, "seed": SEED, "rows": rows}
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "# Time of one gradient step", "", f"`{results['command']}`", "",
+        f"Batch 512, hidden 256-256, {OBSERVATION_SIZE} observations, {ACTION_SIZE} actions, one thread, "
+        f"median of {results['steps']} steps. This machine multiplied {MATMUL} x {MATMUL} matrices at "
+        f"{results['matmul_gflops']:.0f} GFLOP/s in the same run.", "",
+        "| algorithm | step | ms | GFLOP | share of the matmul rate | OSRL's step here, ms | ratio | goal |",
+        "|---|---|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for row in results["rows"]:
+        osrl, ratio, goal = (
+            ("-", "-", "-")
+            if row["ratio"] is None
+            else (f"{row['osrl_ms_here']:.0f}", f"{row['ratio']:.2f}", f"≤ {row['goal']:.2f}")
+        )
+        lines.append(
+            f"| {row['algorithm']} | {row['step']} | {row['ms']:.1f} | {row['gflop']:.2f} "
+            f"| {row['share_of_peak']:.0%} | {osrl} | {ratio} | {goal} |"
+        )
+    where = ", ".join(f"{key} {value}" for key, value in {**results["machine"], **results["versions"]}.items())
+    return "\n".join([*lines, "", f"Seed {results['seed']}. {where}.", ""])
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--warm-up", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="Markdown file; the numbers go beside it as .json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    results = measure(options.steps, options.warm_up) | {
+        "command": "python benchmarks/learning_step_time.py", "machine": machine(), "versions": versions(),
+    }  # fmt: skip
+    text = table(results)
+    print(text)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text)
+        options.out.with_suffix(".json").write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
