@@ -6,11 +6,12 @@ import torch
 from pydantic import TypeAdapter
 
 from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.copti_dice import CoptiDice
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import CommonSettings, LearnerSettings, TaskLimits
 
-ALGORITHMS: dict[str, type[Learner]] = {learner.NAME: learner for learner in (BcqLag,)}
+ALGORITHMS: dict[str, type[Learner]] = {learner.NAME: learner for learner in (BcqLag, CoptiDice)}
 
 
 def make_learner(

@@ -44,6 +44,25 @@ class EnsembleCritic(nn.Module):
         return self.value(x).squeeze(-1)  # (E, B)
 
 
+class StateFunction(nn.Module):
+    """A number for each state, with two hidden layers: observations (B, O) to (B,)."""
+
+    def __init__(self, observation_size: int, hidden: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Linear(observation_size, hidden), nn.ReLU(),
+            nn.Linear(hidden, hidden), nn.ReLU(),
+            nn.Linear(hidden, 1),
+        )  # fmt: skip
+
+    def forward(self, observations: Tensor) -> Tensor:
+        return self.body(observations).squeeze(-1)
+
+    def along(self, *observations: Tensor) -> tuple[Tensor, ...]:
+        """Its values at several sets of observations, evaluated together."""
+        return self(torch.cat(observations)).split([len(part) for part in observations])
+
+
 class ConditionalVae(nn.Module):
     """Model of the behaviour policy: actions (B, A) in [-1, 1] given observations (B, O).
 

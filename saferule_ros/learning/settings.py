@@ -3,7 +3,7 @@
 `algorithm` says which learner a settings file is for; see `LearnerSettings` at the end.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -67,5 +67,18 @@ class BcqLagSettings(BehaviourModelSettings, MultiplierSettings):
     minimum_weight: float = Field(0.75, ge=0, le=1, description="weight of the smaller reward critic in the target")
 
 
+class CoptiDiceSettings(CommonSettings, MultiplierSettings):
+    """Settings of COptiDICE."""
+
+    algorithm: Literal["copti_dice"] = "copti_dice"
+    discount: float = Field(0.99, gt=0, lt=1, description="gamma, of reward and cost alike")
+    alpha: float = Field(0.5, gt=0, description="weight of the divergence from the data [rewards]")
+    bound_divergence: float = Field(0.01, ge=0, description="epsilon: how far from the data the cost is bounded [nat]")
+    jitter: float = Field(0.1, ge=0, description="noise on cloned observations [standard scores]")
+    multiplier_start: float = Field(1.0, ge=0, description="lambda before the first step")
+    multiplier_integral: float = Field(1e-3, ge=0, description="gain per step on the sum of the excess cost value")
+    initial_states: int = Field(256, ge=1, le=65536, description="initial states per step")
+
+
 # Of whichever algorithm the field `algorithm` names.
-LearnerSettings = BcqLagSettings
+LearnerSettings = Annotated[BcqLagSettings | CoptiDiceSettings, Field(discriminator="algorithm")]

@@ -1,0 +1,214 @@
+"""COptiDICE: offline constrained learning by stationary distribution correction (Lee et al., ICLR 2022; OSRL).
+
+Over the data's distribution d^D the policy's stationary distribution is d(s, a) = w(s, a) d^D(s, a). Wanted is the d
+with the largest reward that stays near the data and within the cost limit:
+
+    max_d  E_d[r] - alpha D_f(d || d^D)    so that  d is a stationary distribution of the task, and
+                                                    E_d[c] <= (1 - gamma) kappa
+
+with nu(s) the multipliers of the first condition and lambda that of the second. Then e(s, a) is how much better a
+pair is than its state, w follows from it in closed form, and the policy is the behaviour, weighted by w:
+
+    e = r - lambda c + gamma nu(s') - nu(s)
+    w = max((f')^-1(e / alpha), 0)
+    nu minimises  (1 - gamma) E[nu(s_0)] + E_dD[w e - alpha f(w)]
+    pi maximises  E_dD[w log pi(a | s)]
+
+The cost E_d[c] is not estimated by E_dD[w c], which is optimistic where data is scarce, but bounded from above over
+all distributions within a divergence epsilon of the data's, with chi(s) and tau as multipliers; see `bound_loss`.
+
+Where this differs from OSRL [ours]:
+
+- the cost per step is compared with (1 - gamma) kappa; OSRL compares it with kappa, a discounted sum, which is too
+  loose by 1 / (1 - gamma), and its lambda then sinks to zero whatever the policy costs;
+- the density of the squashed Gaussian is the true one; OSRL takes the logged action for what it was before squashing;
+- lambda is capped, does not wind up, and is part of the checkpoint;
+- initial states are drawn as such; OSRL waits for those that happen to be in the batch;
+- truncated episodes bootstrap, terminated ones do not, for reward and cost alike;
+- twin critics of reward and cost judge the policy (Q^pi, by temporal differences). They take no part in learning it:
+  unlearning and its certificate need them.
+
+One logged next state stands for the expectation over s' in e, as in the paper: exact only for deterministic tasks.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saferule_ros.learning.learner import COST_CRITICS, CRITICS, REWARD_CRITICS, CriticLearner
+from saferule_ros.learning.multiplier import Multiplier
+from saferule_ros.learning.networks import EnsembleCritic, GaussianActor, StateFunction, soft_update
+from saferule_ros.learning.replay import Batch, Replay
+from saferule_ros.learning.settings import CoptiDiceSettings
+
+
+def divergence(w: Tensor) -> Tensor:
+    """f of the soft chi-square divergence: w ln w - w + 1 below 1, (w - 1)^2 / 2 from 1 on. Source: OptiDICE.
+
+    Chi-square above, so that a large e is not taken to an exponential; Kullback-Leibler below, so that a gradient is
+    left where w is almost zero.
+    """
+    return torch.where(w < 1.0, torch.xlogy(w, w) - w + 1.0, 0.5 * (w - 1.0).square())
+
+
+def inverse_slope(y: Tensor) -> Tensor:
+    """(f')^-1: exp(y) below 0, y + 1 from 0 on. Positive everywhere: the maximum with 0 in w is itself."""
+    return torch.where(y < 0.0, y.clamp(max=0.0).exp(), y + 1.0)
+
+
+class CostBound(nn.Module):
+    """The multipliers of the upper bound of the cost: chi(s), and tau, the divergence's."""
+
+    def __init__(self, observation_size: int, hidden: int) -> None:
+        super().__init__()
+        self.chi = StateFunction(observation_size, hidden)
+        self.log_tau = nn.Parameter(torch.zeros(()))  # tau = 1
+
+    @property
+    def tau(self) -> Tensor:
+        """tau > 0, scalar."""
+        return self.log_tau.exp()
+
+
+class CoptiDice(CriticLearner):
+    """All that COptiDICE learns, and one gradient step of it; see Learner."""
+
+    NAME = "copti_dice"
+    settings: CoptiDiceSettings
+
+    def build(self, observation_size: int, action_size: int) -> None:
+        s = self.settings
+        self.nu = StateFunction(observation_size, s.hidden)
+        self.bound = CostBound(observation_size, s.hidden)
+        self.actor = GaussianActor(observation_size, action_size, s.hidden)
+        self.critics = EnsembleCritic(CRITICS, observation_size, action_size, s.hidden)
+        self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
+        self.multiplier = Multiplier(s)
+
+    def trained(self) -> dict[str, nn.Module]:
+        return {"nu": self.nu, "bound": self.bound, "actor": self.actor, "critics": self.critics}
+
+    def targets(self) -> dict[str, nn.Module]:
+        return {"critics_target": self.critics_target}
+
+    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
+        initial = self.initial_observations(replay)
+        nu_loss, weights = self.nu_loss(initial, batch)
+        self.descend("nu", nu_loss)
+        bound_loss, cost = self.bound_loss(initial, batch, weights)
+        self.descend("bound", bound_loss)
+        self.multiplier.update(self.excess_cost(cost))
+        actor_loss = self.cloning_loss(batch, weights)
+        self.descend("actor", actor_loss)
+        critic_losses = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
+        self.descend("critics", critic_losses.sum())
+        self.update_targets()
+        self.steps_done += 1
+        return {
+            "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
+            "loss_actor": actor_loss.detach(), "loss_nu": nu_loss.detach(), "loss_bound": bound_loss.detach(),
+            "weight": weights.mean(), "cost_bound": cost, "multiplier": self.multiplier.value,
+        }  # fmt: skip
+
+    @property
+    def threshold(self) -> float:
+        """What E_d[c] may be at most: (1 - gamma) kappa [cost per step].
+
+        d sums to one over all time, kappa is a sum over time: hence the factor.
+        """
+        return (1.0 - self.settings.discount) * self.kappa
+
+    def initial_observations(self, replay: Replay) -> Tensor:
+        """States (S, O) that episodes began with, drawn uniformly with replacement."""
+        states = replay.initial_observations
+        rows = torch.randint(
+            len(states), (self.settings.initial_states,), generator=self.generator, device=self.device
+        )  # fmt: skip
+        return states[rows]
+
+    def advantages(self, batch: Batch, nu: Tensor, nu_next: Tensor) -> Tensor:
+        """e = r - lambda c + gamma nu(s') - nu(s), (B,); equation 9 of the paper, one sample of s'."""
+        return batch.rewards - self.multiplier.value * batch.costs + batch.discounts * nu_next - nu
+
+    def weights(self, advantages: Tensor) -> Tensor:
+        """w = max((f')^-1(e / alpha), 0), of the shape of e."""
+        return inverse_slope(advantages / self.settings.alpha)
+
+    def nu_loss(self, initial: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(1 - gamma) E[nu(s_0)] + E_dD[w e - alpha f(w)], scalar, and w (B,) without gradient."""
+        nu_initial, nu, nu_next = self.nu.along(initial, batch.observations, batch.next_observations)
+        e = self.advantages(batch, nu, nu_next)
+        w = self.weights(e.detach())  # it maximises the loss, so the loss has no slope in it (envelope theorem)
+        loss = (1.0 - self.settings.discount) * nu_initial.mean()
+        return loss + (w * e - self.settings.alpha * divergence(w)).mean(), w
+
+    def bound_loss(self, initial: Tensor, batch: Batch, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The dual that chi and tau minimise, and the upper bound of E_d[c] (scalar, without gradient).
+
+            tau ln E[exp(l / tau)] + tau epsilon,   l = (1 - gamma) chi(s_0) + w (c + gamma chi(s') - chi(s))
+
+        The bound is the cost under the distribution, at most epsilon (Kullback-Leibler) from the data's, for which w
+        costs most: E_dD[p w c] with p proportional to exp(l / tau). Initial states and transitions are independent,
+        so the expectation is the product of one over each [ours; the paper pairs them].
+        """
+        chi_initial, chi, chi_next = self.bound.chi.along(initial, batch.observations, batch.next_observations)
+        tau = self.bound.tau
+        start = (1.0 - self.settings.discount) * chi_initial / tau  # (S,)
+        flow = weights * (batch.costs + batch.discounts * chi_next - chi) / tau  # (B,)
+        loss = tau * (log_mean_exp(start) + log_mean_exp(flow) + self.settings.bound_divergence)
+        costliest = torch.softmax(flow.detach(), dim=0)  # p / B
+        return loss, (costliest * weights * batch.costs).sum()
+
+    def excess_cost(self, cost: Tensor) -> float:
+        """A cost per step as a cost value, above kappa: what the other learners' lambda is moved by as well."""
+        return (float(cost) - self.threshold) / (1.0 - self.settings.discount)
+
+    def cloning_loss(self, batch: Batch, weights: Tensor) -> Tensor:
+        """-E_dD[w log pi(a | s)], scalar, with w of mean 1 so that the step size does not hang on its scale [ours].
+
+        Observations are jittered, as in OSRL: a policy that is cloned from few trajectories learns to come back.
+        """
+        noise = torch.randn(batch.observations.shape, generator=self.generator, device=self.device)
+        jittered = batch.observations + self.settings.jitter * noise
+        return -(weights / weights.mean() * self.actor.log_probability(jittered, batch.actions)).mean()
+
+    def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
+        target_reward, target_cost = self.critic_targets(batch)
+        return torch.stack([
+            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
+            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
+        ])  # fmt: skip
+
+    @torch.no_grad()
+    def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Reward and cost of going on with the policy as it serves."""
+        following = self.values(self.critics_target(batch.next_observations, self.actor(batch.next_observations)))
+        return batch.rewards + batch.discounts * following.reward, batch.costs + batch.discounts * following.cost
+
+    def response(self, observations: Tensor, actions: Tensor) -> Tensor:
+        return self.actor(observations)
+
+    def update_targets(self) -> None:
+        soft_update(self.critics_target, self.critics, self.settings.target_rate)
+
+    def policy(self) -> GaussianActor:
+        return self.actor
+
+    def hold_multiplier(self, value: float) -> None:
+        self.multiplier.hold(value)
+
+    def state(self) -> dict[str, Any]:
+        return {"multiplier": self.multiplier.state()}
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        self.multiplier.restore(state["multiplier"])
+
+
+def log_mean_exp(x: Tensor) -> Tensor:
+    """ln of the mean of exp(x), of a vector."""
+    return torch.logsumexp(x, dim=0) - math.log(len(x))

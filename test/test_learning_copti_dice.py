@@ -1,0 +1,265 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from learning_cases import BOUNDS, bandit
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.copti_dice import CoptiDice, divergence, inverse_slope
+from saferule_ros.learning.replay import Batch, Replay, Units
+from saferule_ros.learning.serving_policy import ServingPolicy
+from saferule_ros.learning.settings import CoptiDiceSettings, TaskLimits
+from saferule_ros.learning.trainer import train
+
+QUICK = CoptiDiceSettings(
+    hidden=32, batch=128, learning_rate=3e-3, target_rate=0.05, discount=0.5, alpha=0.2, initial_states=4,
+    multiplier_integral=0.02, jitter=0.0,
+)  # fmt: skip
+
+
+def learner_for(dataset: EpisodeDataset, limit: float = 0.1, horizon: int = 1, **changes) -> CoptiDice:
+    settings = QUICK.model_copy(update=changes)
+    return CoptiDice(Units.of(dataset, *BOUNDS), TaskLimits(cost_limit=limit, horizon=horizon), settings, seed=0)
+
+
+def trained(dataset: EpisodeDataset, steps: int, limit: float = 0.1, seed: int = 1, **changes) -> CoptiDice:
+    settings = QUICK.model_copy(update=changes)
+    learner = train(dataset, TaskLimits(cost_limit=limit, horizon=1), settings, BOUNDS, steps, seed)
+    assert isinstance(learner, CoptiDice)
+    return learner
+
+
+def transitions(rewards: list[float], costs: list[float], discounts: list[float]) -> Batch:
+    """Pairs of a task with one state and one action."""
+    zero = torch.zeros(len(rewards), 1)
+    return Batch(zero, zero, torch.tensor(rewards), torch.tensor(costs), zero, torch.tensor(discounts))
+
+
+def constant(function, value: float) -> None:
+    """A state function that gives the same number everywhere."""
+    for parameter in function.parameters():
+        parameter.data.zero_()
+    function.body[-1].bias.data.fill_(value)
+
+
+def test_the_divergence_is_zero_at_one_and_convex_and_its_slope_has_the_stated_inverse():
+    w = torch.tensor([0.01, 0.3, 0.999, 1.0, 1.001, 2.0, 7.0], dtype=torch.float64, requires_grad=True)
+    value = divergence(w)
+    (slope,) = torch.autograd.grad(value.sum(), w)
+    torch.testing.assert_close(inverse_slope(slope), w.detach())
+    assert (slope.diff() > 0).all()
+    assert value[3].item() == 0.0
+    assert (value >= 0).all()
+    assert divergence(torch.zeros(1)).item() == 1.0  # the limit of w ln w - w + 1
+
+
+def test_weights_are_those_that_maximise_the_regularised_advantage():
+    learner = learner_for(bandit(episodes=2), alpha=0.7)
+    grid = torch.linspace(0.0, 6.0, 60_001)
+    for e in (-2.0, -0.3, 0.0, 0.4, 2.5):
+        best = grid[(grid * e - 0.7 * divergence(grid)).argmax()]
+        assert learner.weights(torch.tensor(e)).item() == pytest.approx(best.item(), abs=1e-3)
+
+
+def test_advantage_stops_at_termination_and_goes_on_at_truncation_for_both():
+    learner = learner_for(bandit(episodes=2))
+    learner.hold_multiplier(2.0)
+    both = transitions(rewards=[1.0, 1.0], costs=[0.5, 0.5], discounts=[0.0, 0.9])
+    e = learner.advantages(both, nu=torch.tensor([3.0, 3.0]), nu_next=torch.tensor([5.0, 5.0]))
+    assert e.tolist() == pytest.approx([1.0 - 2.0 * 0.5 - 3.0, 1.0 - 2.0 * 0.5 + 0.9 * 5.0 - 3.0])
+
+
+def test_critics_stop_at_termination_and_go_on_at_truncation_for_both():
+    learner = learner_for(bandit(episodes=2))
+    for parameter in learner.critics_target.parameters():
+        parameter.data.zero_()
+    learner.critics_target.value.bias.data = torch.tensor([10.0, 20.0, 30.0, 40.0]).view(4, 1, 1)
+    reward, cost = learner.critic_targets(transitions([2.0, 2.0], [3.0, 3.0], [0.0, 0.5]))
+    assert reward.tolist() == pytest.approx([2.0, 2.0 + 0.5 * 10.0])  # pessimistic: the smaller reward,
+    assert cost.tolist() == pytest.approx([3.0, 3.0 + 0.5 * 40.0])  # the larger cost
+
+
+def test_nu_loss_equals_its_closed_form():
+    """nu = 2 everywhere; one pair with e = 1 + 0.5 * 2 - 2 = 0 and one, terminated, with e = 3 - 2 = 1."""
+    learner = learner_for(bandit(episodes=2), alpha=0.5)
+    learner.hold_multiplier(0.0)
+    constant(learner.nu, 2.0)
+    loss, w = learner.nu_loss(torch.zeros(3, 1), transitions([1.0, 3.0], [9.0, 9.0], [0.5, 0.0]))
+    assert w.tolist() == pytest.approx([1.0, 1.0 / 0.5 + 1.0])
+    second = 3.0 * 1.0 - 0.5 * 0.5 * (3.0 - 1.0) ** 2
+    assert loss.item() == pytest.approx((1 - 0.5) * 2.0 + (0.0 + second) / 2)
+
+
+def test_nu_loss_gradient_matches_finite_differences_though_w_is_held():
+    learner = learner_for(bandit(episodes=2))
+    learner.nu.double()
+    batch = transitions([1.0, -0.5, 0.2], [0.0, 1.0, 0.0], [0.5, 0.5, 0.0])
+    batch = Batch(*(column.double() for column in batch))._replace(observations=torch.randn(3, 1).double())
+    initial = torch.randn(2, 1).double()
+    learner.nu_loss(initial, batch)[0].backward()
+    weight = learner.nu.body[2].weight
+    for row, column in ((0, 0), (3, 5), (7, 1)):
+        analytic = weight.grad[row, column].item()
+        values = []
+        for step in (1e-5, -1e-5):
+            weight.data[row, column] += step
+            values.append(learner.nu_loss(initial, batch)[0].item())
+            weight.data[row, column] -= step
+        assert (values[0] - values[1]) / 2e-5 == pytest.approx(analytic, abs=1e-7)
+
+
+def test_the_cost_is_bounded_by_the_costliest_distribution_within_the_divergence():
+    """Two pairs of weight 1, one of which costs 1: the adversary gives it the share p with KL((1-p, p) || 1/2) = eps."""
+    epsilon = 0.05
+    learner = learner_for(bandit(episodes=2), bound_divergence=epsilon)
+    constant(learner.bound.chi, 0.0)
+    batch, initial, weights = transitions([0.0, 0.0], [0.0, 1.0], [0.0, 0.0]), torch.zeros(4, 1), torch.ones(2)
+    optimiser = torch.optim.Adam([learner.bound.log_tau], lr=0.02)  # chi stays as it is
+    for _ in range(1500):
+        loss, bound = learner.bound_loss(initial, batch, weights)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    shares = np.linspace(0.5, 1.0 - 1e-9, 100_001)
+    divergences = shares * np.log(2 * shares) + (1 - shares) * np.log(2 * (1 - shares))
+    expected = shares[divergences <= epsilon].max()  # 0.66
+    assert bound.item() == pytest.approx(expected, abs=1e-3)
+    assert loss.item() == pytest.approx(expected, abs=1e-3)  # strong duality
+
+
+def test_bound_loss_has_the_papers_gradients():
+    """Of chi: the weighted mean of dl; of tau: epsilon minus the divergence of the weights."""
+    learner = learner_for(bandit(episodes=2), bound_divergence=0.02)
+    batch = transitions([0.0] * 5, [0.0, 1.0, 0.3, 0.0, 2.0], [0.5, 0.5, 0.0, 0.5, 0.0])
+    batch = batch._replace(observations=torch.randn(5, 1), next_observations=torch.randn(5, 1))
+    weights, initial = torch.tensor([0.1, 2.0, 1.0, 0.5, 0.4]), torch.randn(1, 1)
+    learner.bound.log_tau.data.fill_(math.log(0.3))
+    learner.bound_loss(initial, batch, weights)[0].backward()
+
+    chi_initial, chi, chi_next = learner.bound.chi.along(initial, batch.observations, batch.next_observations)
+    flow = (1 - 0.5) * chi_initial + weights * (batch.costs + batch.discounts * chi_next - chi)
+    p = torch.softmax(flow.detach() / 0.3, dim=0)
+    divergence_of_p = (p * (p * len(p)).log()).sum().item()
+    assert learner.bound.log_tau.grad.item() == pytest.approx(0.3 * (0.02 - divergence_of_p), abs=1e-6)
+    expected = torch.autograd.grad((p * flow).sum(), list(learner.bound.chi.parameters()))
+    for parameter, gradient in zip(learner.bound.chi.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_threshold_is_the_limit_per_step_and_not_the_discounted_sum():
+    """25 cost units spread over 500 steps are 0.05 a step, whatever the discount; kappa would be 2.5 or 5."""
+    for discount in (0.98, 0.99):
+        learner = learner_for(bandit(episodes=2), limit=25.0, horizon=500, discount=discount)
+        assert learner.threshold == pytest.approx(0.05 * (1 - discount**500))
+        per_step = 0.05 * (1 - discount**500) + 0.01  # a little too costly
+        assert learner.excess_cost(torch.tensor(per_step)) == pytest.approx(0.01 / (1 - discount))
+
+
+def optimum_of_the_bandit(dataset: EpisodeDataset, discount: float, alpha: float, limit: float) -> tuple[float, float]:
+    """nu and lambda of the one state, by bisection: E[w] = 1 - gamma and E[w c] = (1 - gamma) limit."""
+    rewards, costs = (torch.from_numpy(np.array(c)).double() for c in (dataset.rewards, dataset.costs))
+    rewards = rewards / rewards.abs().mean()
+
+    def weights(nu: float, multiplier: float) -> torch.Tensor:
+        return inverse_slope((rewards - multiplier * costs - nu) / alpha)
+
+    def root(function, low: float, high: float) -> float:
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if function(middle) > 0 else (low, middle)
+        return low
+
+    def nu_at(multiplier: float) -> float:
+        return root(lambda nu: weights(nu, multiplier).mean().item() - (1 - discount), -50.0, 50.0)
+
+    def excess(multiplier: float) -> float:
+        return (weights(nu_at(multiplier), multiplier) * costs).mean().item() - (1 - discount) * limit
+
+    best = root(excess, 0.0, 50.0)
+    return nu_at(best), best
+
+
+def test_learning_finds_the_known_optimum_of_the_constrained_bandit():
+    """Reward a + 1, cost 1 if a > 0, limit 0.1: a tenth of the mass may lie on positive actions."""
+    dataset = bandit()
+    learner = trained(dataset, steps=1500, bound_divergence=1e-4)
+    nu, multiplier = optimum_of_the_bandit(dataset, discount=0.5, alpha=0.2, limit=0.1)
+    assert learner.multiplier.value == pytest.approx(multiplier, rel=0.15)
+    assert learner.nu(torch.zeros(1, 1)).item() == pytest.approx(nu, abs=0.1)
+    pairs = Replay(dataset, learner.units, 0.5).all
+    w = learner.nu_loss(torch.zeros(1, 1), pairs)[1]
+    assert ((w * pairs.costs).sum() / w.sum()).item() == pytest.approx(0.1, abs=0.03)
+    assert learner.act(torch.zeros(1, 1)).item() <= 0.0
+
+
+def test_without_a_limit_that_binds_lambda_sinks_and_the_greedy_action_is_cloned():
+    learner = trained(bandit(), steps=1000, limit=2.0, alpha=0.05)
+    assert learner.multiplier.value == 0.0
+    assert learner.act(torch.zeros(1, 1)).item() > 0.5
+
+
+def test_lambda_stops_at_its_cap_and_comes_down_without_delay():
+    learner = learner_for(bandit(), multiplier_start=0.0, multiplier_cap=0.4)
+    for _ in range(100):
+        learner.multiplier.update(learner.excess_cost(torch.tensor(1.0)))
+    assert learner.multiplier.value == 0.4
+    learner.multiplier.update(learner.excess_cost(torch.tensor(0.0)))
+    assert learner.multiplier.value < 0.4  # a wound-up integral would stay at the cap
+
+
+def test_cloning_follows_the_weights_and_not_their_scale():
+    dataset = bandit()
+    learner = learner_for(dataset)
+    batch = Replay(dataset, learner.units, 0.5).sample(64, learner.generator)
+    chosen = (batch.actions.squeeze(1) > 0).float()
+    alone = Batch(*(column[chosen.bool()] for column in batch))
+    expected = -learner.actor.log_probability(alone.observations, alone.actions).mean()
+    for scale in (0.01, 1.0, 100.0):
+        torch.testing.assert_close(learner.cloning_loss(batch, scale * chosen), expected)
+
+
+def test_critics_learn_what_the_policy_earns_and_costs():
+    learner = trained(bandit(), steps=800)
+    actions = torch.tensor([[-0.8], [-0.4], [0.4], [0.8]])
+    predicted = learner.critics(torch.zeros(4, 1), actions).detach()
+    expected_reward = (actions[:, 0] + 1.0) * learner.units.reward_scale
+    torch.testing.assert_close(predicted[:2].mean(0), expected_reward, atol=0.1, rtol=0.0)
+    torch.testing.assert_close(predicted[2:].mean(0), torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=0.15, rtol=0.0)
+
+
+def test_what_is_served_is_what_acts():
+    dataset = bandit(episodes=50)
+    learner = learner_for(dataset)
+    learner.units = learner.units._replace(
+        observation_mean=torch.tensor([3.0]), observation_std=torch.tensor([2.0]),
+        action_low=torch.tensor([10.0]), action_high=torch.tensor([30.0]),
+    )  # fmt: skip
+    raw = torch.tensor([[1.0], [3.0], [9.0]])
+    served = ServingPolicy(learner)(raw)
+    torch.testing.assert_close(served, 20.0 + 10.0 * learner.act((raw - 3.0) / 2.0))
+    torch.manual_seed(99)
+    assert torch.equal(ServingPolicy(learner)(raw), served)  # no randomness
+
+
+def steps(learner: CoptiDice, dataset: EpisodeDataset, count: int) -> None:
+    replay = Replay(dataset, learner.units, learner.settings.discount)
+    for _ in range(count):
+        losses = learner.update(replay.sample(learner.settings.batch, learner.generator), replay)
+        assert not any(isinstance(loss, torch.Tensor) and loss.requires_grad for loss in losses.values())
+
+
+def test_resumed_learning_is_bit_equal_to_not_having_stopped(tmp_path):
+    dataset = bandit(episodes=50)
+    straight, stopped = learner_for(dataset, jitter=0.1), learner_for(dataset, jitter=0.1)
+    steps(straight, dataset, 12)
+    steps(stopped, dataset, 5)
+    resumed, _ = load_checkpoint(tmp_path / save_checkpoint(stopped, tmp_path, dataset.digest))
+    assert isinstance(resumed, CoptiDice)
+    steps(resumed, dataset, 7)
+    for name, network in straight.networks().items():
+        for key, value in network.state_dict().items():
+            assert torch.equal(resumed.networks()[name].state_dict()[key], value), (name, key)
+    assert resumed.state() == straight.state()
+    assert torch.equal(resumed.generator.get_state(), straight.generator.get_state())
