@@ -15,6 +15,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Replay
 from saferule_ros.learning.trainer import as_numbers, check_finite
+from saferule_ros.unlearning.budget import Meter
 
 # Progress is reported this often: a patch has a few hundred steps.
 REPORT_EVERY = 10
@@ -48,10 +49,17 @@ class UnlearningRun(ABC):
         self.forget = Replay(forget, learner.units, learner.settings.discount)
         self.keep = Replay(keep, learner.units, learner.settings.discount)
         self.steps, self.steps_done = steps, 0
+        self.meter = Meter()
+
+    @property
+    def kind(self) -> str:
+        """Of the next step, where a method has steps of several kinds: they cost differently."""
+        return "step"
 
     def step(self) -> Mapping[str, Tensor | float]:
         """One step. Returns losses and what else is worth watching, scalars without gradient."""
-        losses = self.take_step()
+        with self.meter.step(self.kind):
+            losses = self.take_step()
         self.steps_done += 1
         return losses
 
@@ -64,8 +72,14 @@ def unlearn(
     run: UnlearningRun,
     on_progress: Callable[[UnlearnProgress], None] = lambda _: None,
     cancelled: Callable[[], bool] = lambda: False,
+    after_step: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Takes all steps of a run that are left.
+
+    Args:
+        on_progress: called every REPORT_EVERY steps and at the end.
+        cancelled: asked before every step.
+        after_step: called after every step with the number of steps done; what it takes is not the run's time.
 
     Returns:
         The number of steps done: fewer than `run.steps` if it was cancelled.
@@ -77,11 +91,14 @@ def unlearn(
     while run.steps_done < run.steps:
         if cancelled():
             break
-        losses = run.step()
-        step = run.steps_done
-        if step % REPORT_EVERY == 0 or step == run.steps:
-            numbers = as_numbers(losses)
-            check_finite(numbers, step)
+        with run.meter.time():
+            losses = run.step()
+            step = run.steps_done
+            report = step % REPORT_EVERY == 0 or step == run.steps
+            numbers = as_numbers(losses) if report else {}
+        check_finite(numbers, step)
+        after_step(step)
+        if report:
             time_left = (time.monotonic() - started) / (step - first) * (run.steps - step)
             on_progress(UnlearnProgress(step, run.steps, time_left, numbers))
     return run.steps_done

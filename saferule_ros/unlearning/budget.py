@@ -1,0 +1,60 @@
+"""What a run costs: steps, time, arithmetic. Counted in the same way for every method and for retraining."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch.utils.flop_counter import FlopCounterMode
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What some steps cost. Seconds of gradient steps alone: neither loading nor certificate nor checkpoints."""
+
+    steps: int
+    seconds: float  # wall time
+    cpu_seconds: float  # of this process, all threads: comparable where the machine does other things as well
+    flops: float  # of all matrix products, forward and backward
+
+
+class Meter:
+    """Adds up what steps cost.
+
+    FLOPs are those of the matrix products (a multiplication and an addition are two) that torch really dispatches,
+    forward and backward; element-wise work and the optimiser are left out. They are counted at the first step of each
+    kind and taken as the same for all others of it, which they are, as shapes do not change. Counting takes about
+    0.2 s once and 0.03 s for each kind on a slow core, which `seconds` includes.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.flops = 0.0
+        self.seconds = 0.0
+        self.cpu_seconds = 0.0
+        self._flops_of: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, kind: str) -> Iterator[None]:
+        """Around one gradient step of some kind."""
+        if kind in self._flops_of:
+            yield
+        else:
+            with FlopCounterMode(display=False) as counter:
+                yield
+            self._flops_of[kind] = float(counter.get_total_flops())
+        self.steps += 1
+        self.flops += self._flops_of[kind]
+
+    @contextmanager
+    def time(self) -> Iterator[None]:
+        """Around a step and, where its numbers are read, the reading: a GPU's work is done only then."""
+        wall, cpu = time.monotonic(), time.process_time()
+        yield
+        self.seconds += time.monotonic() - wall
+        self.cpu_seconds += time.process_time() - cpu
+
+    @property
+    def budget(self) -> Budget:
+        """So far."""
+        return Budget(self.steps, self.seconds, self.cpu_seconds, self.flops)

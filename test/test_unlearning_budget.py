@@ -1,0 +1,88 @@
+"""What a run costs: arithmetic against closed forms, and counting that changes nothing."""
+
+import time
+
+import pytest
+import torch
+from learning_cases import SMALL, bandit, learner_for
+from torch import nn
+
+from saferule_ros.learning.settings import BcqLagSettings
+from saferule_ros.unlearning.methods import NAMES, make_run, method_for
+from saferule_ros.unlearning.run import UnlearningRun, unlearn
+from saferule_ros.unlearning.settings import TrajDeleterSettings
+from saferule_ros.unlearning.traj_deleter import TrajDeleter
+
+DATA = bandit(episodes=20)
+
+
+WIDTHS = {"wide": 7, "narrow": 3}
+
+
+class OneLayer(UnlearningRun):
+    """Steps of a single linear layer, wide ones and narrow ones in turn."""
+
+    NAME = "one_layer"
+
+    @property
+    def kind(self) -> str:
+        return "wide" if self.steps_done % 2 == 0 else "narrow"
+
+    def take_step(self):
+        layer = nn.Linear(5, WIDTHS[self.kind])
+        loss = layer(torch.ones(11, 5)).sum()
+        loss.backward()
+        return {"loss": loss.detach()}
+
+
+def run_of(name: str, steps: int = 3, settings: BcqLagSettings = SMALL) -> UnlearningRun:
+    learner = learner_for(DATA, settings)
+    return make_run(name, learner, DATA, DATA, method_for(name, type(learner)).settings(steps=steps), seed=1)
+
+
+def test_flops_are_those_of_the_matrix_products_forward_and_backward():
+    run = OneLayer(learner_for(DATA), DATA, DATA, steps=5, seed=0)
+    unlearn(run)
+    # Forward and the weight's gradient are one product each; the input needs no gradient.
+    of_step = {kind: 2 * (2 * 11 * 5 * width) for kind, width in WIDTHS.items()}
+    assert run.meter.budget.flops == 3 * of_step["wide"] + 2 * of_step["narrow"]
+    assert run.meter.budget.steps == 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_is_counted_in_proportion_to_its_steps_and_its_batch(name):
+    small, long = run_of(name, 2), run_of(name, 6)
+    double = run_of(name, 2, SMALL.model_copy(update={"batch": 2 * SMALL.batch}))
+    for run in (small, long, double):
+        unlearn(run)
+    flops = [run.meter.budget.flops for run in (small, long, double)]
+    if name != "traj_deleter":  # whose kinds of step have other shares in a run of two than in one of six
+        assert flops[1] == 3 * flops[0]
+    assert flops[2] == pytest.approx(2 * flops[0], rel=0.2)  # lambda and quantiles do not grow with the batch
+    assert min(small.meter.budget.cpu_seconds, small.meter.budget.seconds) > 0
+
+
+def test_steps_of_each_kind_are_counted_for_what_they_are():
+    """Convergence evaluates the original agent's targets as well."""
+    learner = learner_for(DATA)
+    run = TrajDeleter(learner, DATA, DATA, TrajDeleterSettings(steps=10, forgetting_share=0.8, cycles=1), seed=0)
+    unlearn(run)
+    each = run.meter._flops_of
+    assert each["remain"] == each["forget"] < each["converge"]
+    assert run.meter.flops == 4 * each["remain"] + 4 * each["forget"] + 2 * each["converge"]
+
+
+def test_counting_changes_no_bit():
+    counted, plain = run_of("safe_rule"), run_of("safe_rule")
+    unlearn(counted)
+    for _ in range(3):
+        plain.take_step()
+        plain.steps_done += 1
+    for one, other in zip(counted.learner.critics.parameters(), plain.learner.critics.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_happens_between_steps_is_not_the_runs_time():
+    run = run_of("fine_tune", steps=4)
+    unlearn(run, after_step=lambda _: time.sleep(0.5))
+    assert run.meter.budget.seconds < 1.5
