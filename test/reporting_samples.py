@@ -59,6 +59,7 @@ def make_patch(outcome: Outcome = Outcome.SUCCEEDED) -> PatchReport:
         certificate={
             "q_reward_forget": 2.1, "q_reward_reference": 3.4, "residual_reward": 0.2, "q_cost_forget": 11.2,
             "q_cost_required": 9.1, "residual_cost": 0.9, "reward_suppressed": True, "cost_separated": True,
+            "held_out_forget": 3500, "held_out_keep": 20000,
         },
         gate={
             "bundle_id": PATCHED, "passed": True, "seconds": 0.88,

@@ -96,6 +96,7 @@ def test_report_says_the_verdict_and_the_numbers_behind_it(full: Page) -> None:
         "90 %", "0 faults", "number 5251, at step 250 of 500", "0.2 ms", "≤ 3.40", "≥ 9.10", "7.2e-07", "7,500",
         "1 min 20 s", "make demo SEED=1", "d" * 64, "AMD EPYC", "kilted", '"steps": 8000',
         make_results().settings_digest, "21 November 2026, 10:12 UTC",
+        "Measured on 3,500 transitions to forget and 20,000 transitions to keep that were withheld",
     ):  # fmt: skip
         assert shown in full.text, shown
 

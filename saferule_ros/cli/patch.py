@@ -118,12 +118,13 @@ def _words(at: PatchProgress) -> str:
 
 def _show(report: PatchReport) -> None:
     from saferule_ros.cli.output import print_facts, verdict
-    from saferule_ros.reporting.wording import duration, number
+    from saferule_ros.reporting.wording import duration, measured_on, number
 
     print_facts([
         ("candidate", report.candidate_id), ("patched from", report.parent_id), ("checkpoint", report.checkpoint_id),
         ("chosen by", report.checkpoint_rule), ("took", duration(report.duration)),
         ("certificate", verdict(report.certified, "holds", "does not hold")),
+        ("  measured on", measured_on(report.certificate)),
         ("  Qr of forget data", f"{number(report.q_reward_forget, 2)}, at most {number(report.q_reward_reference, 2)}"),
         ("  Qc of forget data", f"{number(report.q_cost_forget, 2)}, at least {number(report.q_cost_required, 2)}"),
         ("gate", verdict(bool(report.gate.get("passed")))),

@@ -4,7 +4,8 @@
     -> the store's candidate
 
 What serves is never touched. The candidate is the policy after the last of a fixed number of steps: a rule that
-asks no simulator [ours].
+asks no simulator [ours]. The certificate is measured on parts of D_f and D_k that were withheld from the run.
+Checkpoints along the way stay in the job's folder, from which another one may be chosen later.
 """
 
 import time
@@ -20,22 +21,23 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
-from saferule_ros.learning.learner import ActorCriticLearner
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.trail import Trail
 from saferule_ros.patching.values import save_values
 from saferule_ros.policy.bundle import BundleMeta
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.settings import load_settings
-from saferule_ros.unlearning.certificate import Certificate, certify, pair_values
+from saferule_ros.unlearning.certificate import Certificate
+from saferule_ros.unlearning.certified import CertifiedRun
+from saferule_ros.unlearning.methods import method_for
 from saferule_ros.unlearning.run import UnlearnProgress, unlearn
-from saferule_ros.unlearning.safe_rule import SafeRule
-from saferule_ros.unlearning.settings import SafeRuleSettings
 from saferule_ros.workspace import Workspace
 
+METHOD = "safe_rule"
 CHECKPOINT_RULE = "the policy after the last of a fixed number of steps"
 
 # Where in a job each stage ends, as share of its wall time in a typical job of 500 steps: for the progress bar.
@@ -44,10 +46,6 @@ STAGE_ENDS = {Stage.LOADING: 0.05, Stage.UNLEARNING: 0.90, Stage.EXPORTING: 0.95
 
 class DatasetMismatch(SaferuleError):
     """The workspace's dataset is not the one that the active policy was learned from."""
-
-
-class NotPatchable(SaferuleError):
-    """The active policy's algorithm has no unlearning yet."""
 
 
 def run_patch(
@@ -67,9 +65,6 @@ def run_patch(
     workspace = Workspace(request.workspace)
 
     with _timed(seconds, Stage.LOADING):
-        settings = load_settings(SafeRuleSettings, request.settings)
-        if request.steps:
-            settings = settings.model_copy(update={"steps": request.steps})
         store = PolicyStore(workspace.store)
         parent = store.active().manifest
         learner, learned_from = load_checkpoint(workspace.checkpoint(parent.checkpoint_id))
@@ -82,27 +77,30 @@ def run_patch(
             )
         forget_set = ForgetSet.load(workspace.forget_sets, request.forget_set_id)
         forget, keep = forget_set.split(dataset)
-        if not isinstance(learner, ActorCriticLearner):
-            raise NotPatchable(f"policy {parent.bundle_id} was learned with {learner.NAME}, which has no critics")
-        run = SafeRule(learner, forget, keep, settings, request.seed)
-        before = pair_values(learner, run.forget, run.keep, request.seed)
+        settings = load_settings(method_for(METHOD, type(learner)).settings, request.settings)
+        if request.steps:
+            settings = settings.model_copy(update={"steps": request.steps})
+        certified = CertifiedRun(METHOD, learner, forget, keep, settings, request.seed)
+        trail = Trail(workspace.job(request.job_id), learner, dataset.digest, settings)
 
     with _timed(seconds, Stage.UNLEARNING):
-        steps_done = unlearn(run, lambda at: on_progress(_progress(at)), cancelled)
+        steps_done = unlearn(certified.run, lambda at: on_progress(_progress(at)), cancelled, trail.after_step)
         if steps_done < settings.steps:
             raise PatchCancelled(
                 f"cancelled after {steps_done} of {settings.steps} steps", "What serves was not touched"
             )
-        after = pair_values(learner, run.forget, run.keep, request.seed)
-        certificate = certify(after, settings.percentile, run.cost_required)
+        after = certified.values()
+        certificate = certified.certificate(after) if after else None
 
     with _timed(seconds, Stage.EXPORTING):
         on_progress(_at(Stage.EXPORTING, settings.steps, STAGE_ENDS[Stage.UNLEARNING]))
-        save_values(workspace.job(request.job_id), before, after)
+        if certified.before and after:
+            save_values(workspace.job(request.job_id), certified.before, after)
         checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
         meta = BundleMeta(
             algorithm=f"{learner.NAME}+safe_rule", dataset_digest=dataset.digest, checkpoint_id=checkpoint_id,
-            parent=parent.bundle_id, forget_set_id=forget_set.id, certificate=_described(certificate),
+            parent=parent.bundle_id, forget_set_id=forget_set.id,
+            certificate=_described(certificate) if certificate else None,
         )  # fmt: skip
         candidate = bundle_learner(
             store, learner, np.asarray(keep.observations), parent.spec, meta, request.seed,
@@ -119,18 +117,30 @@ def run_patch(
     on_progress(_at(Stage.DONE, settings.steps, 1.0))
     return PatchReport(
         job_id=request.job_id, forget_set_id=forget_set.id, outcome=Outcome.SUCCEEDED,
-        message=f"candidate {candidate.bundle_id} after {steps_done} steps; certificate "
-        + ("holds" if certificate.holds else "does not hold"),
+        message=f"candidate {candidate.bundle_id} after {steps_done} steps; {_verdict(certificate)}",
         candidate_id=candidate.bundle_id, parent_id=parent.bundle_id,
         duration=time.monotonic() - clock, seconds=seconds,
         checkpoint_id=checkpoint_id, checkpoint_step=steps_done, checkpoint_rule=CHECKPOINT_RULE,
-        certified=certificate.holds, certificate=_described(certificate),
-        q_reward_forget=certificate.q_reward_forget, q_reward_reference=certificate.q_reward_reference,
-        q_cost_forget=certificate.q_cost_forget, q_cost_required=certificate.q_cost_required,
+        checkpoints=trail.checkpoints, budget=asdict(certified.run.meter.budget), **_fields(certificate),
         gate=gate.model_dump(mode="json"), digests={"dataset": dataset.digest, "forget_set": forget_set.id},
         started=started.isoformat(timespec="milliseconds"),
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )  # fmt: skip
+
+
+def _fields(certificate: Certificate | None) -> dict[str, Any]:
+    """What the report says of it; nothing where there is none."""
+    if certificate is None:
+        return {}
+    described = _described(certificate)
+    values = ("q_reward_forget", "q_reward_reference", "q_cost_forget", "q_cost_required")
+    return {"certified": certificate.holds, "certificate": described, **{name: described[name] for name in values}}
+
+
+def _verdict(certificate: Certificate | None) -> str:
+    if certificate is None:
+        return "no certificate, as this algorithm has no critics"
+    return "certificate holds" if certificate.holds else "certificate does not hold"
 
 
 def _described(certificate: Certificate) -> dict[str, Any]:
@@ -141,9 +151,11 @@ def _described(certificate: Certificate) -> dict[str, Any]:
 
 def _progress(at: UnlearnProgress) -> PatchProgress:
     begin, end = STAGE_ENDS[Stage.LOADING], STAGE_ENDS[Stage.UNLEARNING]
+    # An algorithm may have losses of its own, of which feedback knows nothing.
+    losses = {name: value for name, value in at.losses.items() if name in PatchProgress.model_fields}
     return PatchProgress(
         stage=Stage.UNLEARNING, step=at.step, steps=at.steps,
-        progress=begin + (end - begin) * at.step / at.steps, time_left=at.time_left, **at.losses,
+        progress=begin + (end - begin) * at.step / at.steps, time_left=at.time_left, **losses,
     )  # fmt: skip
 
 

@@ -17,6 +17,16 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+class TrailCheckpoint(BaseModel):
+    """A checkpoint that was kept along the way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int = Field(ge=0, description="unlearning steps behind it")
+    checkpoint_id: str = Field(description="its folder in jobs/<job>/checkpoints")
+    seconds: float = Field(ge=0, description="what writing it took [s]")
+
+
 class PatchReport(BaseModel):
     """The end of a job. A failed or cancelled one has a report too; what it did not reach is empty or NaN.
 
@@ -38,6 +48,10 @@ class PatchReport(BaseModel):
     checkpoint_id: str = Field(default="", description="learner checkpoint that became the candidate")
     checkpoint_step: int = Field(default=0, ge=0, description="unlearning step at which it was taken")
     checkpoint_rule: str = Field(default="", description="the rule that chose it, in words; it never asks a simulator")
+    checkpoints: list[TrailCheckpoint] = Field(default=[], description="others, kept along the way, in their order")
+    budget: dict[str, float] = Field(
+        default_factory=dict, description="of the gradient steps alone: steps, seconds, cpu_seconds, flops"
+    )
 
     certified: bool = Field(default=False, description="both conditions of the certificate hold")
     q_reward_forget: float = float("nan")

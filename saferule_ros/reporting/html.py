@@ -19,7 +19,7 @@ from saferule_ros.reporting.figures import episodes_plot, values_plot
 from saferule_ros.reporting.pictures import PathPicture
 from saferule_ros.reporting.results import DemoResults, Evaluation, SwapEvidence
 from saferule_ros.reporting.verdict import judge
-from saferule_ros.reporting.wording import MISSING, duration, number, percent, sentence, sentence_case
+from saferule_ros.reporting.wording import MISSING, duration, measured_on, number, percent, sentence, sentence_case
 
 REPORT_PAGE = "index.html"
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -70,6 +70,7 @@ def _content(results: DemoResults, values: Mapping[str, NDArray[np.floating]] | 
         if values and patch
         else None,
         "certificate": _certificate_rows(patch.certificate) if patch else [],
+        "measured_on": measured_on(patch.certificate) if patch else "",
         "no_certificate": sentence(patch.message) if patch and patch.message else "No patch was made.",
         "gate": gate.get("checks", []),
         "gate_seconds": f" ({duration(gate['seconds'])})" if "seconds" in gate else "",

@@ -1,6 +1,8 @@
 """Numbers as readers want them: three digits that mean something, units, and a dash for what is not known."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 MISSING = "–"
 
@@ -38,3 +40,14 @@ def sentence(text: str) -> str:
     """With a capital letter and a full stop."""
     text = sentence_case(text.strip())
     return text if not text or text[-1] in ".!?" else f"{text}."
+
+
+def measured_on(certificate: Mapping[str, Any]) -> str:
+    """On which data a certificate was measured; empty where there is none."""
+    if not certificate:
+        return ""
+    forget, keep = (certificate.get(f"held_out_{part}", 0) for part in ("forget", "keep"))
+    if not forget and not keep:
+        return "Measured on the data that the patch trained on."
+    parts = [f"{number(count, 0)} transitions" if count else "all" for count in (forget, keep)]
+    return f"Measured on {parts[0]} to forget and {parts[1]} to keep that were withheld from the patch."

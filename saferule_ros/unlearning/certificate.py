@@ -39,6 +39,8 @@ class Certificate:
     q_cost_forget: float  # mean Q_c over D_f
     q_cost_required: float  # kappa + sigma
     residual_cost: float  # epsilon_c
+    held_out_forget: int = 0  # transitions of D_f that were measured and not trained on; 0: trained on all of them
+    held_out_keep: int = 0  # of D_k
 
     @property
     def reward_suppressed(self) -> bool:
@@ -75,17 +77,20 @@ def pair_values(learner: CriticLearner, forget: Replay, keep: Replay, seed: int)
     )  # fmt: skip
 
 
-def certify(values: PairValues, percentile: float, cost_required: float) -> Certificate:
+def certify(
+    values: PairValues, percentile: float, cost_required: float, held_out_forget: int = 0, held_out_keep: int = 0
+) -> Certificate:
     """The certificate for these values.
 
     Args:
         percentile: of Q_r over D_k, 0 to 100, as in the patch's settings.
         cost_required: kappa + sigma that the patch used [discounted cost].
+        held_out_forget, held_out_keep: transitions among which the pairs were drawn, if they were not trained on.
     """
     return Certificate(
         float(values.reward_forget.mean()), float(np.percentile(values.reward_keep, percentile)),
         values.residual_reward,
-        float(values.cost_forget.mean()), cost_required, values.residual_cost,
+        float(values.cost_forget.mean()), cost_required, values.residual_cost, held_out_forget, held_out_keep,
     )  # fmt: skip
 
 

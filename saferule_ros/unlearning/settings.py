@@ -7,11 +7,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class RunSettings(BaseModel):
-    """Of every method: how long it runs, and what the certificate asks of its result."""
+    """Of every method: how long it runs, what it leaves behind, and what the certificate asks of its result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steps: int = Field(1000, ge=1, le=100_000, description="gradient steps; the policy after the last is the candidate")
+    held_out: float = Field(
+        0.2, ge=0, le=0.5, description="share of D_f and D_k that is not trained on: the certificate is measured there"
+    )
+    checkpoint_every: int = Field(100, ge=0, description="steps between checkpoints kept along the way; 0: none")
     percentile: float = Field(50.0, ge=0, le=100, description="percentile of Q_r over keep data that caps Q_r on D_f")
     cost_margin: float = Field(15.0, ge=0, description="sigma: how far above kappa Q_c must lie on D_f [cost value]")
     safe_quantile: float = Field(
@@ -66,8 +70,10 @@ class TrajDeleterSettings(FallingRateSettings):
 
 
 class RetrainSettings(RunSettings):
-    """Settings of retraining from scratch."""
+    """Settings of retraining from scratch, which is what others are judged against: nothing is withheld from it."""
 
     steps: int = Field(
         0, ge=0, le=10_000_000, description="gradient steps; 0: as many as the learner was trained that it replaces"
     )
+    held_out: float = Field(0.0, ge=0, le=0.5, description="as for the other methods")
+    checkpoint_every: int = Field(0, ge=0, description="as for the other methods")

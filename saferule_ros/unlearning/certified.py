@@ -1,0 +1,55 @@
+"""A run and its certificate: trained on one part of D_f and D_k, measured on the other, before and after."""
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.learner import CriticLearner, Learner
+from saferule_ros.learning.replay import Replay
+from saferule_ros.unlearning.certificate import Certificate, PairValues, certify, pair_values
+from saferule_ros.unlearning.held_out import Parts, hold_out
+from saferule_ros.unlearning.methods import make_run
+from saferule_ros.unlearning.settings import RunSettings
+from saferule_ros.unlearning.threshold import raised_kappa
+
+
+class CertifiedRun:
+    """One run of a method.
+
+    Args:
+        method: name of the method, see methods.py.
+        learner: goes on from its checkpoint; changed in place, or replaced (retraining): see `run.learner`.
+        forget, keep: all of D_f and D_k, raw units.
+        settings: of that method.
+        seed: of which episodes are held out, of batches and noise, and of the pairs that are measured.
+
+    Raises:
+        MethodError: no such method, or not for this learner.
+    """
+
+    def __init__(
+        self, method: str, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, settings: RunSettings,
+        seed: int,
+    ) -> None:  # fmt: skip
+        self.settings, self._seed = settings, seed
+        self._forget, self._keep = (hold_out(part, settings.held_out, seed) for part in (forget, keep))
+        self.run = make_run(method, learner, self._forget.used, self._keep.used, settings, seed)
+        self._replays = self._measured(self._forget, self.run.forget), self._measured(self._keep, self.run.keep)
+        # What is asked is settled by the agent as it was (the one given), so that it is the same for every method.
+        self._required = (
+            raised_kappa(learner, self._keep.used, self.run.keep, settings.safe_quantile) + settings.cost_margin
+            if isinstance(learner, CriticLearner)
+            else float("nan")
+        )
+        self.before = self.values()
+
+    def values(self) -> PairValues | None:
+        """What the critics say of the pairs that are measured, always the same; None for a learner without critics."""
+        learner = self.run.learner
+        return pair_values(learner, *self._replays, self._seed) if isinstance(learner, CriticLearner) else None
+
+    def certificate(self, values: PairValues) -> Certificate:
+        """The certificate for `values()`."""
+        sizes = (0 if part.held_out is None else len(part.held_out) for part in (self._forget, self._keep))
+        return certify(values, self.settings.percentile, self._required, *sizes)
+
+    def _measured(self, part: Parts, used: Replay) -> Replay:
+        learner = self.run.learner
+        return used if part.held_out is None else Replay(part.held_out, learner.units, learner.settings.discount)

@@ -1,0 +1,103 @@
+"""A patch job from request to report, on a real workspace: policy, dataset and forget set on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnxruntime", reason="a patch ends at the gate, which needs ONNX Runtime")
+
+from patch_samples import BAD_BAG, BAD_EPISODES, KEEP_EPISODES, STEPS, make_workspace
+
+from saferule_ros.errors import SettingsError
+from saferule_ros.learning.checkpoint import load_checkpoint
+from saferule_ros.patching.forget import store_forget_set
+from saferule_ros.patching.job import run_patch
+from saferule_ros.patching.progress import PatchCancelled, PatchProgress
+from saferule_ros.patching.report import PatchReport
+from saferule_ros.patching.request import PatchRequest
+from saferule_ros.policy.store import PolicyStore
+from saferule_ros.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    root = tmp_path_factory.mktemp("job") / "robot"
+    make_workspace(root)
+    return Workspace(root)
+
+
+def patch(workspace: Workspace, job_id: str, settings: dict[str, object], cancelled=lambda: False, **selected):
+    forget_set = store_forget_set(workspace, (), (), "test", "me", **selected) if selected else store_forget_set(
+        workspace, [BAD_BAG], (), "test", "me"
+    )  # fmt: skip
+    workspace.job(job_id).mkdir()
+    file = workspace.job(job_id) / "settings.yaml"
+    file.write_text(json.dumps(settings))
+    request = PatchRequest(
+        job_id=job_id, workspace=workspace.root, forget_set_id=forget_set.forget_set.id, steps=12, seed=3,
+        settings=file, threads=1,
+    )  # fmt: skip
+    seen: list[PatchProgress] = []
+    return run_patch(request, seen.append, cancelled), seen
+
+
+@pytest.fixture(scope="module")
+def report(workspace: Workspace) -> PatchReport:
+    return patch(workspace, "first", {"held_out": 0.25, "checkpoint_every": 5})[0]
+
+
+def test_the_certificate_is_of_data_that_was_withheld(report: PatchReport) -> None:
+    certificate = report.certificate
+    assert certificate["held_out_forget"] == BAD_EPISODES // 4 * STEPS
+    assert certificate["held_out_keep"] == KEEP_EPISODES // 4 * STEPS
+    assert report.q_cost_required == certificate["q_cost_required"]
+
+
+def test_checkpoints_along_the_way_are_listed_and_can_be_loaded(workspace: Workspace, report: PatchReport) -> None:
+    assert [kept.step for kept in report.checkpoints] == [5, 10], "early ones, and not the last, which is the candidate"
+    parent = PolicyStore(workspace.store).active().manifest.checkpoint_id
+    trained = load_checkpoint(workspace.checkpoint(parent))[0].steps_done
+    for kept in report.checkpoints:
+        learner, digest = load_checkpoint(workspace.job("first") / "checkpoints" / kept.checkpoint_id)
+        assert learner.steps_done == trained + kept.step
+        assert digest == report.digests["dataset"]
+
+
+def test_the_report_says_what_it_cost(report: PatchReport) -> None:
+    assert report.budget["steps"] == 12
+    assert report.budget["flops"] > 0 and 0 < report.budget["seconds"] <= report.seconds["unlearning"]
+
+
+def test_keeping_checkpoints_changes_nothing_in_the_patch(workspace: Workspace, report: PatchReport) -> None:
+    without, _ = patch(workspace, "second", {"held_out": 0.25, "checkpoint_every": 0})
+    assert without.checkpoints == []
+    assert without.checkpoint_id == report.checkpoint_id, "content-addressed: the same learner, bit for bit"
+
+
+def test_single_steps_can_be_forgotten(workspace: Workspace) -> None:
+    report, seen = patch(workspace, "steps", {}, steps=[("bad-00", 3, 9), ("bad-01", 0, 4)])
+    assert report.success and seen[-1].progress == 1.0
+    assert report.certificate["held_out_forget"] == 2
+
+
+def test_a_cancelled_job_leaves_its_checkpoints_in_its_own_folder_only(workspace: Workspace) -> None:
+    before = set(workspace.checkpoints.iterdir())
+    asked = iter([False] * 7 + [True] * 9)
+    with pytest.raises(PatchCancelled, match="cancelled after 7 of 12 steps"):
+        patch(workspace, "cancelled", {"checkpoint_every": 3}, cancelled=lambda: next(asked))
+    assert len(list((workspace.job("cancelled") / "checkpoints").iterdir())) == 2
+    assert set(workspace.checkpoints.iterdir()) == before
+
+
+def test_a_share_that_makes_no_sense_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(SettingsError, match=r"held_out = 0\.6"):
+        patch(workspace, "wrong", {"held_out": 0.6})
+
+
+def test_reports_of_older_versions_are_read(report: PatchReport, tmp_path: Path) -> None:
+    old = json.loads(report.model_dump_json())
+    for name in ("checkpoints", "budget"):
+        del old[name]
+    (tmp_path / "report.json").write_text(json.dumps(old))
+    assert PatchReport.load(tmp_path).checkpoints == []
