@@ -150,6 +150,10 @@ class CriticLearner(Learner):
         ])  # fmt: skip
 
     @abstractmethod
+    def response(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """What the actor does (B, A) at these observations, where the data has these actions; with gradient."""
+
+    @abstractmethod
     def update_targets(self) -> None:
         """Moves the target networks towards the online ones."""
 
@@ -179,10 +183,6 @@ class ActorCriticLearner(CriticLearner):
     @abstractmethod
     def actor_loss(self, observations: Tensor) -> Tensor:
         """Loss of the network "actor" at observations (B, O), scalar."""
-
-    @abstractmethod
-    def response(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """What the actor does (B, A) at these observations, where the data has these actions; with gradient."""
 
     def step_constraints(self) -> None:
         """Moves the weights of the constraints inside the losses by what the losses showed last, if there are any."""

@@ -1,4 +1,4 @@
-"""Safe-RULE (arXiv 2606.09559) on BCQ-Lag: unlearns a forget set with a few hundred gradient steps.
+"""Safe-RULE (arXiv 2606.09559): unlearns a forget set with a few hundred gradient steps.
 
 Critics [paper: Bellman regression on keep data plus softplus suppression on forget data]:
 
@@ -14,6 +14,7 @@ violated share of D_f; lambda is set at the start and held; the behaviour model 
 forgotten actions leave the policy's support; the learning rate falls to almost nothing in the second half.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, ActorCriticLearner
+from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, ActorCriticLearner, CriticLearner
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
@@ -29,21 +30,21 @@ from saferule_ros.unlearning.settings import SafeRuleSettings
 from saferule_ros.unlearning.threshold import raised_kappa
 
 
-class SafeRule(UnlearningRun):
-    """See UnlearningRun.
+class SafeRuleRun(UnlearningRun):
+    """What Safe-RULE is on every learner with critics; see UnlearningRun.
 
     Args:
-        learner: one with critics; continues from its checkpoint; changed in place.
+        learner: continues from its checkpoint; changed in place.
         forget, keep: D_f and D_k, raw units.
         settings: see SafeRuleSettings.
         seed: of batches and noise.
     """
 
     NAME = "safe_rule"
-    learner: ActorCriticLearner
+    learner: CriticLearner
 
     def __init__(
-        self, learner: ActorCriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
+        self, learner: CriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
         seed: int,
     ) -> None:  # fmt: skip
         super().__init__(learner, forget, keep, settings.steps, seed)
@@ -53,14 +54,14 @@ class SafeRule(UnlearningRun):
         self.beta = settings.beta_start
 
     def take_step(self) -> Mapping[str, Tensor | float]:
-        """One gradient step on behaviour model, critics and actor. Returns losses and the state of beta_f."""
+        """One gradient step on the model of the data, critics and actor. Returns losses and the state of beta_f."""
         learner = self.learner
         set_learning_rate(learner, self.steps_done / self.steps, self.settings)
         batch = learner.settings.batch
         keep = self.keep.sample(batch, learner.generator)
         forget = self.forget.sample(batch, learner.generator)
 
-        learner.descend("vae", learner.model_loss(keep))
+        model_losses = self.fit_model(keep, forget)
 
         predicted = learner.critics(  # keep and forget pairs go through the critics together
             torch.cat([keep.observations, forget.observations]), torch.cat([keep.actions, forget.actions])
@@ -71,7 +72,7 @@ class SafeRule(UnlearningRun):
         suppression = self._suppression(on_forget, reference)
         learner.descend("critics", bellman.sum() + self.beta * suppression.sum())
 
-        actor_loss = learner.actor_loss(keep.observations)
+        actor_loss = self.actor_loss(keep)
         if self.settings.actor_weight:
             actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget)
         learner.descend("actor", actor_loss)
@@ -85,7 +86,16 @@ class SafeRule(UnlearningRun):
             "beta_forget": self.beta,
             "q_reward_forget": on_forget[REWARD_CRITICS].mean(), "q_reward_reference": reference,
             "q_cost_forget": on_forget[COST_CRITICS].mean(), "q_cost_required": self.cost_required,
+            **model_losses,
         }  # fmt: skip
+
+    @abstractmethod
+    def fit_model(self, keep: Batch, forget: Batch) -> Mapping[str, Tensor | float]:
+        """One step on what the learner knows of the data besides critics and actor. Returns what is worth watching."""
+
+    @abstractmethod
+    def actor_loss(self, keep: Batch) -> Tensor:
+        """The learner's own actor loss on keep data, scalar."""
 
     @property
     def cost_required(self) -> float:
@@ -120,3 +130,17 @@ class SafeRule(UnlearningRun):
         """Dual ascent towards the share that is tolerated."""
         moved = self.beta + self.settings.beta_rate * (violated - self.settings.tolerated_share)
         self.beta = min(max(moved, self.settings.beta_floor), self.settings.beta_cap)
+
+
+class SafeRule(SafeRuleRun):
+    """On learners whose actor follows their critics."""
+
+    learner: ActorCriticLearner
+
+    def fit_model(self, keep: Batch, forget: Batch) -> Mapping[str, Tensor | float]:
+        """The behaviour model, on D_k alone."""
+        self.learner.descend("vae", self.learner.model_loss(keep))
+        return {}
+
+    def actor_loss(self, keep: Batch) -> Tensor:
+        return self.learner.actor_loss(keep.observations)
