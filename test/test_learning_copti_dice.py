@@ -111,7 +111,7 @@ def test_nu_loss_gradient_matches_finite_differences_though_w_is_held():
 
 
 def test_the_cost_is_bounded_by_the_costliest_distribution_within_the_divergence():
-    """Two pairs of weight 1, one of which costs 1: the adversary gives it the share p with KL((1-p, p) || 1/2) = eps."""
+    """Two pairs of weight 1, one of which costs 1: the adversary gives it a share p with KL(p || 1/2) = eps."""
     epsilon = 0.05
     learner = learner_for(bandit(episodes=2), bound_divergence=epsilon)
     constant(learner.bound.chi, 0.0)
@@ -211,13 +211,29 @@ def test_lambda_stops_at_its_cap_and_comes_down_without_delay():
 
 def test_cloning_follows_the_weights_and_not_their_scale():
     dataset = bandit()
-    learner = learner_for(dataset)
+    learner = learner_for(dataset, clone_edge=0.9999)
     batch = Replay(dataset, learner.units, 0.5).sample(64, learner.generator)
     chosen = (batch.actions.squeeze(1) > 0).float()
     alone = Batch(*(column[chosen.bool()] for column in batch))
     expected = -learner.actor.log_probability(alone.observations, alone.actions).mean()
     for scale in (0.01, 1.0, 100.0):
         torch.testing.assert_close(learner.cloning_loss(batch, scale * chosen), expected)
+
+
+def test_full_commands_do_not_outweigh_others_in_the_cloned_action():
+    """Two in ten logged commands are full: the mode stays near the other eight, which are 0.2."""
+    dataset = bandit(episodes=4)
+    modes = {}
+    for edge in (0.97, 0.9999):
+        learner = learner_for(dataset, clone_edge=edge)
+        actions = torch.tensor([1.0] * 2 + [0.2] * 8).unsqueeze(1)
+        batch = transitions([0.0] * 10, [0.0] * 10, [0.0] * 10)._replace(actions=actions)
+        for _ in range(400):
+            learner.descend("actor", learner.cloning_loss(batch, torch.ones(10)))
+        modes[edge] = learner.act(torch.zeros(1, 1)).item()
+    before_squashing = {edge: math.tanh(0.2 * math.atanh(edge) + 0.8 * math.atanh(0.2)) for edge in modes}
+    assert modes == pytest.approx(before_squashing, abs=0.05)  # 0.53 and 0.82
+    assert modes[0.97] < modes[0.9999] - 0.2
 
 
 def test_critics_learn_what_the_policy_earns_and_costs():

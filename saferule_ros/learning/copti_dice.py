@@ -38,9 +38,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from saferule_ros.learning.learner import COST_CRITICS, CRITICS, REWARD_CRITICS, CriticLearner
+from saferule_ros.learning.learner import CRITICS, CriticLearner
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import EnsembleCritic, GaussianActor, StateFunction, soft_update
 from saferule_ros.learning.replay import Batch, Replay
@@ -141,11 +140,18 @@ class CoptiDice(CriticLearner):
 
     def nu_loss(self, initial: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """(1 - gamma) E[nu(s_0)] + E_dD[w e - alpha f(w)], scalar, and w (B,) without gradient."""
-        nu_initial, nu, nu_next = self.nu.along(initial, batch.observations, batch.next_observations)
+        gain, w = self.gain(batch)
+        return (1.0 - self.settings.discount) * self.nu(initial).mean() + gain, w
+
+    def gain(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """E_dD[w e - alpha f(w)], scalar, and w (B,) without gradient.
+
+        w maximises it, so that it has no slope in w (envelope theorem): only e is followed back to nu.
+        """
+        nu, nu_next = self.nu.along(batch.observations, batch.next_observations)
         e = self.advantages(batch, nu, nu_next)
-        w = self.weights(e.detach())  # it maximises the loss, so the loss has no slope in it (envelope theorem)
-        loss = (1.0 - self.settings.discount) * nu_initial.mean()
-        return loss + (w * e - self.settings.alpha * divergence(w)).mean(), w
+        w = self.weights(e.detach())
+        return (w * e - self.settings.alpha * divergence(w)).mean(), w
 
     def bound_loss(self, initial: Tensor, batch: Batch, weights: Tensor) -> tuple[Tensor, Tensor]:
         """The dual that chi and tau minimise, and the upper bound of E_d[c] (scalar, without gradient).
@@ -172,17 +178,12 @@ class CoptiDice(CriticLearner):
         """-E_dD[w log pi(a | s)], scalar, with w of mean 1 so that the step size does not hang on its scale [ours].
 
         Observations are jittered, as in OSRL: a policy that is cloned from few trajectories learns to come back.
+        Full commands are taken back to `clone_edge` [ours]: before squashing they lie at infinity, and few of them
+        would outweigh all others in the mean.
         """
-        noise = torch.randn(batch.observations.shape, generator=self.generator, device=self.device)
-        jittered = batch.observations + self.settings.jitter * noise
-        return -(weights / weights.mean() * self.actor.log_probability(jittered, batch.actions)).mean()
-
-    def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
-        target_reward, target_cost = self.critic_targets(batch)
-        return torch.stack([
-            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
-            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
-        ])  # fmt: skip
+        jittered = batch.observations + self.settings.jitter * self.noise(*batch.observations.shape)
+        actions = batch.actions.clamp(-self.settings.clone_edge, self.settings.clone_edge)
+        return -(weights / weights.mean() * self.actor.log_probability(jittered, actions)).mean()
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -75,6 +75,7 @@ class CoptiDiceSettings(CommonSettings, MultiplierSettings):
     alpha: float = Field(0.5, gt=0, description="weight of the divergence from the data [rewards]")
     bound_divergence: float = Field(0.01, ge=0, description="epsilon: how far from the data the cost is bounded [nat]")
     jitter: float = Field(0.1, ge=0, description="noise on cloned observations [standard scores]")
+    clone_edge: float = Field(0.97, gt=0, lt=1, description="largest cloned action, share of its range")
     multiplier_start: float = Field(1.0, ge=0, description="lambda before the first step")
     multiplier_integral: float = Field(1e-3, ge=0, description="gain per step on the sum of the excess cost value")
     initial_states: int = Field(256, ge=1, le=65536, description="initial states per step")
