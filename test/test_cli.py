@@ -19,8 +19,8 @@ from saferule_ros.workspace import Workspace
 
 VERBS = (
     ["collect"], ["data", "ingest"], ["data", "info"], ["train"], ["evaluate"], ["forget", "new"], ["forget", "list"],
-    ["forget", "show"], ["patch"], ["policy", "list"], ["policy", "show"], ["policy", "verify"],
-    ["policy", "activate"], ["policy", "rollback"], ["demo"],
+    ["forget", "show"], ["unlearn"], ["export"], ["patch"], ["policy", "list"], ["policy", "show"],
+    ["policy", "verify"], ["policy", "activate"], ["policy", "rollback"], ["demo"],
 )  # fmt: skip
 
 

@@ -22,6 +22,17 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Why: goes into the 
 SettingsOption = Annotated[
     Path | None, typer.Option("--settings", exists=True, dir_okay=False, help="YAML file; without: the defaults.")
 ]
+TaskOption = Annotated[str, typer.Option("--task", help="Task of the simulator that the data is from.")]
+RobotOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--robot", exists=True, dir_okay=False,
+        help="Instead of --task: YAML file with horizon (steps) and spec (sizes, bounds, rate, cost limit).",
+    ),
+]  # fmt: skip
+AlgorithmOption = Annotated[
+    str, typer.Option("--algorithm", help="bcq_lag, bear_lag, cpq or copti_dice. Default: the settings' or bcq_lag.")
+]
 
 
 def user() -> str:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saferule_ros.cli.options import DEFAULT_WORKSPACE, SeedOption, SettingsOption, WorkspaceOption
+from saferule_ros.cli.options import (
+    DEFAULT_WORKSPACE,
+    AlgorithmOption,
+    RobotOption,
+    SeedOption,
+    SettingsOption,
+    TaskOption,
+    WorkspaceOption,
+)
 from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace
 
@@ -26,39 +33,31 @@ def register(app: typer.Typer) -> None:
 
 def train(
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    task: Annotated[str, typer.Option("--task", help="Task of the simulator that the data is from.")] = "",
-    robot_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--robot",
-            exists=True,
-            dir_okay=False,
-            help="Instead of --task: YAML file with horizon (steps) and spec (sizes, bounds, rate, cost limit).",
-        ),
-    ] = None,
+    task: TaskOption = "",
+    robot_file: RobotOption = None,
+    algorithm: AlgorithmOption = "",
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 8000,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
     activate: Annotated[bool, typer.Option(help="Whether to make it the active policy.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="Of torch: small networks gain nothing from more.")] = 1,
 ) -> None:
-    """Learn a policy with BCQ-Lag, offline, and put it into the policy store.
+    """Learn a policy offline and put it into the policy store.
 
     Reads the workspace's dataset. Writes a learner's checkpoint (from which a patch goes on), and an ONNX bundle in the
-    policy store, which has passed the gate. Settings are those of BCQ-Lag: hidden, batch, discount, learning_rate, …
+    policy store, which has passed the gate. Settings are those of the algorithm: hidden, batch, discount, …
 
     \b
     Examples:
       saferule train --task SafetyPointCircle1 --steps 8000
-      saferule train --robot my_robot.yaml --settings bcq_lag.yaml --no-activate
+      saferule train --robot my_robot.yaml --algorithm cpq --settings cpq.yaml --no-activate
     """
     from saferule_ros.cli.bars import bar, losses
     from saferule_ros.cli.output import note, print_facts
     from saferule_ros.cli.robot import robot
-    from saferule_ros.learning.settings import BcqLagSettings
-    from saferule_ros.settings import load_settings
+    from saferule_ros.learning.choice import learner_settings
 
-    chosen = load_settings(BcqLagSettings, settings)
+    chosen = learner_settings(algorithm, settings)
     place = Workspace(workspace)
     spec, limits = robot(task, robot_file)
     _check_fit(place, spec)

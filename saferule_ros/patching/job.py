@@ -17,23 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.forget_set import ForgetSet
-from saferule_ros.errors import SaferuleError
-from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.trail import Trail
+from saferule_ros.patching.unlearning import Unlearning, described
 from saferule_ros.patching.values import save_values
 from saferule_ros.policy.bundle import BundleMeta
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.settings import load_settings
 from saferule_ros.unlearning.certificate import Certificate
-from saferule_ros.unlearning.certified import CertifiedRun
-from saferule_ros.unlearning.methods import method_for
 from saferule_ros.unlearning.run import UnlearnProgress, unlearn
 from saferule_ros.workspace import Workspace
 
@@ -42,10 +37,6 @@ CHECKPOINT_RULE = "the policy after the last of a fixed number of steps"
 
 # Where in a job each stage ends, as share of its wall time in a typical job of 500 steps: for the progress bar.
 STAGE_ENDS = {Stage.LOADING: 0.05, Stage.UNLEARNING: 0.90, Stage.EXPORTING: 0.95, Stage.GATE: 1.0}
-
-
-class DatasetMismatch(SaferuleError):
-    """The workspace's dataset is not the one that the active policy was learned from."""
 
 
 def run_patch(
@@ -67,20 +58,12 @@ def run_patch(
     with _timed(seconds, Stage.LOADING):
         store = PolicyStore(workspace.store)
         parent = store.active().manifest
-        learner, learned_from = load_checkpoint(workspace.checkpoint(parent.checkpoint_id))
-        dataset = EpisodeDataset.load(workspace.dataset)
-        if dataset.digest != learned_from:
-            raise DatasetMismatch(
-                f"policy {parent.bundle_id} was learned from dataset {learned_from}, "
-                f"but {workspace.dataset} is {dataset.digest}",
-                "Put the dataset that it was learned from into the workspace",
-            )
-        forget_set = ForgetSet.load(workspace.forget_sets, request.forget_set_id)
-        forget, keep = forget_set.split(dataset)
-        settings = load_settings(method_for(METHOD, type(learner)).settings, request.settings)
-        if request.steps:
-            settings = settings.model_copy(update={"steps": request.steps})
-        certified = CertifiedRun(METHOD, learner, forget, keep, settings, request.seed)
+        unlearning = Unlearning(
+            workspace, parent.checkpoint_id, request.forget_set_id, METHOD,
+            lambda kind: load_settings(kind, request.settings), request.steps, request.seed,
+        )  # fmt: skip
+        certified, settings, dataset = unlearning.certified, unlearning.settings, unlearning.dataset
+        learner, forget_set = certified.run.learner, unlearning.forget_set
         trail = Trail(workspace.job(request.job_id), learner, dataset.digest, settings)
 
     with _timed(seconds, Stage.UNLEARNING):
@@ -96,14 +79,13 @@ def run_patch(
         on_progress(_at(Stage.EXPORTING, settings.steps, STAGE_ENDS[Stage.UNLEARNING]))
         if certified.before and after:
             save_values(workspace.job(request.job_id), certified.before, after)
-        checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
+        checkpoint_id = unlearning.save(certificate)
         meta = BundleMeta(
-            algorithm=f"{learner.NAME}+safe_rule", dataset_digest=dataset.digest, checkpoint_id=checkpoint_id,
-            parent=parent.bundle_id, forget_set_id=forget_set.id,
-            certificate=_described(certificate) if certificate else None,
+            algorithm=f"{learner.NAME}+{METHOD}", dataset_digest=dataset.digest, checkpoint_id=checkpoint_id,
+            parent=parent.bundle_id, forget_set_id=forget_set.id, certificate=described(certificate),
         )  # fmt: skip
         candidate = bundle_learner(
-            store, learner, np.asarray(keep.observations), parent.spec, meta, request.seed,
+            store, learner, np.asarray(unlearning.keep.observations), parent.spec, meta, request.seed,
             reason=forget_set.reason, requester=request.requester,
         )  # fmt: skip
 
@@ -130,23 +112,17 @@ def run_patch(
 
 def _fields(certificate: Certificate | None) -> dict[str, Any]:
     """What the report says of it; nothing where there is none."""
-    if certificate is None:
+    fields = described(certificate)
+    if certificate is None or fields is None:
         return {}
-    described = _described(certificate)
     values = ("q_reward_forget", "q_reward_reference", "q_cost_forget", "q_cost_required")
-    return {"certified": certificate.holds, "certificate": described, **{name: described[name] for name in values}}
+    return {"certified": certificate.holds, "certificate": fields, **{name: fields[name] for name in values}}
 
 
 def _verdict(certificate: Certificate | None) -> str:
     if certificate is None:
         return "no certificate, as this algorithm has no critics"
     return "certificate holds" if certificate.holds else "certificate does not hold"
-
-
-def _described(certificate: Certificate) -> dict[str, Any]:
-    return asdict(certificate) | {
-        "reward_suppressed": certificate.reward_suppressed, "cost_separated": certificate.cost_separated,
-    }  # fmt: skip
 
 
 def _progress(at: UnlearnProgress) -> PatchProgress:

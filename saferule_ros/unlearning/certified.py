@@ -45,6 +45,11 @@ class CertifiedRun:
         learner = self.run.learner
         return pair_values(learner, *self._replays, self._seed) if isinstance(learner, CriticLearner) else None
 
+    def certify(self) -> Certificate | None:
+        """The certificate as things stand now; None for a learner without critics."""
+        values = self.values()
+        return None if values is None else self.certificate(values)
+
     def certificate(self, values: PairValues) -> Certificate:
         """The certificate for `values()`."""
         sizes = (0 if part.held_out is None else len(part.held_out) for part in (self._forget, self._keep))

@@ -1,0 +1,105 @@
+"""`saferule unlearn`: any method, from a learner's checkpoint to another one. `patch` is the whole way on a robot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from saferule_ros.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, SettingsOption, WorkspaceOption
+from saferule_ros.cli.teaching import CANCELLED, fail
+from saferule_ros.workspace import Workspace
+
+if TYPE_CHECKING:
+    from saferule_ros.patching.origin import Origin
+    from saferule_ros.patching.unlearning import Unlearning
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    app.command()(unlearn)
+
+
+def unlearn(
+    forget_set: Annotated[
+        str, typer.Argument(metavar="FORGET_SET", help="Id of a stored forget set: see `saferule forget list`.")
+    ],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    checkpoint: Annotated[
+        str, typer.Option(help="Of the learner that is to forget. Default: the active policy's.")
+    ] = "",
+    method: Annotated[
+        str, typer.Option(help="safe_rule, reward_only, traj_deleter, fine_tune, or retrain (from scratch, on D_k).")
+    ] = "safe_rule",
+    steps: Annotated[int, typer.Option(min=0, help="Gradient steps; 0: as the settings say.")] = 0,
+    seed: SeedOption = 0,
+    settings: SettingsOption = None,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Of torch: small networks gain nothing.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Unlearn a forget set from a checkpoint with any method, to compare them.
+
+    Reads a checkpoint, the dataset that it was learned from and the forget set. Writes a checkpoint, with what it comes
+    from, its certificate and what it cost (origin.json). The policy store is not touched: `saferule export` makes a
+    policy of it. Ctrl-C cancels, and leaves nothing.
+
+    \b
+    Examples:
+      saferule unlearn 00c0ffee00c0ffee --method fine_tune --steps 5000
+      saferule unlearn 00c0ffee00c0ffee --method retrain --checkpoint 5ca1ab1e5ca1ab1e --json
+    """
+    from saferule_ros.cli.output import note, print_json
+    from saferule_ros.policy.store import PolicyStore
+
+    place = Workspace(workspace)
+    chosen = checkpoint or PolicyStore(place.store).active().manifest.checkpoint_id
+    # Only now: torch takes seconds to load, and what is wrong should be said at once.
+    from saferule_ros.learning.trainer import limit_threads
+    from saferule_ros.patching.origin import Origin
+    from saferule_ros.patching.unlearning import Unlearning
+    from saferule_ros.settings import load_settings
+
+    limit_threads(threads)
+    unlearning = Unlearning(place, chosen, forget_set, method, lambda kind: load_settings(kind, settings), steps, seed)
+    try:
+        _run(unlearning, method)
+    except KeyboardInterrupt:
+        raise fail("cancelled", "Nothing was written", CANCELLED) from None
+    checkpoint_id = unlearning.save(unlearning.certified.certify())
+    origin = Origin.load(place.checkpoint(checkpoint_id))
+    assert origin is not None
+    if as_json:
+        print_json({"checkpoint_id": checkpoint_id, **origin.model_dump(mode="json")})
+        return
+    _show(checkpoint_id, origin)
+    note(f"Next: saferule export {checkpoint_id}")
+
+
+def _run(unlearning: Unlearning, method: str) -> None:
+    from saferule_ros.cli.bars import bar, losses
+    from saferule_ros.unlearning.run import UnlearnProgress
+    from saferule_ros.unlearning.run import unlearn as take_steps
+
+    with bar(method) as advance:
+
+        def show(at: UnlearnProgress) -> None:
+            advance(at.step, at.steps, losses(at.losses), at.time_left)
+
+        take_steps(unlearning.certified.run, show)
+
+
+def _show(checkpoint_id: str, origin: Origin) -> None:
+    from saferule_ros.cli.output import print_facts, verdict
+    from saferule_ros.reporting.wording import duration, measured_on
+
+    budget, certificate = origin.budget, origin.certificate
+    facts: list[tuple[str, object]] = [
+        ("checkpoint", checkpoint_id), ("unlearned from", origin.parent_checkpoint), ("method", origin.method),
+        ("steps", origin.steps), ("took", f"{duration(budget['seconds'])}, {budget['flops']:.3g} FLOPs"),
+    ]  # fmt: skip
+    if certificate is not None:
+        holds = certificate["reward_suppressed"] and certificate["cost_separated"]
+        facts += [
+            ("certificate", verdict(holds, "holds", "does not hold")), ("  measured on", measured_on(certificate)),
+        ]  # fmt: skip
+    print_facts(facts)

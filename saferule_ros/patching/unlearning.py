@@ -1,0 +1,86 @@
+"""From a checkpoint and a forget set, both in a workspace, to a certified run, and its result as a checkpoint."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.errors import SaferuleError
+from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.patching.origin import Origin
+from saferule_ros.unlearning.certificate import Certificate
+from saferule_ros.unlearning.certified import CertifiedRun
+from saferule_ros.unlearning.methods import method_for
+from saferule_ros.unlearning.settings import RunSettings
+from saferule_ros.workspace import Workspace
+
+
+class DatasetMismatch(SaferuleError):
+    """The workspace's dataset is not the one that a learner learned from."""
+
+
+class Unlearning:
+    """A run that is ready to begin.
+
+    Args:
+        workspace: has the dataset, the checkpoint and the forget set.
+        checkpoint_id: of the learner that is to forget.
+        forget_set_id: of what.
+        method: see unlearning/methods.py.
+        read_settings: gives the settings, of the class that it is called with.
+        steps: overrides theirs; 0: does not.
+        seed: of every random draw.
+
+    Attributes:
+        dataset: what the learner learned from.
+        forget_set: the selection.
+        keep: D_k, all of it.
+        settings: of the run.
+        certified: the run and its certificate.
+
+    Raises:
+        DatasetMismatch: the learner learned from another dataset.
+        SaferuleError: something is missing or damaged, or the method does not work on this learner.
+    """
+
+    def __init__(
+        self, workspace: Workspace, checkpoint_id: str, forget_set_id: str, method: str,
+        read_settings: Callable[[type[RunSettings]], RunSettings], steps: int, seed: int,
+    ) -> None:  # fmt: skip
+        self._workspace, self._parent, self._method, self._seed = workspace, checkpoint_id, method, seed
+        learner, learned_from = load_checkpoint(workspace.checkpoint(checkpoint_id))
+        self.settings = read_settings(method_for(method, type(learner)).settings)
+        if steps:
+            self.settings = self.settings.model_copy(update={"steps": steps})
+        self.dataset = EpisodeDataset.load(workspace.dataset)
+        if self.dataset.digest != learned_from:
+            raise DatasetMismatch(
+                f"checkpoint {checkpoint_id} was learned from dataset {learned_from}, "
+                f"but {workspace.dataset} is {self.dataset.digest}",
+                "Put the dataset that it was learned from into the workspace",
+            )
+        self.forget_set = ForgetSet.load(workspace.forget_sets, forget_set_id)
+        forget, self.keep = self.forget_set.split(self.dataset)
+        self.certified = CertifiedRun(method, learner, forget, self.keep, self.settings, seed)
+
+    def save(self, certificate: Certificate | None) -> str:
+        """Saves the learner as it is now, with what it comes from, durably; returns the checkpoint's id."""
+        learner, workspace = self.certified.run.learner, self._workspace
+        checkpoint_id = save_checkpoint(learner, workspace.checkpoints, self.dataset.digest)
+        origin = Origin(
+            parent_checkpoint=self._parent, forget_set_id=self.forget_set.id, method=self._method,
+            settings=self.settings.model_dump(mode="json"), seed=self._seed, steps=self.certified.run.steps_done,
+            certificate=described(certificate), budget=asdict(self.certified.run.meter.budget),
+        )  # fmt: skip
+        origin.save(workspace.checkpoint(checkpoint_id))
+        return checkpoint_id
+
+
+def described(certificate: Certificate | None) -> dict[str, Any] | None:
+    """A certificate as plain data, with its verdicts."""
+    if certificate is None:
+        return None
+    return asdict(certificate) | {
+        "reward_suppressed": certificate.reward_suppressed, "cost_separated": certificate.cost_separated,
+    }  # fmt: skip
