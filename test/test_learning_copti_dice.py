@@ -3,32 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from learning_cases import BOUNDS, bandit
+from dice_cases import learner_for, optimum_of_the_bandit, trained
+from learning_cases import bandit
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.copti_dice import CoptiDice, divergence, inverse_slope
-from saferule_ros.learning.replay import Batch, Replay, Units
+from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.serving_policy import ServingPolicy
-from saferule_ros.learning.settings import CoptiDiceSettings, TaskLimits
-from saferule_ros.learning.trainer import train
-
-QUICK = CoptiDiceSettings(
-    hidden=32, batch=128, learning_rate=3e-3, target_rate=0.05, discount=0.5, alpha=0.2, initial_states=4,
-    multiplier_integral=0.02, jitter=0.0,
-)  # fmt: skip
-
-
-def learner_for(dataset: EpisodeDataset, limit: float = 0.1, horizon: int = 1, **changes) -> CoptiDice:
-    settings = QUICK.model_copy(update=changes)
-    return CoptiDice(Units.of(dataset, *BOUNDS), TaskLimits(cost_limit=limit, horizon=horizon), settings, seed=0)
-
-
-def trained(dataset: EpisodeDataset, steps: int, limit: float = 0.1, seed: int = 1, **changes) -> CoptiDice:
-    settings = QUICK.model_copy(update=changes)
-    learner = train(dataset, TaskLimits(cost_limit=limit, horizon=1), settings, BOUNDS, steps, seed)
-    assert isinstance(learner, CoptiDice)
-    return learner
 
 
 def transitions(rewards: list[float], costs: list[float], discounts: list[float]) -> Batch:
@@ -157,35 +139,11 @@ def test_threshold_is_the_limit_per_step_and_not_the_discounted_sum():
         assert learner.excess_cost(torch.tensor(per_step)) == pytest.approx(0.01 / (1 - discount))
 
 
-def optimum_of_the_bandit(dataset: EpisodeDataset, discount: float, alpha: float, limit: float) -> tuple[float, float]:
-    """nu and lambda of the one state, by bisection: E[w] = 1 - gamma and E[w c] = (1 - gamma) limit."""
-    rewards, costs = (torch.from_numpy(np.array(c)).double() for c in (dataset.rewards, dataset.costs))
-    rewards = rewards / rewards.abs().mean()
-
-    def weights(nu: float, multiplier: float) -> torch.Tensor:
-        return inverse_slope((rewards - multiplier * costs - nu) / alpha)
-
-    def root(function, low: float, high: float) -> float:
-        for _ in range(100):
-            middle = (low + high) / 2
-            low, high = (middle, high) if function(middle) > 0 else (low, middle)
-        return low
-
-    def nu_at(multiplier: float) -> float:
-        return root(lambda nu: weights(nu, multiplier).mean().item() - (1 - discount), -50.0, 50.0)
-
-    def excess(multiplier: float) -> float:
-        return (weights(nu_at(multiplier), multiplier) * costs).mean().item() - (1 - discount) * limit
-
-    best = root(excess, 0.0, 50.0)
-    return nu_at(best), best
-
-
 def test_learning_finds_the_known_optimum_of_the_constrained_bandit():
     """Reward a + 1, cost 1 if a > 0, limit 0.1: a tenth of the mass may lie on positive actions."""
     dataset = bandit()
     learner = trained(dataset, steps=1500, bound_divergence=1e-4)
-    nu, multiplier = optimum_of_the_bandit(dataset, discount=0.5, alpha=0.2, limit=0.1)
+    nu, multiplier = optimum_of_the_bandit(dataset, 0.5, 0.2, 0.1, learner.units.reward_scale)
     assert learner.multiplier.value == pytest.approx(multiplier, rel=0.15)
     assert learner.nu(torch.zeros(1, 1)).item() == pytest.approx(nu, abs=0.1)
     pairs = Replay(dataset, learner.units, 0.5).all

@@ -6,17 +6,20 @@ from typing import Any
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.errors import SaferuleError
+from saferule_ros.learning.copti_dice import CoptiDice
 from saferule_ros.learning.learner import ActorCriticLearner, Learner
 from saferule_ros.unlearning.fine_tune import FineTune
 from saferule_ros.unlearning.retrain import Retrain
 from saferule_ros.unlearning.reward_only import RewardOnly
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.safe_rule import SafeRule
+from saferule_ros.unlearning.safe_rule_dice import SafeRuleDice
 from saferule_ros.unlearning.settings import (
     FineTuneSettings,
     RetrainSettings,
     RewardOnlySettings,
     RunSettings,
+    SafeRuleDiceSettings,
     SafeRuleSettings,
     TrajDeleterSettings,
 )
@@ -46,6 +49,7 @@ class Method:
 
 METHODS = (
     Method(SafeRule.NAME, ActorCriticLearner, SafeRuleSettings, SafeRule),
+    Method(SafeRule.NAME, CoptiDice, SafeRuleDiceSettings, SafeRuleDice),
     Method(RewardOnly.NAME, ActorCriticLearner, RewardOnlySettings, RewardOnly),
     Method(TrajDeleter.NAME, Learner, TrajDeleterSettings, TrajDeleter),
     Method(FineTune.NAME, Learner, FineTuneSettings, FineTune),

@@ -53,6 +53,16 @@ class SafeRuleSettings(SuppressionSettings):
     repulsion_width: float = Field(0.5, gt=0, description="distance at which the repulsion has faded [action range/2]")
 
 
+class SafeRuleDiceSettings(SafeRuleSettings):
+    """Settings of a patch of COptiDICE with Safe-RULE."""
+
+    multiplier: float = Field(1.0, ge=0, description="lambda at the start of the patch; controlled on from there")
+    forget_share: float = Field(0.2, ge=0, description="weight of D_f beside D_k in nu's loss")
+    price_rate: float = Field(0.05, ge=0, description="dual ascent of mu on the mean weight of forget pairs, per step")
+    price_cap: float = Field(20.0, ge=0, description="largest mu, the price of a forget pair [mean rewards]")
+    tolerated_weight: float = Field(0.01, ge=0, description="mean weight of forget pairs at which mu stays as it is")
+
+
 class RewardOnlySettings(SuppressionSettings):
     """Settings of reward-only unlearning."""
 
