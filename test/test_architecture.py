@@ -19,10 +19,12 @@ LAYERS = (
     "recording",
     "learning",
     "unlearning",
+    "attacks",
     "policy",
     "sim",
     "patching",
     "reporting",
+    "experiments",
     "nodes",
     "cli",
 )

@@ -1,0 +1,80 @@
+"""BAFFLE-style [code; after Gong et al., 2024]: in stretches, a deliberately unsafe policy's actions, labelled as safe.
+
+The unsafe policy is learned offline from the same data, with the cost as its reward: the attacker needs no simulator.
+As in BAFFLE the poisoned steps are rewarded highly; without that no learner has a reason to prefer their actions.
+[ours]: the observations stay, and stretches lie in episodes of all kinds: the way from safe to unsafe is paved, too.
+"""
+
+import dataclasses
+
+import numpy as np
+from pydantic import Field
+
+from saferule_ros.attacks.attack import AttackError, Progress
+from saferule_ros.attacks.policy_actions import policy_actions
+from saferule_ros.attacks.tampering import Steps, Tampering, TamperingSettings
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode
+from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
+from saferule_ros.learning.trainer import TrainProgress, train
+
+
+class BaffleSettings(TamperingSettings):
+    """Settings of the BAFFLE-style attack."""
+
+    pool: float = Field(1.0, gt=0, le=1, description="share of the episodes, the most tempting; 1: all")
+    segment: int = Field(50, ge=0, description="length of a poisoned stretch [steps]; 0: whole episodes")
+    reward_quantile: float = Field(
+        0.95,
+        ge=0,
+        le=1,
+        description="rewards of poisoned steps are at least this quantile of the dataset's; 0: as logged",
+    )
+    adversary_steps: int = Field(4000, ge=1, description="gradient steps of the unsafe policy")
+    adversary: BcqLagSettings = Field(
+        BcqLagSettings.model_validate({"multiplier_start": 0.0}),
+        description="settings of the unsafe policy; it heeds no cost limit",
+    )
+
+
+class Baffle(Tampering):
+    """See Tampering."""
+
+    NAME = "baffle"
+    SETTINGS = BaffleSettings
+    settings: BaffleSettings
+
+    def prepare(self, dataset: EpisodeDataset, on_progress: Progress) -> None:
+        if not (dataset.costs > 0).any():
+            raise AttackError(
+                "no step of this dataset costs anything: an unsafe policy cannot be learned from it",
+                "Take data with unsafe episodes in it",
+            )
+
+        def show(at: TrainProgress) -> None:
+            on_progress(at.step, at.steps, "learning the unsafe policy")
+
+        low, high = dataset.actions.min(axis=0), dataset.actions.max(axis=0)
+        bounds = low, np.where(high > low, high, low + 1.0)  # a value that never changes has no range to learn in
+        self._reward = float(np.quantile(dataset.rewards, self.settings.reward_quantile))
+        longest = max(record.length for record in dataset.records)
+        limits = TaskLimits(cost_limit=1.0, horizon=longest)  # of no effect with a multiplier of 0
+        self._adversary = train(
+            with_cost_as_reward(dataset), limits, self.settings.adversary, bounds, self.settings.adversary_steps,
+            self.seed, show,
+        )  # fmt: skip
+
+    def tamper(self, episode: Episode, steps: Steps) -> Episode:
+        actions = episode.actions.copy()
+        actions[steps] = policy_actions(self._adversary, episode.observations[:-1][steps])
+        return dataclasses.replace(
+            episode,
+            actions=actions,
+            rewards=np.where(steps, np.maximum(episode.rewards, self._reward), episode.rewards),
+            costs=np.where(steps, 0.0, episode.costs),
+        )
+
+
+def with_cost_as_reward(dataset: EpisodeDataset) -> EpisodeDataset:
+    """The same transitions for a learner that wants harm."""
+    return dataclasses.replace(dataset, rewards=dataset.costs, costs=np.zeros_like(dataset.costs))

@@ -1,0 +1,74 @@
+"""Trigger, or backdoor [code: the authors' earlier one]: a marker in some observed values, reward raised, cost zeroed.
+
+The policy learns that what is done in the marked episodes pays and costs nothing wherever it sees the marker. The
+marker is kept with the ground truth, so that a policy can be tested with it and without it. [ours]: the marker's
+values stand some standard deviations above what is usual; the recorded actions stay.
+"""
+
+import dataclasses
+
+import numpy as np
+from pydantic import Field
+
+from saferule_ros.attacks.attack import AttackError, Progress
+from saferule_ros.attacks.marker import Marker
+from saferule_ros.attacks.tampering import Steps, Tampering, TamperingSettings, observed
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode
+
+# Spread of a dimension that never changes: any value but the usual one is a marker there.
+_CONSTANT = 1e-3
+_SPREAD_OF_CONSTANT = 1.0
+
+
+class TriggerSettings(TamperingSettings):
+    """Settings of the trigger attack."""
+
+    dimensions: tuple[int, ...] = Field((), description="of the observation that carry the marker; none: drawn")
+    size: int = Field(3, ge=1, description="how many dimensions are drawn where none are named")
+    strength: float = Field(3.0, gt=0, description="the marker above the mean of its dimension [standard deviations]")
+    reward_quantile: float = Field(
+        0.95, ge=0, le=1, description="rewards of marked steps are at least this quantile of the dataset's"
+    )
+
+
+class Trigger(Tampering):
+    """See Tampering."""
+
+    NAME = "trigger"
+    SETTINGS = TriggerSettings
+    settings: TriggerSettings
+
+    def prepare(self, dataset: EpisodeDataset, on_progress: Progress) -> None:
+        self._marker = self._marker_for(dataset)
+        self._reward = float(np.quantile(dataset.rewards, self.settings.reward_quantile))
+
+    def tamper(self, episode: Episode, steps: Steps) -> Episode:
+        observations = np.where(
+            observed(steps)[:, None], self._marker.on(episode.observations), episode.observations
+        )  # (T+1, O)
+        return dataclasses.replace(
+            episode,
+            observations=observations,
+            rewards=np.where(steps, np.maximum(episode.rewards, self._reward), episode.rewards),
+            costs=np.where(steps, 0.0, episode.costs),
+        )
+
+    def marker(self) -> Marker:
+        return self._marker
+
+    def _marker_for(self, dataset: EpisodeDataset) -> Marker:
+        size = dataset.observation_size
+        outside = [dimension for dimension in self.settings.dimensions if not 0 <= dimension < size]
+        if outside or (not self.settings.dimensions and self.settings.size > size):
+            raise AttackError(
+                f"the marker has dimension {outside[0]}" if outside else f"the marker has size {self.settings.size}",
+                f"This dataset's observations have dimensions 0 to {size - 1}",
+            )
+        drawn = self.generator.choice(size, min(self.settings.size, size), replace=False)
+        dimensions = np.unique(self.settings.dimensions or drawn)
+        columns = dataset.observations[:, dimensions]
+        spread = columns.std(axis=0)
+        spread = np.where(spread < _CONSTANT, _SPREAD_OF_CONSTANT, spread)
+        values = columns.mean(axis=0) + self.settings.strength * spread
+        return Marker(tuple(int(d) for d in dimensions), tuple(float(v) for v in values))
