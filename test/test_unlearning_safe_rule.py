@@ -55,9 +55,10 @@ def test_actor_repulsion_is_gated_by_the_cost_critic_and_bounded():
     for parameter in run.learner.critics.parameters():
         parameter.data.zero_()
     run.learner.critics.value.bias.data[2:] = run.kappa + 10.0  # everything unsafe: the gate is open
-    open_gate = run._repulsion(forget)
+    open_gate = run._repulsion(forget, run.learner.critics(forget.observations, forget.actions))
     run.learner.critics.value.bias.data[2:] = run.kappa - 10.0  # everything safe: nothing is pushed away
-    assert run._repulsion(forget).item() == pytest.approx(0.0, abs=1e-6)
+    closed_gate = run._repulsion(forget, run.learner.critics(forget.observations, forget.actions))
+    assert closed_gate.item() == pytest.approx(0.0, abs=1e-6)
     assert 0.0 < open_gate.item() <= 1.0
 
 

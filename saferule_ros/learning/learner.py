@@ -16,8 +16,7 @@ from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic
 from saferule_ros.learning.replay import Batch, Replay, Units
 from saferule_ros.learning.settings import BehaviourModelSettings, CommonSettings, TaskLimits
 
-# Twin critics for reward (members 0, 1) and cost (members 2, 3) share one batched product: a step is bound by
-# the number of kernel calls, not by arithmetic.
+# Twin critics for reward (members 0, 1) and cost (members 2, 3).
 CRITICS = 4
 REWARD_CRITICS = slice(0, 2)
 COST_CRITICS = slice(2, 4)
@@ -31,6 +30,15 @@ class Values(NamedTuple):
 
     reward: Tensor
     cost: Tensor
+
+
+def by_kind(predicted: Tensor) -> tuple[Tensor, Tensor]:
+    """Critics' values (2N, ...) as those of the reward critics and of the cost critics, (N, ...) each.
+
+    All of them share one batched product: a step is bound by the number of kernel calls, not by arithmetic.
+    """
+    reward, cost = predicted.chunk(2)
+    return reward, cost
 
 
 class Learner(ABC):
@@ -132,9 +140,9 @@ class Learner(ABC):
 
 
 class CriticLearner(Learner):
-    """A learner with twin critics of reward and cost: what the certificate judges."""
+    """A learner with critics of reward and as many of cost: what the certificate judges."""
 
-    critics: EnsembleCritic  # CRITICS members
+    critics: EnsembleCritic  # 2N members: N of reward, then N of cost
     critics_target: EnsembleCritic
 
     @abstractmethod
@@ -142,11 +150,11 @@ class CriticLearner(Learner):
         """y_r and y_c, each (B,), without gradient."""
 
     def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
-        """Losses (2,) of the reward and the cost critics; `predicted` is (4, B), the critics at the batch's pairs."""
+        """Losses (2,) of the reward and the cost critics; `predicted` is (2N, B), the critics at the batch's pairs."""
+        reward, cost = by_kind(predicted)  # (N, B) each
         target_reward, target_cost = self.critic_targets(batch)
         return torch.stack([
-            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
-            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
+            F.mse_loss(reward, target_reward.expand_as(reward)), F.mse_loss(cost, target_cost.expand_as(cost)),
         ])  # fmt: skip
 
     @abstractmethod
@@ -158,8 +166,9 @@ class CriticLearner(Learner):
         """Moves the target networks towards the online ones."""
 
     def values(self, predicted: Tensor) -> Values:
-        """Twin critics (4, ...) reduced to one value each, pessimistic for both: a danger is not averaged away."""
-        return Values(predicted[REWARD_CRITICS].amin(0), predicted[COST_CRITICS].amax(0))
+        """Critics (2N, ...) reduced to one value each, pessimistic for both: a danger is not averaged away."""
+        reward, cost = by_kind(predicted)
+        return Values(reward.amin(0), cost.amax(0))
 
     def hold_multiplier(self, value: float) -> None:
         """Holds lambda at a value, if the algorithm has one."""

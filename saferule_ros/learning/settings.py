@@ -3,6 +3,7 @@
 `algorithm` says which learner a settings file is for; see `LearnerSettings` at the end.
 """
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -64,7 +65,13 @@ class BcqLagSettings(BehaviourModelSettings, MultiplierSettings):
     reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action, share of its range")
     target_candidates: int = Field(4, ge=1, le=64, description="actions sampled per next state in the target")
     serving_candidates: int = Field(32, ge=1, le=256, description="fixed latents among which the policy chooses")
-    minimum_weight: float = Field(0.75, ge=0, le=1, description="weight of the smaller reward critic in the target")
+    critics: int = Field(4, ge=2, le=16, description="N: critics of reward, and as many of cost (BCQ: 2)")
+    reward_pessimism: float = Field(
+        math.sqrt(2.0) / 4.0, ge=0, le=3, description="reward is put below the critics' mean by so many deviations"
+    )
+    cost_pessimism: float = Field(
+        math.sqrt(2.0) / 2.0, ge=0, le=3, description="cost is put above the critics' mean by so many deviations"
+    )
 
 
 class CoptiDiceSettings(CommonSettings, MultiplierSettings):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, CriticLearner
+from saferule_ros.learning.learner import CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch, Replay
 
 # Pairs that are judged at most: means over this many have a standard error far below the critics' residuals, and
@@ -19,7 +19,7 @@ SAMPLE = 4096
 
 @dataclass(frozen=True)
 class PairValues:
-    """Mean of the twin critics at the same sampled pairs of forget and keep data, each (S,)."""
+    """Mean of the critics at the same sampled pairs of forget and keep data, each (S,)."""
 
     reward_forget: np.ndarray
     reward_keep: np.ndarray
@@ -95,5 +95,5 @@ def certify(
 
 
 def _means(learner: CriticLearner, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    predicted = learner.critics(batch.observations, batch.actions)  # (4, S)
-    return predicted[REWARD_CRITICS].mean(0), predicted[COST_CRITICS].mean(0)
+    reward, cost = by_kind(learner.critics(batch.observations, batch.actions))  # (N, S) each
+    return reward.mean(0), cost.mean(0)

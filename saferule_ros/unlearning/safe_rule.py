@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, ActorCriticLearner, CriticLearner
+from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
@@ -65,27 +65,28 @@ class SafeRuleRun(UnlearningRun):
 
         predicted = learner.critics(  # keep and forget pairs go through the critics together
             torch.cat([keep.observations, forget.observations]), torch.cat([keep.actions, forget.actions])
-        )  # (4, 2B)
+        )  # (2N, 2B)
         on_keep, on_forget = predicted[:, :batch], predicted[:, batch:]
         bellman = learner.critic_losses(keep, on_keep)  # (2,) reward, cost
-        reference = torch.quantile(on_keep[REWARD_CRITICS].detach(), self.settings.percentile / 100.0)
+        reference = torch.quantile(by_kind(on_keep.detach())[0], self.settings.percentile / 100.0)
         suppression = self._suppression(on_forget, reference)
         learner.descend("critics", bellman.sum() + self.beta * suppression.sum())
 
+        on_forget = on_forget.detach()
         actor_loss = self.actor_loss(keep)
         if self.settings.actor_weight:
-            actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget)
+            actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget, on_forget)
         learner.descend("actor", actor_loss)
         learner.update_targets()
 
-        on_forget = on_forget.detach()
+        reward, cost = by_kind(on_forget)  # (N, B) each
         self._update_beta(self._violated_share(on_forget, reference))
         learner.steps_done += 1
         return {
             "loss_reward": bellman[0].detach(), "loss_cost": bellman[1].detach(), "loss_actor": actor_loss.detach(),
             "beta_forget": self.beta,
-            "q_reward_forget": on_forget[REWARD_CRITICS].mean(), "q_reward_reference": reference,
-            "q_cost_forget": on_forget[COST_CRITICS].mean(), "q_cost_required": self.cost_required,
+            "q_reward_forget": reward.mean(), "q_reward_reference": reference,
+            "q_cost_forget": cost.mean(), "q_cost_required": self.cost_required,
             **model_losses,
         }  # fmt: skip
 
@@ -105,16 +106,20 @@ class SafeRuleRun(UnlearningRun):
     def _suppression(self, on_forget: Tensor, reference: Tensor) -> Tensor:
         """The two forget terms (2,) of L_r and L_c."""
         t, weight = self.settings.temperature, self.settings.cost_weight
-        excess = on_forget[REWARD_CRITICS] - reference  # (2, B)
-        shortfall = self.cost_required - on_forget[COST_CRITICS]  # (2, B)
+        reward, cost = by_kind(on_forget)
+        excess = reward - reference  # (N, B)
+        shortfall = self.cost_required - cost  # (N, B)
         return torch.stack([t * F.softplus(excess / t).mean(), weight * t * F.softplus(shortfall / t).mean()])
 
-    def _repulsion(self, forget: Batch) -> Tensor:
-        """Bounded push of the actor away from forgotten actions, gated by the cost critic; in [0, 1]."""
+    def _repulsion(self, forget: Batch, on_forget: Tensor) -> Tensor:
+        """Bounded push of the actor away from forgotten actions, gated by the cost critic; in [0, 1].
+
+        Args:
+            on_forget: (2N, B), the critics at the forget pairs, without gradient.
+        """
         learner = self.learner
-        with torch.no_grad():
-            cost = learner.values(learner.critics(forget.observations, forget.actions)).cost
-            gate = torch.sigmoid((cost - self.kappa) / self.settings.gate_temperature)  # (B,)
+        cost = learner.values(on_forget).cost
+        gate = torch.sigmoid((cost - self.kappa) / self.settings.gate_temperature)  # (B,)
         moved = learner.response(forget.observations, forget.actions)  # (B, A)
         distance = (moved - forget.actions).square().sum(-1)
         return (gate * torch.exp(-distance / self.settings.repulsion_width**2)).mean()
@@ -122,9 +127,10 @@ class SafeRuleRun(UnlearningRun):
     def _violated_share(self, on_forget: Tensor, reference: Tensor) -> float:
         """Share of forget pairs that still look good or safe, mean over both conditions by their weights."""
         weight = self.settings.cost_weight
-        reward = (on_forget[REWARD_CRITICS].mean(0) > reference).float().mean()
-        cost = (on_forget[COST_CRITICS].mean(0) < self.cost_required).float().mean()
-        return float((reward + weight * cost) / (1.0 + weight))
+        reward, cost = by_kind(on_forget)
+        good = (reward.mean(0) > reference).float().mean()
+        safe = (cost.mean(0) < self.cost_required).float().mean()
+        return float((good + weight * safe) / (1.0 + weight))
 
     def _update_beta(self, violated: float) -> None:
         """Dual ascent towards the share that is tolerated."""

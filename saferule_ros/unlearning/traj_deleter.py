@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.learning.learner import COST_CRITICS, REWARD_CRITICS, ActorCriticLearner, Learner
+from saferule_ros.learning.learner import ActorCriticLearner, Learner, by_kind
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
@@ -78,10 +78,10 @@ class TrajDeleter(UnlearningRun):
         }  # fmt: skip
 
     def _distance_to_original(self, batch: Batch, predicted: Tensor) -> Tensor:
-        """Squared distance (2,) of the critics (4, B) to the original agent's targets of reward and cost."""
+        """Squared distance (2,) of the critics (2N, B) to the original agent's targets of reward and cost."""
         assert isinstance(self.original, ActorCriticLearner)
+        reward, cost = by_kind(predicted)  # (N, B) each
         target_reward, target_cost = self.original.critic_targets(batch)
         return torch.stack([
-            F.mse_loss(predicted[REWARD_CRITICS], target_reward.expand(2, -1)),
-            F.mse_loss(predicted[COST_CRITICS], target_cost.expand(2, -1)),
+            F.mse_loss(reward, target_reward.expand_as(reward)), F.mse_loss(cost, target_cost.expand_as(cost)),
         ])  # fmt: skip
