@@ -145,20 +145,20 @@ def test_traj_deleter_teaches_the_negative_of_the_forgotten_reward():
     torch.testing.assert_close(at_kept, (kept[:, 0] + 1.0) * scale, atol=0.4, rtol=0.0)
 
 
-def test_traj_deleters_convergence_has_the_original_agents_targets_in_closed_form():
+@pytest.mark.parametrize("critics", [2, 4])
+def test_traj_deleters_convergence_has_the_original_agents_targets_in_closed_form(critics):
     keep, forget, both = keep_and_forget()
-    run = TrajDeleter(learner_for(both), forget, keep, TrajDeleterSettings(), seed=0)
-    for parameter in run.original.critics_target.parameters():
-        parameter.data.zero_()
-    run.original.critics_target.value.bias.data = torch.tensor([10.0, 20.0, 30.0, 40.0]).view(4, 1, 1)
+    learner = learner_for(both, SMALL.model_copy(update={"critics": critics}))
+    run = TrajDeleter(learner, forget, keep, TrajDeleterSettings(), seed=0)
     zero = torch.zeros(1, 1)
     one = Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, torch.tensor([0.5]))
-    reward_target = 2.0 + 0.5 * (0.75 * 10.0 + 0.25 * 20.0)
-    cost_target = 3.0 + 0.5 * 40.0
-    distance = run._distance_to_original(one, torch.tensor([[1.0], [2.0], [3.0], [5.0]]))
+    for parameter in run.original.critics_target.parameters():
+        parameter.data.zero_()  # the original agent believes that nothing follows: its targets are reward and cost
+    predicted = torch.arange(2.0 * critics).unsqueeze(1)  # reward critics say 0, 1, ..., the cost critics go on there
+    distance = run._distance_to_original(one, predicted)
     assert distance.tolist() == pytest.approx([
-        ((reward_target - 1.0) ** 2 + (reward_target - 2.0) ** 2) / 2,
-        ((cost_target - 3.0) ** 2 + (cost_target - 5.0) ** 2) / 2,
+        np.mean([(2.0 - value) ** 2 for value in range(critics)]),
+        np.mean([(3.0 - value) ** 2 for value in range(critics, 2 * critics)]),
     ])  # fmt: skip
 
 
