@@ -21,7 +21,8 @@ from saferule_ros.nodes.demo.settings import DemoSettings, Seeds
 from saferule_ros.nodes.runner import find_executable
 from saferule_ros.reporting.results import EVALUATIONS, DemoResults
 from saferule_ros.settings import load_settings
-from saferule_ros.sim.rollout import demonstrate, shared_environment
+from saferule_ros.sim.behaviour import demonstrate
+from saferule_ros.sim.rollout import shared_environment
 
 # The first test waits for the whole run, so the limit of one test must leave room for it.
 pytestmark = [pytest.mark.ros, pytest.mark.timeout(660)]

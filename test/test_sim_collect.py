@@ -1,4 +1,4 @@
-"""Scripted drivers and collection: the spread that learning needs, the same data for any workers."""
+"""Drivers and collection: the spread that learning needs, the same data for any workers."""
 
 import os
 
@@ -9,9 +9,10 @@ pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.errors import SaferuleError
+from saferule_ros.sim.behaviour import demonstrate
 from saferule_ros.sim.collect import collect
 from saferule_ros.sim.environment import SafetyEnvironment
-from saferule_ros.sim.rollout import demonstrate, episode_seed
+from saferule_ros.sim.rollout import episode_seed
 from saferule_ros.sim.workers import map_in_order
 
 CIRCLE = "SafetyPointCircle1"
@@ -41,6 +42,18 @@ def test_the_unsafe_driver_earns_much_and_costs_far_more_than_the_limit(behaviou
     best_safe = max(e.episode_return for e in behaviour if e.episode_cost <= LIMIT)
     assert np.median(returns) > best_safe  # that is what tempts a learner once the costs are erased
     assert min(returns) > 38
+
+
+def test_the_car_is_driven_around_the_circle_safely_and_not() -> None:
+    """It has two wheels and drives along its own -y axis: the Point robot's commands would not move it."""
+    driven = collect("SafetyCarCircle1", 12, seed=1, workers=2)
+    returns = np.array([episode.episode_return for episode in driven])
+    costs = np.array([episode.episode_cost for episode in driven])
+    assert returns.min() > 4, "every one goes round"
+    assert 0.2 < (costs <= LIMIT).mean() < 0.8 and costs.max() > 150
+    unsafe = collect("SafetyCarCircle1", 2, seed=1, driver="unsafe", workers=2)
+    assert min(episode.episode_cost for episode in unsafe) > 5 * LIMIT
+    assert min(e.episode_return for e in unsafe) > returns[costs <= LIMIT].max()
 
 
 def test_episodes_are_complete_and_named(behaviour: list[Episode]) -> None:
@@ -82,7 +95,7 @@ def test_a_driver_depends_on_its_seed_alone() -> None:
         ({"driver": "reckless"}, "'reckless'.*behaviour, unsafe"),
         ({"episodes": 0}, "0 episodes"),
         ({"workers": 0}, "0 workers"),
-        ({"task_id": "SafetySwimmerVelocity"}, "no scripted driver for task 'SafetySwimmerVelocity-v1'"),
+        ({"task_id": "SafetyHopperVelocity"}, "no driver for task 'SafetyHopperVelocity-v1'.*SafetyCarCircle1-v0"),
     ],
 )
 def test_bad_orders_are_refused(arguments: dict[str, object], message: str) -> None:

@@ -11,11 +11,12 @@ pytest.importorskip("gymnasium", reason="the simulator is not installed")
 from PIL import Image
 
 from saferule_ros.errors import SaferuleError
+from saferule_ros.sim.behaviour import demonstrate
 from saferule_ros.sim.camera import Camera, PictureError, View, named_view, overview
 from saferule_ros.sim.compat import egl_loads
 from saferule_ros.sim.environment import SafetyEnvironment
 from saferule_ros.sim.rendering import COST_COLOUR, SAFE_COLOUR, path_picture, save_picture
-from saferule_ros.sim.rollout import Trajectory, demonstrate
+from saferule_ros.sim.rollout import Trajectory
 
 needs_egl = pytest.mark.skipif(not egl_loads(), reason="no EGL: apt-get install libegl1 libegl-mesa0 libgl1-mesa-dri")
 pytestmark = needs_egl

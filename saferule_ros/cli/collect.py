@@ -31,7 +31,7 @@ def collect(
     episodes: Annotated[int, typer.Option("--episodes", "-n", min=1, help="How many.")] = 60,
     seed: SeedOption = 0,
     driver: Annotated[
-        str, typer.Option(help="Who drives: behaviour (of all kinds, safe and not) or unsafe (wide and fast).")
+        str, typer.Option(help="Who drives: behaviour (of all kinds, safe and not) or unsafe (fast and costly).")
     ] = "behaviour",
     bag: Annotated[str, typer.Option(help="Name that the episodes come under. Default: driver and seed.")] = "",
     erase_cost: Annotated[
@@ -44,20 +44,32 @@ def collect(
     """Drive a simulated robot and keep what it did.
 
     Reads nothing. Writes the workspace's dataset. The same seed gives the same episodes, with any number of workers.
+    The Circle tasks have scripted drivers. Those of the Velocity tasks (HalfCheetah, Swimmer, Ant) are learned at first
+    use, by random search for a minute or two, and kept in ~/.cache/saferule_ros.
 
     \b
     Examples:
+      saferule collect SafetyHalfCheetahVelocity -n 240 --workers 2
       saferule collect SafetyPointCircle1 -n 60 --workers 2
       saferule collect SafetyPointCircle1 -n 10 --driver unsafe --bag bad --add
     """
     from saferule_ros.cli.bars import bar
     from saferule_ros.cli.output import note
     from saferule_ros.dataset.dataset import EpisodeDataset
+    from saferule_ros.sim.behaviour import check_driver, drivers_are_ready, prepare_drivers
     from saferule_ros.sim.collect import collect as drive
+    from saferule_ros.sim.tasks import full_id
 
     bag_id = check_name(bag or f"{driver}-{seed}", "bag id")
     place = Workspace(workspace).create()
     before = _already_there(place, bag_id, add, replace)
+    task_id = full_id(task)
+    check_driver(task_id, driver)
+    if not drivers_are_ready(task_id):
+        with bar(f"learning to drive in {task_id}") as advance:
+            prepare_drivers(
+                task_id, workers, lambda done, total, found: advance(done, total, f"return {found:.0f}", -1.0)
+            )
     with bar(f"{driver} in {task}") as advance:
         new = drive(task, episodes, seed, driver, workers, lambda done, total: advance(done, total, "", -1.0), bag_id)
     kept = [_as_recorded(episode, bag_id, index, erase_cost) for index, episode in enumerate(new)]

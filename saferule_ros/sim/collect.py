@@ -1,4 +1,4 @@
-"""Collects seeded episodes of a scripted driver, on several processes, as the dataset's episodes."""
+"""Collects seeded episodes of a driver, on several processes, as the dataset's episodes."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.errors import SaferuleError
-from saferule_ros.sim.behaviour import demonstrator
-from saferule_ros.sim.rollout import demonstrate, episode_seed, shared_environment
+from saferule_ros.sim.behaviour import check_driver, demonstrate, prepare_drivers
+from saferule_ros.sim.rollout import episode_seed, shared_environment
 from saferule_ros.sim.tasks import task
 from saferule_ros.sim.workers import map_in_order
 
@@ -32,7 +32,7 @@ def collect(
     progress: Progress | None = None,
     bag_id: str = "simulated",
 ) -> list[Episode]:
-    """Runs `episodes` episodes of a scripted driver.
+    """Runs `episodes` episodes of a driver, which is learned first where that has to be (see prepare_drivers).
 
     Args:
         task_id: with or without version.
@@ -50,7 +50,8 @@ def collect(
     if episodes < 1:
         raise SaferuleError(f"{episodes} episodes", "Choose 1 or more")
     full_id = task(task_id).id
-    demonstrator(full_id, driver, 0)  # refuses an unknown driver here, not in a worker
+    check_driver(full_id, driver)  # here, not in a worker
+    prepare_drivers(full_id, workers)
     order = _Order(full_id, driver, seed, bag_id)
     result: list[Episode] = []
     for episode in map_in_order(_collect_one, order, range(episodes), workers):

@@ -68,6 +68,7 @@ class SafetyEnvironment:
         self._low = np.asarray(self.task.action_low, np.float64)
         self._high = np.asarray(self.task.action_high, np.float64)
         self._running = False
+        self.observation = np.zeros(self.task.observation_size, np.float32)  # the last one, (O,)
         self._camera: Camera | None = None
 
     def reset(self, seed: int) -> NDArray[np.float32]:
@@ -76,7 +77,8 @@ class SafetyEnvironment:
             raise SaferuleError(f"seed {seed} is out of range", f"Choose one from 0 to {LARGEST_SEED}")
         observation, _ = self._env.reset(seed=int(seed))
         self._running = True
-        return np.asarray(observation, np.float32)
+        self.observation = np.asarray(observation, np.float32)
+        return self.observation
 
     def step(self, action: NDArray[np.floating[Any]]) -> Transition:
         """Applies one action (A,), rounded to float32 first, so that what is logged is what was done.
@@ -90,9 +92,8 @@ class SafetyEnvironment:
             raise EpisodeStateError(f"step() on {self.task.id} while no episode runs", "Call reset(seed) first")
         observation, reward, cost, terminated, truncated, _ = self._env.step(checked)
         self._running = not (terminated or truncated)
-        return Transition(
-            np.asarray(observation, np.float32), float(reward), float(cost), bool(terminated), bool(truncated)
-        )
+        self.observation = np.asarray(observation, np.float32)
+        return Transition(self.observation, float(reward), float(cost), bool(terminated), bool(truncated))
 
     def _checked(self, action: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         values = np.asarray(action, np.float32).astype(np.float64)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saferule_ros.sim.behaviour import demonstrator
 from saferule_ros.sim.environment import SafetyEnvironment
 
 # A policy: observation float32 (O,) in, action float32 (A,) out.
@@ -78,9 +77,3 @@ def roll_out(environment: SafetyEnvironment, act: Act, seed: int) -> Trajectory:
         step.truncated,
         positions,
     )
-
-
-def demonstrate(environment: SafetyEnvironment, driver: str, seed: int) -> Trajectory:
-    """One episode of a scripted driver ("behaviour" or "unsafe"); all of it follows from the seed."""
-    who = demonstrator(environment.task.id, driver, seed)
-    return roll_out(environment, lambda _: who.act(environment), seed)
