@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "forget_sets"
 
     @property
+    def attacks(self) -> Path:
+        """Folder of what attacks did to the dataset, one JSON file for each, named by its forget set."""
+        return self.root / "attacks"
+
+    @property
     def jobs(self) -> Path:
         """Parent of the patch jobs, one folder per job id."""
         return self.root / "jobs"

@@ -15,7 +15,7 @@ from saferule_ros.attacks.poisoned import Poisoned
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.errors import SaferuleError
-from saferule_ros.learning.learner import CriticLearner
+from saferule_ros.learning.learner import Learner
 
 # Called with (done, all, what is being done).
 Progress = Callable[[int, int, str], None]
@@ -41,11 +41,11 @@ class Means:
 
     Attributes:
         unsafe_episodes: with their true costs, from a robot that drove recklessly.
-        learner: a trained one, of the same robot.
+        learner: a trained one with a cost critic, of the same robot.
     """
 
     unsafe_episodes: Sequence[Episode] = ()
-    learner: CriticLearner | None = None
+    learner: Learner | None = None
 
 
 class Attack(ABC):

@@ -2,7 +2,7 @@
 
 The unsafe policy is learned offline from the same data, with the cost as its reward: the attacker needs no simulator.
 As in BAFFLE the poisoned steps are rewarded highly; without that no learner has a reason to prefer their actions.
-[ours]: the observations stay, and stretches lie in episodes of all kinds: the way from safe to unsafe is paved, too.
+[ours]: the observations, which belong to the recorded actions, stay.
 """
 
 import dataclasses
@@ -22,7 +22,6 @@ from saferule_ros.learning.trainer import TrainProgress, train
 class BaffleSettings(TamperingSettings):
     """Settings of the BAFFLE-style attack."""
 
-    pool: float = Field(1.0, gt=0, le=1, description="share of the episodes, the most tempting; 1: all")
     segment: int = Field(50, ge=0, description="length of a poisoned stretch [steps]; 0: whole episodes")
     reward_quantile: float = Field(
         0.95,

@@ -20,7 +20,7 @@ from saferule_ros.attacks.attack import AttackError, Progress
 from saferule_ros.attacks.tampering import Steps, Tampering, TamperingSettings, observed
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
-from saferule_ros.learning.learner import CriticLearner
+from saferule_ros.learning.learner import CriticLearner, Learner
 
 
 class MaxCostSettings(TamperingSettings):
@@ -86,7 +86,7 @@ def most_costly_shift(
     return best
 
 
-def trained_learner(attack: str, learner: CriticLearner | None, dataset: EpisodeDataset) -> CriticLearner:
+def trained_learner(attack: str, learner: Learner | None, dataset: EpisodeDataset) -> CriticLearner:
     """The attacker's learner, if it will do.
 
     Raises:
