@@ -7,7 +7,7 @@ used. So `saferule --help` answers at once on a small computer too.
 import typer
 
 from saferule_ros import __version__
-from saferule_ros.cli import collect, data, demo, evaluate, export, forget, patch, policy, train, unlearn
+from saferule_ros.cli import collect, data, demo, evaluate, export, forget, patch, poison, policy, train, unlearn
 from saferule_ros.cli.teaching import TeachingGroup
 
 app = typer.Typer(
@@ -44,7 +44,7 @@ def root(
     """See `help` above: this only holds the option --version."""
 
 
-for module in (collect, train, evaluate, unlearn, export, patch, demo):
+for module in (collect, poison, train, evaluate, unlearn, export, patch, demo):
     module.register(app)
 for name, group in (("data", data.app), ("forget", forget.app), ("policy", policy.app)):
     app.add_typer(group, name=name)
