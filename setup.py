@@ -49,6 +49,7 @@ setup(
         "learning": LEARNING,
         "report": REPORT,
         "sim": SIM,
+        "ray": [*LEARNING, *SIM, "ray>=2.9"],
         "dev": [
             "pytest>=8",
             "pytest-timeout>=2.3",

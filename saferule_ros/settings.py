@@ -1,7 +1,8 @@
 """Settings files: YAML, validated against a model that knows every field's range and meaning."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,17 +18,31 @@ def load_settings(model: type[Settings], path: Path | None) -> Settings:
     Raises:
         SettingsError: unreadable, not YAML, or a field that is unknown or out of range; it is named with its value.
     """
-    if path is None:
-        return model()
+    return load_settings_with(model, path, {})
+
+
+def load_settings_with(model: type[Settings], path: Path | None, given: Mapping[str, Any]) -> Settings:
+    """The same, with some fields given by other means, which a file may not give as well; raises as load_settings."""
+    content = {} if path is None else _read(path)
+    file = "settings" if path is None else f"settings file {str(path)!r}"
+    if isinstance(content, dict):
+        twice = sorted(given.keys() & content.keys())
+        if twice:
+            raise SettingsError(f"{file}: {twice[0]} is given on the command line already", "Leave it out of the file")
+        content = {**content, **given}
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}", "Give a YAML file") from error
-    try:
-        return model.model_validate({} if content is None else content)
+        return model.model_validate(content)
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'file'} = {item['input']!r}: {item['msg']}" for item in error.errors()
         )
         known = ", ".join(model.model_fields)
-        raise SettingsError(f"settings file {str(path)!r}: {wrong}", f"Known settings: {known}") from error
+        raise SettingsError(f"{file}: {wrong}", f"Known settings: {known}") from error
+
+
+def _read(path: Path) -> Any:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"settings file {str(path)!r} cannot be read: {error}", "Give a YAML file") from error
+    return {} if content is None else content

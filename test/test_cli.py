@@ -18,9 +18,9 @@ from saferule_ros.policy.errors import SpecError
 from saferule_ros.workspace import Workspace
 
 VERBS = (
-    ["collect"], ["data", "ingest"], ["data", "info"], ["train"], ["evaluate"], ["forget", "new"], ["forget", "list"],
-    ["forget", "show"], ["unlearn"], ["export"], ["patch"], ["policy", "list"], ["policy", "show"],
-    ["policy", "verify"], ["policy", "activate"], ["policy", "rollback"], ["demo"],
+    ["collect"], ["data", "ingest"], ["data", "info"], ["poison"], ["train"], ["evaluate"], ["forget", "new"],
+    ["forget", "list"], ["forget", "show"], ["unlearn"], ["export"], ["patch"], ["policy", "list"], ["policy", "show"],
+    ["policy", "verify"], ["policy", "activate"], ["policy", "rollback"], ["compare"], ["grid"], ["demo"],
 )  # fmt: skip
 
 

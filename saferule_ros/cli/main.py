@@ -7,7 +7,20 @@ used. So `saferule --help` answers at once on a small computer too.
 import typer
 
 from saferule_ros import __version__
-from saferule_ros.cli import collect, data, demo, evaluate, export, forget, patch, poison, policy, train, unlearn
+from saferule_ros.cli import (
+    collect,
+    compare,
+    data,
+    demo,
+    evaluate,
+    export,
+    forget,
+    patch,
+    poison,
+    policy,
+    train,
+    unlearn,
+)
 from saferule_ros.cli.teaching import TeachingGroup
 
 app = typer.Typer(
@@ -25,7 +38,7 @@ A robot's files lie in one folder, the [bold]workspace[/bold] (option -w, or SAF
   saferule policy activate candidate         … into service
   saferule policy rollback                   … and the way back
 
-All of it at once, on a simulated robot: [bold]saferule demo[/bold].
+All of it at once, on a simulated robot: [bold]saferule demo[/bold]. Methods compared: [bold]saferule compare[/bold].
 
 [dim]Exit status: 0 done, 1 a check failed, 2 wrong input, 130 cancelled.[/dim]""",
 )  # fmt: skip
@@ -44,7 +57,7 @@ def root(
     """See `help` above: this only holds the option --version."""
 
 
-for module in (collect, poison, train, evaluate, unlearn, export, patch, demo):
+for module in (collect, poison, train, evaluate, unlearn, export, compare, patch, demo):
     module.register(app)
 for name, group in (("data", data.app), ("forget", forget.app), ("policy", policy.app)):
     app.add_typer(group, name=name)

@@ -31,6 +31,7 @@ class Unlearning:
         read_settings: gives the settings, of the class that it is called with.
         steps: overrides theirs; 0: does not.
         seed: of every random draw.
+        device: cpu or cuda.
 
     Attributes:
         dataset: what the learner learned from.
@@ -47,9 +48,10 @@ class Unlearning:
     def __init__(
         self, workspace: Workspace, checkpoint_id: str, forget_set_id: str, method: str,
         read_settings: Callable[[type[RunSettings]], RunSettings], steps: int, seed: int,
+        device: str = "cpu",
     ) -> None:  # fmt: skip
         self._workspace, self._parent, self._method, self._seed = workspace, checkpoint_id, method, seed
-        learner, learned_from = load_checkpoint(workspace.checkpoint(checkpoint_id))
+        learner, learned_from = load_checkpoint(workspace.checkpoint(checkpoint_id), device)
         self.settings = read_settings(method_for(method, type(learner)).settings)
         if steps:
             self.settings = self.settings.model_copy(update={"steps": steps})

@@ -57,7 +57,7 @@ def episodes_plot(evaluations: Sequence[Evaluation], cost_limit: float) -> Plot:
         figure = Figure(figsize=(10.4, 4.5), layout="constrained")
         cost_axes, return_axes = figure.subplots(1, 2)
         _strips(cost_axes, evaluations, [e.costs for e in evaluations], palette)
-        cost_axes.axhline(cost_limit, color=palette.limit, linestyle=_DASHED, linewidth=1.4, zorder=1)
+        cost_axes.axhline(cost_limit, color=palette.limit, linestyle=DASHED, linewidth=1.4, zorder=1)
         cost_axes.annotate(
             f"limit\n{cost_limit:g}", (1, cost_limit), (3, 0), xycoords=("axes fraction", "data"),
             textcoords="offset points", color=palette.limit, va="center", fontsize=9.5,
@@ -69,7 +69,7 @@ def episodes_plot(evaluations: Sequence[Evaluation], cost_limit: float) -> Plot:
         return_axes.set_ylim(bottom=min(0.0, return_axes.get_ylim()[0]))
         return figure
 
-    return _both(draw, f"Each episode's cost and return. Cost limit {cost_limit:g}. {alt}.")
+    return both(draw, f"Each episode's cost and return. Cost limit {cost_limit:g}. {alt}.")
 
 
 def values_plot(values: Mapping[str, NDArray[np.floating]], reference: float, required: float) -> Plot:
@@ -88,11 +88,11 @@ def values_plot(values: Mapping[str, NDArray[np.floating]], reference: float, re
         for axes_pair, (kind, index, sign, bound) in zip(grid, rows, strict=True):
             bins = _bins([values[f"{when}_{kind}_{part}"] for when in _WHEN for part in _PARTS], bound)
             for axes, when in zip(axes_pair, _WHEN, strict=True):
-                _style(axes, palette)
+                style(axes, palette)
                 for part in _PARTS:
                     _histogram(axes, values[f"{when}_{kind}_{part}"], bins, getattr(palette, part))
                 if np.isfinite(bound):
-                    axes.axvline(bound, color=palette.limit, linestyle=_DASHED, linewidth=1.4)
+                    axes.axvline(bound, color=palette.limit, linestyle=DASHED, linewidth=1.4)
                     axes.annotate(
                         f"{sign} {bound:.1f}", (bound, 1), (4, -2), xycoords=("data", "axes fraction"),
                         textcoords="offset points", color=palette.limit, va="top", fontsize=9.5,
@@ -113,14 +113,15 @@ def values_plot(values: Mapping[str, NDArray[np.floating]], reference: float, re
         for kind, symbol in (("reward", "Q_r"), ("cost", "Q_c"))
         for part in _PARTS
     )
-    return _both(draw, f"Histograms of the critics' values. {alt}.")
+    return both(draw, f"Histograms of the critics' values. {alt}.")
 
 
 _WHEN, _PARTS = ("before", "after"), ("keep", "forget")
-_DASHED = (0, (5, 3))
+DASHED = (0, (5, 3))
 
 
-def _both(draw: Callable[[Palette], Figure], alt: str) -> Plot:
+def both(draw: Callable[[Palette], Figure], alt: str) -> Plot:
+    """A figure drawn for both backgrounds; `alt` says in words what it shows."""
     return Plot(_svg(draw, LIGHT), _svg(draw, DARK), alt)
 
 
@@ -136,7 +137,7 @@ def _strips(
     axes: Axes, evaluations: Sequence[Evaluation], columns: Sequence[Sequence[float]], palette: Palette
 ) -> None:
     """One column of points per evaluation; side by side where they would hide each other."""
-    _style(axes, palette)
+    style(axes, palette)
     axes.grid(axis="y", color=palette.faint, linewidth=0.8)
     axes.set_axisbelow(True)
     span = max((max(c) for c in columns), default=1.0) - min((min(c) for c in columns), default=0.0) or 1.0
@@ -203,11 +204,12 @@ def _value_keys(palette: Palette) -> list[Artist]:
         *(Patch(facecolor=to_rgba(c, 0.3), edgecolor=c, linewidth=1.6, label=f"{part} data")
           for part in _PARTS for c in (getattr(palette, part),)),
         Line2D([], [], color=palette.ink, marker="^", markersize=9, linestyle="", label="mean"),
-        Line2D([], [], color=palette.limit, linestyle=_DASHED, linewidth=1.4, label="bound for forget data's mean"),
+        Line2D([], [], color=palette.limit, linestyle=DASHED, linewidth=1.4, label="bound for forget data's mean"),
     ]  # fmt: skip
 
 
-def _style(axes: Axes, palette: Palette) -> None:
+def style(axes: Axes, palette: Palette) -> None:
+    """The report's look: no box, faint lines, the palette's ink."""
     axes.set_facecolor("none")
     for name, spine in axes.spines.items():
         spine.set_visible(name in ("left", "bottom"))

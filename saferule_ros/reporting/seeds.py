@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.reporting.markdown import one_line, row
 from saferule_ros.reporting.results import RESULTS_FILE, DemoResults, Evaluation, ResultsError
 from saferule_ros.reporting.verdict import return_share
 from saferule_ros.reporting.wording import MISSING, duration, number, percent
@@ -54,9 +55,9 @@ def seeds_table(runs: Sequence[DemoResults]) -> str:
         f"{tasks}: **{passed} of {len(runs)} seeds passed.** Each cell is a mean over "
         f"{' or '.join(map(str, episodes)) or 'no'} episodes; every seed that was tried is listed.",
         "",
-        _row(_COLUMNS),
-        _row(["---:", ":---", *["---:"] * (len(_COLUMNS) - 2)]),
-        *(_row(_cells(run)) for run in runs),
+        row(_COLUMNS),
+        row(["---:", ":---", *["---:"] * (len(_COLUMNS) - 2)]),
+        *(row(_cells(run)) for run in runs),
         "",
         "Return kept: of the clean policy's mean return. Swap faults: commands lost, doubled or mixed while the "
         "patched policy was swapped in during an episode. The clean policy is measured in the simulator, the others "
@@ -93,7 +94,7 @@ def _pair(evaluation: Evaluation | None) -> str:
 def _failures(run: DemoResults) -> list[str]:
     found = [f"- Seed {run.seed}: {c.name}: {c.value}, required {c.required}." for c in run.checks if not c.passed]
     if run.error:
-        found.append(f"- Seed {run.seed} ended early: {_one_line(run.error)}")
+        found.append(f"- Seed {run.seed} ended early: {one_line(run.error)}")
     if not run.passed and not found:
         found.append(f"- Seed {run.seed}: nothing was checked.")
     return found
@@ -118,11 +119,3 @@ def _made_with(runs: Sequence[DemoResults]) -> list[str]:
             which = "" if len(values) == 1 else f" (seed {', '.join(map(str, seeds))})"
             lines.append(f"- {name}{which}: {value}")
     return [*lines, ""]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(_one_line(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -54,6 +54,11 @@ class Meter:
         self.seconds += time.monotonic() - wall
         self.cpu_seconds += time.process_time() - cpu
 
+    def go_on_from(self, budget: Budget) -> None:
+        """Counts on from an earlier part of the same run."""
+        self.steps, self.flops = budget.steps, budget.flops
+        self.seconds, self.cpu_seconds = budget.seconds, budget.cpu_seconds
+
     @property
     def budget(self) -> Budget:
         """So far."""

@@ -46,8 +46,9 @@ class UnlearningRun(ABC):
     def __init__(self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, steps: int, seed: int) -> None:
         learner.generator.manual_seed(seed)
         self.learner = learner
-        self.forget = Replay(forget, learner.units, learner.settings.discount)
         self.keep = Replay(keep, learner.units, learner.settings.discount)
+        # Training from scratch has nothing to forget, and is given the same dataset twice.
+        self.forget = self.keep if forget is keep else Replay(forget, learner.units, learner.settings.discount)
         self.steps, self.steps_done = steps, 0
         self.meter = Meter()
 

@@ -1,0 +1,79 @@
+"""The data of a trial: clean episodes, and what the attacker has. Collected once for all cells of a task and seed."""
+
+import fcntl
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode
+from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
+from saferule_ros.experiments.places import TrialPlaces
+from saferule_ros.experiments.settings import Trial
+from saferule_ros.sim.collect import collect
+from saferule_ros.sim.tasks import task
+
+BEHAVIOUR, UNSAFE = "behaviour", "unsafe"
+
+# The attacker draws from somewhat more episodes than it injects.
+SPARE = 1.2
+
+Say = Callable[[str], None]
+
+
+def clean_data(trial: Trial, places: TrialPlaces, say: Say, cancelled: Cancelled) -> EpisodeDataset:
+    """The dataset before it is poisoned.
+
+    Raises:
+        SaferuleError: it cannot be read, or the task has no scripted driver.
+        TrialCancelled: nothing was kept of what was being collected.
+    """
+    given = trial.data.clean.get(trial.cell.task)
+    if given is not None:
+        return EpisodeDataset.load(given)
+    return _collected(trial, places, BEHAVIOUR, trial.data.behaviour_episodes, say, cancelled)
+
+
+def unsafe_episodes(
+    trial: Trial, places: TrialPlaces, clean: EpisodeDataset, say: Say, cancelled: Cancelled
+) -> list[Episode]:
+    """Reckless episodes with their true costs, enough for the trial's ratio; raises as `clean_data`."""
+    given = trial.data.unsafe.get(trial.cell.task)
+    if given is not None:
+        dataset = EpisodeDataset.load(given)
+    else:
+        wanted = trial.cell.ratio / (1.0 - trial.cell.ratio) * len(clean)  # n / (clean + n) = ratio
+        enough = math.ceil(SPARE * wanted / task(trial.cell.task).horizon) + 1
+        count = trial.data.unsafe_episodes or enough
+        dataset = _collected(trial, places, UNSAFE, count, say, cancelled)
+    return [dataset.episode(index) for index in range(dataset.episodes)]
+
+
+def _collected(
+    trial: Trial, places: TrialPlaces, driver: str, count: int, say: Say, cancelled: Cancelled
+) -> EpisodeDataset:
+    folder = places.shared / f"{driver}-{count}"
+    with only_one(folder):
+        if not folder.exists():
+
+            def show(done: int, total: int) -> None:
+                if cancelled():
+                    raise TrialCancelled(
+                        f"cancelled while collecting, {done} of {total}", "The same command begins anew"
+                    )
+                say(f"collecting {driver} {done}/{total}")
+
+            EpisodeDataset.from_episodes(
+                collect(trial.cell.task, count, trial.seed, driver, 1, show, f"{driver}-{trial.seed}")
+            ).save(folder)
+    return EpisodeDataset.load(folder)
+
+
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Lets one process at a time make a shared folder; others wait, and then find it made."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,97 @@
+"""From the settings of a grid to its trials, with every name and number checked before anything runs."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from saferule_ros.attacks.registry import ATTACKS
+from saferule_ros.dataset.storage import INDEX_NAME
+from saferule_ros.errors import SettingsError
+from saferule_ros.experiments.settings import DataSettings, GridSettings, Trial
+from saferule_ros.learning.algorithms import ALGORITHMS
+from saferule_ros.learning.choice import settings_classes
+from saferule_ros.reporting.trials import Cell
+from saferule_ros.sim.tasks import full_id
+from saferule_ros.unlearning.methods import NAMES, MethodError, method_for
+
+
+def plan(grid: GridSettings) -> list[Trial]:
+    """All trials: seed by seed, so that a grid that is stopped early has every cell at least once.
+
+    A method that does not work on a cell's learner is left out there.
+
+    Raises:
+        SettingsError: an unknown task, algorithm, attack, method or setting, or a value out of range.
+    """
+    _check_names(grid)
+    cells = [cell.model_copy(update={"task": full_id(cell.task)}) for cell in grid.all_cells()]
+    return [_trial(grid, cell, seed) for seed in dict.fromkeys(grid.seeds) for cell in cells]
+
+
+def _trial(grid: GridSettings, cell: Cell, seed: int) -> Trial:
+    settings = {"ratio": cell.ratio, **grid.attacks.get(cell.attack, {})}
+    return Trial(
+        cell=cell, seed=seed, data=_data(grid.data), training_steps=grid.training_steps, device=grid.device,
+        learner=_checked(settings_classes()[cell.algorithm], grid.learners.get(cell.algorithm, {}), cell.algorithm),
+        attack=_checked(ATTACKS[cell.attack].SETTINGS, settings, cell.attack),
+        methods=_methods(grid, cell.algorithm), evaluation_episodes=grid.evaluation_episodes,
+    )  # fmt: skip
+
+
+def _data(data: DataSettings) -> DataSettings:
+    """With full task names and paths, as it goes into what is kept.
+
+    Raises:
+        SettingsError: there is no dataset where one is said to be.
+    """
+    places: dict[str, dict[str, Path]] = {}
+    for kind in ("clean", "unsafe"):
+        places[kind] = {full_id(name): path.resolve() for name, path in getattr(data, kind).items()}
+        for name, path in places[kind].items():
+            if not (path / INDEX_NAME).is_file():
+                raise SettingsError(f"there is no dataset in {str(path)!r} for {name}", "Correct its path")
+    return data.model_copy(update=places)
+
+
+def _methods(grid: GridSettings, algorithm: str) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name in dict.fromkeys(grid.methods):
+        try:
+            method = method_for(name, ALGORITHMS[algorithm])
+        except MethodError:  # the name is known: it does not work on this learner
+            continue
+        found[name] = _checked(method.settings, grid.unlearning.get(name, {}), name)
+    return found
+
+
+def _check_names(grid: GridSettings) -> None:
+    cells = grid.all_cells()
+    for kind, asked, known in (
+        ("attack", grid.data.unsafe_for, ATTACKS),
+        ("algorithm", [*(cell.algorithm for cell in cells), *grid.learners], ALGORITHMS),
+        ("attack", [*(cell.attack for cell in cells), *grid.attacks], ATTACKS),
+        ("unlearning method", [*grid.methods, *grid.unlearning], NAMES),
+    ):
+        for name in asked:
+            if name not in known:
+                raise _unknown(kind, name, known)
+
+
+def _checked(model: type[BaseModel], values: Mapping[str, Any], of: str) -> dict[str, Any]:
+    """All settings of a model as plain data."""
+    try:
+        return model.model_validate(values).model_dump(mode="json")
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc']))} = {item['input']!r}: {item['msg']}" for item in error.errors()
+        )
+        raise SettingsError(f"settings of {of}: {wrong}", f"Known settings: {', '.join(model.model_fields)}") from error
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> SettingsError:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    return SettingsError(f"unknown {kind} {name!r}", f"{hint}Known: {', '.join(known)}")

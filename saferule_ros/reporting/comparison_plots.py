@@ -1,0 +1,79 @@
+"""The comparison as pictures: every episode of one cell, and what each method costs and keeps over all cells."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.reporting.comparison import RETRAIN, MethodRow, rows_of
+from saferule_ros.reporting.figures import DASHED, Plot, both, episodes_plot, style
+from saferule_ros.reporting.palette import Palette
+from saferule_ros.reporting.results import Evaluation
+from saferule_ros.reporting.trials import TrialResult
+from saferule_ros.reporting.wording import percent
+
+
+def cell_plot(results: Sequence[TrialResult]) -> Plot:
+    """Cost and return of every episode of one cell, method by method, all seeds together.
+
+    Args:
+        results: of one cell, at least one.
+    """
+    methods = [row.method for row in rows_of(results)]
+    evaluations = [
+        Evaluation(
+            name=method, title=method, policy_id=",".join(result.checkpoint_id for result in found),
+            episodes=[episode for result in found for episode in result.episodes],
+        )
+        for method in methods
+        for found in [[result for result in results if result.method == method]]
+    ]  # fmt: skip
+    return episodes_plot(evaluations, results[0].cost_limit)
+
+
+def overview_plot(rows: Sequence[MethodRow]) -> Plot:
+    """One point for each method and cell: return, as share of retraining's, against cost, as share of the limit."""
+    shown = [row for row in rows if row.return_ratio == row.return_ratio]
+    methods = list(dict.fromkeys(row.method for row in shown))
+
+    def draw(palette: Palette) -> Figure:
+        figure = Figure(figsize=(7.2, 5.0), layout="constrained")
+        axes = figure.subplots()
+        style(axes, palette)
+        axes.grid(color=palette.faint, linewidth=0.8)
+        axes.set_axisbelow(True)
+        for method in methods:
+            of_method = [row for row in shown if row.method == method]
+            colour = palette.policies.get(method, palette.ink)
+            axes.scatter(
+                [row.return_ratio for row in of_method], [row.cost_mean / row.cost_limit for row in of_method],
+                s=46, color=colour, alpha=0.85, marker="D" if method == RETRAIN else "o", linewidths=0,
+            )  # fmt: skip
+        axes.axhline(1.0, color=palette.limit, linestyle=DASHED, linewidth=1.4, zorder=1)
+        axes.set_xlabel("Mean return, share of retraining's")
+        axes.set_ylabel("Mean cost, share of the limit")
+        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        keys = [
+            Line2D([], [], color=palette.policies.get(name, palette.ink), marker="o", linestyle="", label=name)
+            for name in methods
+        ]
+        figure.legend(
+            handles=keys, loc="outside upper right", ncols=3, frameon=False, labelcolor=palette.ink, fontsize=9.5
+        )
+        return figure
+
+    alt = "; ".join(
+        f"{row.method} in {row.cell.name}: return {percent(row.return_ratio)} of retraining's, "
+        f"cost {percent(row.cost_mean / row.cost_limit)} of the limit"
+        for row in shown
+    )
+    return both(draw, f"Return and cost of each method in each cell. {alt}.")
+
+
+def save_plot(plot: Plot, path: Path) -> None:
+    """Writes <path>-light.svg and <path>-dark.svg."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, text in (("light", plot.light), ("dark", plot.dark)):
+        write_atomically(path.with_name(f"{path.name}-{name}.svg"), text.encode())

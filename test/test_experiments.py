@@ -1,0 +1,210 @@
+"""A trial from data to results, stopped and gone on with; what is asked is checked before anything runs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("gymnasium", reason="the simulator is not installed")
+
+from experiment_samples import SMALL, TASK, tiny_grid, tiny_trial
+from learning_cases import SMALL as LEARNER
+from learning_cases import bandit, learner_for
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.errors import SettingsError
+from saferule_ros.experiments.cancelling import TrialCancelled
+from saferule_ros.experiments.plan import plan
+from saferule_ros.experiments.preparation import OtherSettings
+from saferule_ros.experiments.resumable import run_resumably
+from saferule_ros.experiments.runner import run_trials
+from saferule_ros.experiments.saying import TrialProgress
+from saferule_ros.experiments.settings import Trial
+from saferule_ros.experiments.trial import finished, run_trial
+from saferule_ros.reporting.trials import TrialResult
+from saferule_ros.unlearning.retrain import Retrain
+from saferule_ros.unlearning.settings import RetrainSettings
+
+NEVER = lambda: False  # noqa: E731
+
+
+def test_a_plan_has_every_combination_once_and_every_cell_before_the_next_seed() -> None:
+    block = {"tasks": ["SafetyPointCircle1"], "algorithms": ["bcq_lag", "copti_dice"], "ratios": [0.05, 0.1]}
+    trials = plan(tiny_grid(cells=[block, {**block, "algorithms": ["bcq_lag"]}], seeds=[1, 2, 2]))
+    assert len(trials) == 2 * 2 * 2
+    assert [trial.seed for trial in trials] == [1] * 4 + [2] * 4
+    assert len({trial.name for trial in trials}) == len(trials)
+    assert trials[0].cell.task == TASK, "with its version"
+
+
+def test_a_plan_leaves_out_methods_that_do_not_work_on_a_learner() -> None:
+    block = {"tasks": ["SafetyPointCircle1"], "algorithms": ["bcq_lag", "copti_dice"]}
+    bcq, dice = plan(tiny_grid(cells=[block], methods=["reward_only", "fine_tune"]))
+    assert (list(bcq.methods), list(dice.methods)) == (["reward_only", "fine_tune"], ["fine_tune"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"cells": [{"tasks": ["SafetyPointCircle1"], "algorithms": ["bcq-lag"]}]}, "unknown algorithm 'bcq-lag'"),
+        ({"cells": [{"tasks": ["SafetyPointCircle1"], "attacks": ["injection"]}]}, "unknown attack 'injection'"),
+        ({"cells": [{"tasks": ["SafetyPointCircel1"]}]}, "SafetyPointCircel1"),
+        ({"methods": ["saferule"]}, "unknown unlearning method 'saferule'.*Did you mean 'safe_rule'"),
+        ({"learners": {"bcq_lag": {"hiden": 8}}}, "settings of bcq_lag: hiden = 8"),
+        ({"unlearning": {"safe_rule": {"held_out": 0.9}}}, r"settings of safe_rule: held_out = 0\.9"),
+        ({"attacks": {"injected": {"ratio": 2}}}, "settings of injected: ratio = 2"),
+        ({"data": {"clean": {"SafetyPointCircle1": "nowhere"}}}, "there is no dataset in '.*/nowhere'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_run_is_named_before_anything_runs(changes, what) -> None:
+    with pytest.raises(Exception, match=what) as error:
+        plan(tiny_grid(**changes))
+    assert isinstance(error.value, SettingsError) or "SafetyPoint" in what
+
+
+def training(dataset: EpisodeDataset) -> Retrain:
+    return Retrain(learner_for(dataset, LEARNER), dataset, dataset, RetrainSettings(steps=30), seed=3)
+
+
+def weights(run: Retrain) -> np.ndarray:
+    networks = run.learner.networks().values()
+    return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()]).numpy()
+
+
+@pytest.mark.parametrize("save_every", [0.0, 1e9])
+def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, save_every: float) -> None:
+    """Told to stop, it saves on its way out; killed, it goes on from the last save: after every step here."""
+    dataset = bandit(episodes=30)
+    straight = training(dataset)
+    run_resumably(straight, tmp_path / "straight", lambda _: None, NEVER)
+
+    stopped = training(dataset)
+    asked = iter([False] * 12 + [True])
+    if save_every:
+        with pytest.raises(TrialCancelled, match="cancelled after 12 of 30 steps"):
+            run_resumably(stopped, tmp_path / "stopped", lambda _: None, lambda: next(asked))
+    else:
+        with pytest.raises(StopIteration):  # a death in the middle
+            next_or_die = iter([False] * 12)
+            run_resumably(stopped, tmp_path / "stopped", lambda _: None, lambda: next(next_or_die), save_every=0.0)
+    resumed = training(dataset)
+    run_resumably(resumed, tmp_path / "stopped", lambda _: None, NEVER)
+    assert np.array_equal(weights(resumed), weights(straight))
+    assert resumed.meter.budget.steps == 30
+    assert resumed.meter.budget.flops == straight.meter.budget.flops
+    assert resumed.meter.budget.seconds > stopped.meter.budget.seconds
+    kept = [path for path in (tmp_path / "stopped").iterdir() if path.is_dir()]
+    assert len(kept) == 1, "older ones are removed"
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("grid")
+
+
+@pytest.fixture(scope="module")
+def trial() -> Trial:
+    return tiny_trial()
+
+
+@pytest.fixture(scope="module")
+def results(out: Path, trial: Trial) -> list[TrialResult]:
+    return run_trial(trial, out, lambda _: None, NEVER)
+
+
+def test_a_trial_measures_the_poisoned_agent_and_every_method(trial, results) -> None:
+    assert [result.method for result in results] == ["poisoned", "safe_rule", "retrain"]
+    poisoned, safe_rule, retrain = results
+    assert poisoned.certificate is None and safe_rule.certified is not None
+    assert safe_rule.certificate["held_out_forget"] > 0 and retrain.certificate["held_out_keep"] == 0
+    assert safe_rule.budget["steps"] == 20 and retrain.budget["steps"] == poisoned.budget["steps"] == 20
+    assert retrain.budget["flops"] == poisoned.budget["flops"], "the same training, on less data"
+    assert len({result.checkpoint_id for result in results}) == 3
+    starts = {tuple(episode.seed for episode in result.episodes) for result in results}
+    assert len(starts) == 1, "the same starts for all"
+    assert abs(safe_rule.data["poisoned_ratio"] - 0.3) < 0.05
+    assert safe_rule.config["settings"]["steps"] == 20 and safe_rule.config["learner"]["hidden"] == SMALL["hidden"]
+    assert safe_rule.versions["python"] and safe_rule.machine["cores"]
+
+
+def test_a_second_call_makes_nothing_again(out, trial, results) -> None:
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
+    seen: list[TrialProgress] = []
+    again = run_trial(trial, out, seen.append, NEVER)
+    assert [r.model_dump_json() for r in again] == [r.model_dump_json() for r in results]
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.json")} == before
+    assert (seen[-1].done, seen[-1].skipped) == (60, 60), "nothing of it counts for the time that is left"
+    assert finished(trial, out)
+
+
+def test_only_what_is_missing_is_made_and_it_comes_out_the_same(out, trial, results) -> None:
+    path = next(out.rglob("results/safe_rule.json"))
+    path.unlink()
+    assert not finished(trial, out)
+    others = {other: other.stat().st_mtime_ns for other in out.rglob("results/*.json")}
+    again = run_trial(trial, out, lambda _: None, NEVER)
+    assert again[1].checkpoint_id == results[1].checkpoint_id and again[1].costs == results[1].costs
+    assert all(other.stat().st_mtime_ns == then for other, then in others.items())
+
+
+def test_results_of_other_settings_are_refused_and_named(out, trial, results) -> None:
+    more = tiny_trial(evaluation_episodes=2)
+    with pytest.raises(OtherSettings, match=r"evaluation_episodes was 1, now it is 2\. Give another folder"):
+        finished(more, out)
+    longer = tiny_trial(training_steps=21, methods=["fine_tune"])
+    with pytest.raises(OtherSettings, match="training_steps was 20, now it is 21"):
+        run_trial(longer, out, lambda _: None, NEVER)
+
+
+def test_a_cancelled_trial_goes_on_where_it_was(out, trial, results, tmp_path) -> None:
+    """Cancelled in the middle of retraining: training and Safe-RULE are there already, retraining goes on."""
+    stop: list[bool] = []
+
+    def listen(at: TrialProgress) -> None:
+        if at.words.startswith("retrain 10/"):
+            stop.append(True)
+
+    path = next(out.rglob("results/retrain.json"))
+    path.unlink()
+    with pytest.raises(TrialCancelled):
+        run_trial(trial, out, listen, lambda: bool(stop))
+    assert list(out.rglob("unfinished/retrain/latest.json"))
+    again = run_trial(trial, out, lambda _: None, NEVER)
+    assert again[2].checkpoint_id == results[2].checkpoint_id, "bit for bit what it would have been"
+    assert again[2].budget["flops"] == results[2].budget["flops"]
+    assert not list(out.rglob("unfinished/retrain"))
+
+
+def test_a_trigger_is_tried_with_and_without_its_marker(out) -> None:
+    """The data is there already: it is shared by all cells of the task."""
+    cell = {"tasks": ["SafetyPointCircle1"], "attacks": ["trigger"], "ratios": [0.3]}
+    trial = tiny_trial(cells=[cell], methods=["fine_tune"], attacks={"trigger": {"pool": 1.0}},
+                       unlearning={"fine_tune": {"steps": 5}})  # fmt: skip
+    words: list[str] = []
+    _, tuned = run_trial(trial, out, lambda at: words.append(at.words), NEVER)
+    assert len(tuned.triggered) == len(tuned.episodes) == 1
+    assert [e.seed for e in tuned.triggered] == [e.seed for e in tuned.episodes]
+    assert not any(word.startswith("collecting behaviour") for word in words)
+
+
+def test_trials_run_in_processes_and_one_that_fails_does_not_stop_the_others(out, trial, results) -> None:
+    bad = {"tasks": ["SafetyPointCircle1"], "attacks": ["trigger"], "ratios": [0.9]}
+    good = {"tasks": ["SafetyPointCircle1"], "ratios": [0.3]}
+    trials = plan(tiny_grid(cells=[bad, good], methods=["safe_rule"], attacks={"trigger": {"pool": 0.5}}))
+    next(out.rglob("injected-0.3/seed-1/results/safe_rule.json")).unlink()
+    heard = []
+    failed = run_trials(trials, out, processes=2, listen=heard.append)
+    assert list(failed) == [trials[0].name] and "ratio 0.9" in failed[trials[0].name]
+    assert finished(trials[1], out)
+    assert (heard[-1].finished, heard[-1].trials) == (1, 2)
+    assert heard[-1].steps == heard[-1].all_steps, "what failed is not waited for"
+    log = next(out.rglob("trigger-0.9/seed-1/log.txt")).read_text()
+    assert "Traceback" in log
+
+
+def test_every_result_is_a_file_that_speaks_for_itself(out, results) -> None:
+    stored = json.loads(next(out.rglob("results/safe_rule.json")).read_text())
+    for name in ("cell", "seed", "config", "versions", "machine", "budget", "certificate", "episodes"):
+        assert stored[name], name
