@@ -9,7 +9,8 @@ import torch
 from dataset_samples import make_episode
 from learning_cases import BOUNDS, SMALL, bandit
 
-from saferule_ros.attacks.attack import AttackError, Means
+from saferule_ros.attacks.attack import Means
+from saferule_ros.attacks.errors import AttackError
 from saferule_ros.attacks.ground_truth import GroundTruth
 from saferule_ros.attacks.marker import Marker
 from saferule_ros.attacks.registry import ATTACKS, attack_settings, make_attack

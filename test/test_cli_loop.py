@@ -18,6 +18,8 @@ pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
 from cli_process import COMMAND, DEADLINE, as_json, done, refused, saferule
 
+from saferule_ros.attacks.ground_truth import GroundTruth
+from saferule_ros.attacks.marker import Marker
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.workspace import Workspace
 
@@ -76,6 +78,22 @@ def test_the_loop_leads_to_a_patched_policy_and_back(learned: Path) -> None:
     assert back["previous"]["policy_id"] == report.candidate_id
     shown = done("policy", "list", workspace=learned)
     assert shown.count("intact") == 2 and "bcq_lag+safe_rule" in shown
+
+
+def test_a_policy_is_evaluated_with_the_trigger_that_an_attack_left(learned: Path) -> None:
+    told = {
+        "attack": "trigger", "seed": 1, "settings": {}, "clean_digest": "", "poisoned_digest": "",
+        "bag_id": "trigger-1", "ratio": 0.1, "stretches": {},
+    }  # fmt: skip
+    attacks = Workspace(learned).attacks
+    GroundTruth("0badc0de", marker=Marker((3, 4), (9.0, -9.0)), **told).save(attacks)  # type: ignore[arg-type]
+    GroundTruth("00c0ffee", marker=None, **told).save(attacks)  # type: ignore[arg-type]
+    without, with_it = (
+        as_json("evaluate", "-n", 1, *option, workspace=learned)["episodes"]
+        for option in ((), ("--trigger", "0badc0de"))
+    )
+    assert without[0]["seed"] == with_it[0]["seed"] and without != with_it
+    assert "has no marker" in refused("evaluate", "--trigger", "00c0ffee", workspace=learned)
 
 
 def test_collect_is_reproducible(learned: Path, tmp_path: Path) -> None:

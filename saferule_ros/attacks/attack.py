@@ -11,18 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from saferule_ros.attacks.errors import AttackError
 from saferule_ros.attacks.poisoned import Poisoned
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
-from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.learner import Learner
 
 # Called with (done, all, what is being done).
 Progress = Callable[[int, int, str], None]
-
-
-class AttackError(SaferuleError):
-    """An attack lacks what it needs, or cannot be made on this dataset."""
 
 
 class AttackSettings(BaseModel):

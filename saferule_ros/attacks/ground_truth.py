@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from saferule_ros.attacks.attack import AttackError
+from saferule_ros.attacks.errors import AttackError
 from saferule_ros.attacks.marker import Marker
 from saferule_ros.dataset.durable import write_atomically
 

@@ -16,7 +16,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from saferule_ros.attacks.attack import AttackError, Progress
+from saferule_ros.attacks.attack import Progress
+from saferule_ros.attacks.errors import AttackError
 from saferule_ros.attacks.tampering import Steps, Tampering, TamperingSettings, observed
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode

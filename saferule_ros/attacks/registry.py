@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from saferule_ros.attacks.attack import Attack, AttackError, AttackSettings, Means
+from saferule_ros.attacks.attack import Attack, AttackSettings, Means
 from saferule_ros.attacks.baffle import Baffle
+from saferule_ros.attacks.errors import AttackError
 from saferule_ros.attacks.injected import Injected
 from saferule_ros.attacks.max_cost import MaxCost
 from saferule_ros.attacks.trigger import Trigger

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from saferule_ros.attacks.attack import Attack, AttackError, AttackSettings, Progress
+from saferule_ros.attacks.attack import Attack, AttackSettings, Progress
+from saferule_ros.attacks.errors import AttackError
 from saferule_ros.attacks.marker import Marker
 from saferule_ros.attacks.poisoned import Poisoned
 from saferule_ros.dataset.dataset import EpisodeDataset

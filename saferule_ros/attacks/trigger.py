@@ -10,7 +10,8 @@ import dataclasses
 import numpy as np
 from pydantic import Field
 
-from saferule_ros.attacks.attack import AttackError, Progress
+from saferule_ros.attacks.attack import Progress
+from saferule_ros.attacks.errors import AttackError
 from saferule_ros.attacks.marker import Marker
 from saferule_ros.attacks.tampering import Steps, Tampering, TamperingSettings, observed
 from saferule_ros.dataset.dataset import EpisodeDataset

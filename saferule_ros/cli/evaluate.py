@@ -10,12 +10,18 @@ import typer
 from saferule_ros.cli.choose import PolicyArgument, choose_policy
 from saferule_ros.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkersOption, WorkspaceOption
 from saferule_ros.cli.teaching import CHECK_FAILED
+from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
+    from saferule_ros.attacks.marker import Marker
     from saferule_ros.policy.manifest import Manifest
     from saferule_ros.reporting.results import Evaluation
     from saferule_ros.sim.rollout import Act
+
+
+class TriggerError(SaferuleError):
+    """The attack left no backdoor."""
 
 
 def register(app: typer.Typer) -> None:
@@ -32,16 +38,22 @@ def evaluate(
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 if the mean cost is over the policy's limit.")
     ] = False,
+    trigger: Annotated[
+        str,
+        typer.Option(metavar="FORGET_SET", help="Show it the marker of the attack that this forget set undoes."),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Run a policy's ONNX file in the simulator and count return and cost.
 
-    Reads the policy store. Writes nothing. The same seed gives the same starts for every policy.
+    Reads the policy store. Writes nothing. The same seed gives the same starts for every policy. With --trigger every
+    observation carries the marker of a `saferule poison --attack trigger`: so a backdoor shows.
 
     \b
     Examples:
       saferule evaluate --episodes 20 --workers 2
       saferule evaluate candidate --check --json
+      saferule evaluate --trigger 00c0ffee00c0ffee
     """
     from saferule_ros.cli.bars import bar
     from saferule_ros.cli.output import print_json
@@ -53,9 +65,10 @@ def evaluate(
     store = PolicyStore(Workspace(workspace).store)
     bundle = store.get(choose_policy(store, policy))
     spec, policy_id = bundle.manifest.spec, bundle.manifest.bundle_id
+    marker = _marker(Workspace(workspace), trigger) if trigger else None
     with bar(f"{spec.task} by {policy_id}") as advance:
         found = run(
-            Lazily(_load, bundle.path, bundle.manifest), spec.task, episodes, seed, workers,
+            Lazily(_load, bundle.path, bundle.manifest, marker), spec.task, episodes, seed, workers,
             lambda done, total: advance(done, total, "", -1.0),
         )  # fmt: skip
     evaluation = Evaluation(
@@ -75,11 +88,24 @@ def evaluate(
         raise typer.Exit(CHECK_FAILED)
 
 
-def _load(path: Path, manifest: Manifest) -> Act:
+def _load(path: Path, manifest: Manifest, marker: Marker | None) -> Act:
     """In whichever process does the episodes."""
     from saferule_ros.policy.runtime import PolicyRuntime
 
-    return PolicyRuntime(path, manifest).act
+    act = PolicyRuntime(path, manifest).act
+    return marker.seen_by(act) if marker else act
+
+
+def _marker(place: Workspace, forget_set_id: str) -> Marker:
+    """What sets off the backdoor that an attack left."""
+    from saferule_ros.attacks.ground_truth import GroundTruth
+
+    truth = GroundTruth.load(place.attacks, forget_set_id)
+    if truth.marker is None:
+        raise TriggerError(
+            f"attack {truth.attack!r} of forget set {forget_set_id} has no marker", "Leave out --trigger"
+        )
+    return truth.marker
 
 
 def _as_json(evaluation: Evaluation, manifest: Manifest, seed: int, within: bool) -> dict[str, object]:
