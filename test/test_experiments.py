@@ -90,7 +90,9 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path,
             next_or_die = iter([False] * 12)
             run_resumably(stopped, tmp_path / "stopped", lambda _: None, lambda: next(next_or_die), save_every=0.0)
     resumed = training(dataset)
-    run_resumably(resumed, tmp_path / "stopped", lambda _: None, NEVER)
+    steps: list[int] = []
+    run_resumably(resumed, tmp_path / "stopped", lambda at: steps.append(at.step), NEVER)
+    assert steps == [20, 30], "the first twelve are not taken again"
     assert np.array_equal(weights(resumed), weights(straight))
     assert resumed.meter.budget.steps == 30
     assert resumed.meter.budget.flops == straight.meter.budget.flops
