@@ -38,20 +38,27 @@ class Candidates(NamedTuple):
     values: Values  # (B, K)
 
 
+class Pessimism(NamedTuple):
+    """By how many standard deviations of the critics a reward is put below their mean, and a cost above it."""
+
+    reward: float
+    cost: float
+
+
 class BcqPolicy(nn.Module):
     """Of K actions that the behaviour model proposes, each moved a little: the one with the best Lagrangian score.
 
     Args:
         latents: (K, 2A), one for each proposal, the same for every observation: no randomness on the robot [ours].
         multiplier: lambda.
-        pessimism: how many standard deviations below the critics' mean a reward is put, and a cost above it.
+        pessimism: see there.
     """
 
     latents: Tensor
 
     def __init__(
         self, vae: ConditionalVae, actor: PerturbationActor, critics: EnsembleCritic, latents: Tensor,
-        multiplier: float, pessimism: Values,
+        multiplier: float, pessimism: Pessimism,
     ) -> None:  # fmt: skip
         super().__init__()
         self.vae, self.actor, self.critics = vae, actor, critics
@@ -198,7 +205,7 @@ class BcqLag(ActorCriticLearner):
         self.multiplier.restore(state["multiplier"])
 
     def _policy(self, actor: PerturbationActor, critics: EnsembleCritic) -> BcqPolicy:
-        pessimism = Values(self.settings.reward_pessimism, self.settings.cost_pessimism)
+        pessimism = Pessimism(self.settings.reward_pessimism, self.settings.cost_pessimism)
         return BcqPolicy(self.vae, actor, critics, self.serving_latents, self.multiplier.value, pessimism)
 
 

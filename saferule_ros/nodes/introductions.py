@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 
 from rcl_interfaces.srv import GetParameters
+from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.task import Future
 from rclpy.topic_endpoint_info import TopicEndpointInfo
@@ -25,7 +26,7 @@ class _Acquaintance:
     """One node that is being asked."""
 
     def __init__(self, node: Node, name: str) -> None:
-        self.client = node.create_client(GetParameters, f"{name}/get_parameters")
+        self.client: Client = node.create_client(GetParameters, f"{name}/get_parameters")
         self.since = self._asked = time.monotonic()
         self._calls: list[Future] = []
 
