@@ -146,8 +146,7 @@ def _clean_learner(
 
 
 def _training(trial: Trial, dataset: EpisodeDataset) -> Retrain:
-    """Learning from all of a dataset, as a run: then it is metered and resumed like retraining, with which it is
-    compared."""
+    """Learning from all of a dataset, as a run: then it is metered and resumed as retraining is."""
     target = task(trial.cell.task)
     bounds = np.asarray(target.action_low, np.float32), np.asarray(target.action_high, np.float32)
     limits = TaskLimits(cost_limit=target.cost_limit, horizon=target.horizon)

@@ -15,7 +15,7 @@ class RunSettings(BaseModel):
     held_out: float = Field(
         0.2, ge=0, le=0.5, description="share of D_f and D_k that is not trained on: the certificate is measured there"
     )
-    checkpoint_every: int = Field(100, ge=0, description="steps between checkpoints kept along the way; 0: none")
+    checkpoint_every: int = Field(100, ge=0, description="of a patch: steps between checkpoints that are kept; 0: none")
     percentile: float = Field(50.0, ge=0, le=100, description="percentile of Q_r over keep data that caps Q_r on D_f")
     cost_margin: float = Field(15.0, ge=0, description="sigma: how far above kappa Q_c must lie on D_f [cost value]")
     safe_quantile: float = Field(
