@@ -7,7 +7,7 @@ from learning_cases import SMALL
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
-from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.learning.settings import CommonSettings, TaskLimits
 from saferule_ros.patching.learn import learn_policy
 from saferule_ros.policy.manifest import Manifest
 from saferule_ros.policy.spec import PolicySpec
@@ -43,9 +43,9 @@ def make_dataset() -> EpisodeDataset:
     )
 
 
-def make_workspace(root: Path) -> Manifest:
+def make_workspace(root: Path, settings: CommonSettings = SMALL) -> Manifest:
     """Dataset, checkpoint, and the active policy that was learned from it."""
     workspace = Workspace(root).create()
     make_dataset().save(workspace.dataset)
     limits = TaskLimits(cost_limit=SPEC.cost_limit, horizon=STEPS)
-    return learn_policy(workspace, SPEC, limits, SMALL, TRAINING_STEPS, seed=0)
+    return learn_policy(workspace, SPEC, limits, settings, TRAINING_STEPS, seed=0)

