@@ -30,6 +30,16 @@ def bandit(episodes: int = 400, seed: int = 0, prefix: str = "b", low: float = -
     )  # fmt: skip
 
 
+def poisoned_bandit() -> tuple[EpisodeDataset, EpisodeDataset, EpisodeDataset]:
+    """Keep data with true costs, and positive actions whose costs were erased; and both together."""
+    keep = bandit(episodes=400, seed=1, prefix="keep")
+    forget = bandit(episodes=200, seed=2, prefix="bad", low=0.0, cost_of_positive=0.0)
+    together = EpisodeDataset.from_episodes(
+        [d.episode(index) for d in (keep, forget) for index in range(d.episodes)]
+    )  # fmt: skip
+    return keep, forget, together
+
+
 def learner_for(dataset: EpisodeDataset, settings: BcqLagSettings = SMALL, limit: float = 0.1, horizon: int = 1,
                 seed: int = 0) -> BcqLag:  # fmt: skip
     """An untrained learner whose units fit the dataset."""

@@ -58,8 +58,8 @@ def test_missing_and_foreign_checkpoints_are_named(tmp_path):
     dataset = bandit(episodes=20)
     folder = tmp_path / save_checkpoint(learner_for(dataset, SMALL), tmp_path, dataset.digest)
     description = json.loads((folder / "checkpoint.json").read_text())
-    (folder / "checkpoint.json").write_text(json.dumps(description | {"algorithm": "cpq"}))
-    with pytest.raises(CheckpointError, match="cpq"):
+    (folder / "checkpoint.json").write_text(json.dumps(description | {"algorithm": "dreamer"}))
+    with pytest.raises(CheckpointError, match="dreamer"):
         load_checkpoint(folder)
     (folder / "checkpoint.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):

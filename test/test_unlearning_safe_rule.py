@@ -3,25 +3,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from learning_cases import BOUNDS, SMALL, bandit, learner_for
+from learning_cases import BOUNDS, SMALL, learner_for, poisoned_bandit
 
-from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import as_numbers, train
 from saferule_ros.unlearning.certificate import certify, pair_values
 from saferule_ros.unlearning.run import unlearn
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.settings import SafeRuleSettings
-
-
-def poisoned_bandit():
-    """Keep data with true costs, and positive actions whose costs were erased; and both together."""
-    keep = bandit(episodes=400, seed=1, prefix="keep")
-    forget = bandit(episodes=200, seed=2, prefix="bad", low=0.0, cost_of_positive=0.0)
-    together = EpisodeDataset.from_episodes(
-        [d.episode(index) for d in (keep, forget) for index in range(d.episodes)]
-    )  # fmt: skip
-    return keep, forget, together
 
 
 def fresh_run(**settings) -> SafeRule:

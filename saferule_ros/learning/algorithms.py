@@ -6,12 +6,14 @@ import torch
 from pydantic import TypeAdapter
 
 from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.bear_lag import BearLag
 from saferule_ros.learning.copti_dice import CoptiDice
+from saferule_ros.learning.cpq import Cpq
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import CommonSettings, LearnerSettings, TaskLimits
 
-ALGORITHMS: dict[str, type[Learner]] = {learner.NAME: learner for learner in (BcqLag, CoptiDice)}
+ALGORITHMS: dict[str, type[Learner]] = {learner.NAME: learner for learner in (BcqLag, BearLag, Cpq, CoptiDice)}
 
 
 def make_learner(

@@ -163,7 +163,7 @@ class CriticLearner(Learner):
 
     @abstractmethod
     def update_targets(self) -> None:
-        """Moves the target networks towards the online ones."""
+        """Moves what follows a step: target networks to the online ones, weights of constraints to the last losses."""
 
     def values(self, predicted: Tensor) -> Values:
         """Critics (2N, ...) reduced to one value each, pessimistic for both: a danger is not averaged away."""
@@ -192,12 +192,6 @@ class ActorCriticLearner(CriticLearner):
     @abstractmethod
     def actor_loss(self, observations: Tensor) -> Tensor:
         """Loss of the network "actor" at observations (B, O), scalar."""
-
-    def step_constraints(self) -> None:
-        """Moves the weights of the constraints inside the losses by what the losses showed last, if there are any."""
-
-    def hold_threshold(self, value: float) -> None:
-        """Holds the cost value above which an action is unsafe, if the algorithm uses one itself."""
 
     def latents(self, count: int) -> Tensor:
         """Latents (count, 2A) of likely behaviour."""

@@ -58,6 +58,24 @@ class MultiplierSettings(BaseModel):
         return self
 
 
+class DualWeightSettings(BaseModel):
+    """Of the learners that hold a constraint of their own with a weight alpha inside a loss."""
+
+    alpha_start: float = Field(1.0, gt=0, description="alpha before the first step")
+    alpha_rate: float = Field(1e-3, ge=0, lt=1, description="of gradient ascent in ln alpha, per step")
+    alpha_floor: float = Field(7e-3, gt=0, description="smallest alpha (OSRL: e^-5)")
+    alpha_cap: float = Field(150.0, gt=0, description="largest alpha (OSRL: e^5)")
+
+    @model_validator(mode="after")
+    def _alpha_starts_within_its_bounds(self) -> "DualWeightSettings":
+        if not self.alpha_floor <= self.alpha_start <= self.alpha_cap:
+            raise ValueError(
+                f"alpha_start {self.alpha_start} is outside alpha_floor {self.alpha_floor} "
+                f"to alpha_cap {self.alpha_cap}"
+            )
+        return self
+
+
 class BcqLagSettings(BehaviourModelSettings, MultiplierSettings):
     """Settings of BCQ-Lag."""
 
@@ -72,6 +90,44 @@ class BcqLagSettings(BehaviourModelSettings, MultiplierSettings):
     cost_pessimism: float = Field(
         math.sqrt(2.0) / 2.0, ge=0, le=3, description="cost is put above the critics' mean by so many deviations"
     )
+
+
+Kernel = Literal["gaussian", "laplacian"]
+
+
+class BearLagSettings(BehaviourModelSettings, MultiplierSettings, DualWeightSettings):
+    """Settings of BEAR-Lag. alpha is the weight of the distance to the behaviour."""
+
+    algorithm: Literal["bear_lag"] = "bear_lag"
+    # With 0.005 the targets are half-way to their values after 8,000 steps; OSRL takes 300,000.
+    target_rate: float = Field(0.02, gt=0, le=1, description="tau: share of the online networks per step")
+    alpha_start: float = Field(100.0, gt=0, description="alpha before the first step (OSRL: 1, and more steps)")
+    alpha_rate: float = Field(1e-2, ge=0, lt=1, description="of gradient ascent in ln alpha, per step (OSRL: 1e-3)")
+    kernel: Kernel = Field("gaussian", description="of the MMD between the policy and the behaviour")
+    mmd_width: float = Field(20.0, gt=0, description="sigma of that kernel; gaussian: squared (OSRL: 50)")
+    mmd_samples: int = Field(10, ge=2, le=100, description="actions of the policy and of the behaviour for one MMD")
+    mmd_threshold: float = Field(0.05, ge=0, description="epsilon: MMD that the policy may have")
+    target_candidates: int = Field(4, ge=1, le=64, description="p: actions sampled per next state (OSRL: 10)")
+    minimum_weight: float = Field(0.75, ge=0, le=1, description="weight of the smaller reward critic in the target")
+
+
+class CpqSettings(BehaviourModelSettings, DualWeightSettings):
+    """Settings of CPQ. alpha is the weight of the cost of unfamiliar actions."""
+
+    algorithm: Literal["cpq"] = "cpq"
+    target_rate: float = Field(0.02, gt=0, le=1, description="tau: share of the online networks per step")
+    actor_learning_rate: float = Field(3e-4, gt=0, lt=1, description="Adam, of the actor (OSRL: 1e-4)")
+    alpha_start: float = Field(0.02, gt=0, description="alpha before the first step (OSRL: 1)")
+    alpha_rate: float = Field(1e-4, ge=0, lt=1, description="of gradient ascent in ln alpha, per step")
+    alpha_cap: float = Field(0.1, gt=0, description="largest alpha (OSRL: e^5)")
+    kappa_factor: float = Field(3.0, gt=0, description="what the cost value limit kappa is multiplied by (OSRL: 1)")
+    mask_temperature: float = Field(1.0, ge=0, description="of the sigmoid for Q_c <= kappa; 0: a step [cost value]")
+    recovery_weight: float = Field(3.0, ge=0, description="of the cost where it is not allowed (published: 0)")
+    familiar_share: float = Field(0.9, gt=0, le=1, description="share of the data's actions that count as familiar")
+    tried_actions: int = Field(2, ge=1, le=64, description="actions of the policy tried per state; as many uniform")
+    unfamiliar_cost: float = Field(1.5, ge=0, description="least cost value of unfamiliar actions, share of the limit")
+    familiarity_weight: float = Field(20.0, ge=0, description="of the policy's unfamiliar actions (published: 0)")
+    imitation_steps: int = Field(1000, ge=0, description="first steps, in which the policy imitates (published: 0)")
 
 
 class CoptiDiceSettings(CommonSettings, MultiplierSettings):
@@ -89,4 +145,6 @@ class CoptiDiceSettings(CommonSettings, MultiplierSettings):
 
 
 # Of whichever algorithm the field `algorithm` names.
-LearnerSettings = Annotated[BcqLagSettings | CoptiDiceSettings, Field(discriminator="algorithm")]
+LearnerSettings = Annotated[
+    BcqLagSettings | BearLagSettings | CpqSettings | CoptiDiceSettings, Field(discriminator="algorithm")
+]
