@@ -16,7 +16,7 @@ from saferule_ros.sim.driver_training import learn_drivers
 from saferule_ros.sim.environment import SafetyEnvironment
 from saferule_ros.sim.learned_driver import LearnedDriver
 from saferule_ros.sim.random_search import SearchSettings
-from saferule_ros.sim.recipes import Objective, Recipe, Stage
+from saferule_ros.sim.recipes import Objective, Recipe, Stage, Style
 from saferule_ros.sim.snapshots import Snapshots, cached_at
 
 SWIMMER = "SafetySwimmerVelocity-v1"
@@ -83,7 +83,7 @@ def three_policies() -> Snapshots:
 
 def test_behaviour_is_safe_and_unsafe_alike_and_the_unsafe_driver_far_over_the_limit() -> None:
     def chosen(driver: str) -> list[int]:
-        drivers = [LearnedDriver(three_policies(), driver, np.random.default_rng(seed)) for seed in range(200)]
+        drivers = [LearnedDriver(three_policies(), driver, Style(), np.random.default_rng(seed)) for seed in range(200)]
         return [round(10 * driver._controller._matrix[0, 0]) for driver in drivers]
 
     counts = np.bincount(chosen("behaviour"), minlength=4)[1:]

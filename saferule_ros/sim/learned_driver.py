@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.sim.environment import SafetyEnvironment
-from saferule_ros.sim.recipes import CONTROLLERS, RECIPES
+from saferule_ros.sim.recipes import CONTROLLERS, RECIPES, Style
 from saferule_ros.sim.snapshots import Snapshots, cached_at
 from saferule_ros.sim.tasks import DEFAULT_COST_LIMIT
 
@@ -21,22 +20,8 @@ _NOISE_MEMORY = 0.9  # share of the noise that stays from one step to the next
 _FAR_OVER = 4.0
 
 
-@dataclass(frozen=True)
-class Style:
-    """How policies are used: each number is the most that an episode draws.
-
-    Attributes:
-        weakest: least factor on actions; the largest is 1.
-        noise: size of the Ornstein-Uhlenbeck noise on actions (1 is full scale).
-        random_share: share of steps with a uniformly random action.
-    """
-
-    weakest: float
-    noise: float
-    random_share: float
-
-
-_STYLES = {"behaviour": Style(0.8, 0.3, 0.1), "unsafe": Style(1.0, 0.1, 0.02)}
+# It sticks to them.
+_UNSAFE_STYLE = Style(1.0, 0.05, 0.01)
 
 
 class LearnedDriver:
@@ -45,11 +30,12 @@ class LearnedDriver:
     Args:
         snapshots: policies to choose from.
         driver: "behaviour": a safe policy or an unsafe one, with even chances; "unsafe": one that earns and costs much.
+        style: of "behaviour".
         generator: of all its randomness.
     """
 
-    def __init__(self, snapshots: Snapshots, driver: str, generator: np.random.Generator) -> None:
-        most = _STYLES[driver]
+    def __init__(self, snapshots: Snapshots, driver: str, style: Style, generator: np.random.Generator) -> None:
+        most = _UNSAFE_STYLE if driver == "unsafe" else style
         chosen = int(generator.choice(_candidates(snapshots, driver, generator)))
         self._controller = CONTROLLERS[snapshots.controller](snapshots.parameters[chosen])
         self._mean, self._std = snapshots.mean[chosen], snapshots.std[chosen]
@@ -96,7 +82,7 @@ def learned_driver(task_id: str, driver: str, generator: np.random.Generator) ->
             f"Run `saferule collect {task_id}` once: it learns them, which takes minutes, and keeps them in "
             f"{path.parent}",
         )
-    return LearnedDriver(_loaded(path), driver, generator)
+    return LearnedDriver(_loaded(path), driver, RECIPES[task_id].style, generator)
 
 
 @functools.cache

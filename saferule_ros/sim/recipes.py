@@ -60,22 +60,39 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Style:
+    """How the learned policies are used to make data: how far an episode's driver may stray from its policy.
+
+    Attributes:
+        weakest: least factor on actions; the largest is 1.
+        noise: most Ornstein-Uhlenbeck noise on actions (1 is full scale).
+        random_share: most steps with a uniformly random action, share.
+    """
+
+    weakest: float = 0.8
+    noise: float = 0.3
+    random_share: float = 0.1
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that the learned drivers of a task follow from.
 
     Attributes:
         controller: name of the controller's kind.
         stages: one after the other.
-        seed: of every random draw.
+        seed: of every random draw while learning.
+        style: how "behaviour" uses what was learned.
     """
 
     controller: str
     stages: tuple[Stage, ...]
     seed: int = 1
+    style: Style = field(default_factory=Style)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data: what the cache is named by."""
-        return asdict(self)
+    def learned_from(self) -> dict[str, Any]:
+        """Plain data, all that decides what is learned: what the cache is named by."""
+        return {"controller": self.controller, "stages": [asdict(stage) for stage in self.stages], "seed": self.seed}
 
 
 RECIPES: dict[str, Recipe] = {
@@ -94,6 +111,7 @@ RECIPES: dict[str, Recipe] = {
             Stage(Objective(cap=0.23, cost_weight=0.3), 60, goes_on=True, first_kept=10, keep_every=5,
                   search=SearchSettings(8, 4, 0.03, 0.03)),
         ),
+        style=Style(0.6, 0.05, 0.01),  # what shakes the Swimmer drives it forward: with more, every episode is unsafe
     ),
     "SafetyAntVelocity-v1": Recipe(
         "ant_gait",

@@ -79,7 +79,7 @@ _ARRAYS = ("parameters", "mean", "std", "returns", "costs")
 
 def cached_at(task_id: str, recipe: Recipe) -> Path:
     """Where the drivers of a task lie once they are learned: below XDG_CACHE_HOME, or ~/.cache."""
-    content = json.dumps([CACHE_SCHEMA, task_id, recipe.to_dict()], sort_keys=True)
+    content = json.dumps([CACHE_SCHEMA, task_id, recipe.learned_from()], sort_keys=True)
     name = hashlib.sha256(content.encode()).hexdigest()[:_NAME_LENGTH]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return home / "saferule_ros" / "drivers" / f"{task_id}-{name}.npz"

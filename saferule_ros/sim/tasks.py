@@ -7,6 +7,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
+from saferule_ros.dataset.scores import ReturnBounds
 from saferule_ros.errors import SaferuleError
 from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.sim.compat import import_safety_gymnasium, make_environment
@@ -26,6 +27,11 @@ TASKS = (
     "SafetyHopperVelocity-v1",
 )
 
+# Least and largest return in the clean data of `saferule collect TASK -n 240 --seed 1`: what DSRL normalises by.
+RETURN_BOUNDS = {
+    "SafetyPointCircle1-v0": ReturnBounds(3.5, 54.1),
+}
+
 
 class UnknownTaskError(SaferuleError):
     """No task has that name, or it is of a kind that cannot be used here."""
@@ -43,6 +49,7 @@ class Task:
         observation_size: O, floats per observation.
         action_size: A, floats per action.
         action_low, action_high: A bounds each, in the task's own units.
+        return_bounds: by which returns are normalised; None for tasks that no data is collected from.
     """
 
     id: str
@@ -53,6 +60,7 @@ class Task:
     action_size: int
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
+    return_bounds: ReturnBounds | None = None
 
     def policy_spec(self) -> PolicySpec:
         """The contract of a policy for this task."""
@@ -119,6 +127,7 @@ def _read_task(task_id: str) -> Task:
             int(actions.shape[0]),
             tuple(float(v) for v in actions.low),
             tuple(float(v) for v in actions.high),
+            RETURN_BOUNDS.get(task_id),
         )
     finally:
         env.close()
