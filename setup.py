@@ -36,6 +36,7 @@ setup(
     package_data={"saferule_ros": ["**/*.html", "**/*.j2", "**/*.yaml", "**/*.css"]},
     install_requires=[
         "numpy>=1.26",
+        "cryptography>=42",
         "pydantic>=2.5",
         "pyyaml>=6.0",
         "typer>=0.12",

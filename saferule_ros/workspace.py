@@ -47,6 +47,11 @@ class Workspace:
         return self.root / "store"
 
     @property
+    def keys(self) -> Path:
+        """This robot's signing key and the public keys that it trusts; beside the store, where the store looks."""
+        return self.root / "keys"
+
+    @property
     def bags(self) -> Path:
         """Parent of the rosbag2 folders, one per bag id."""
         return self.root / "bags"
