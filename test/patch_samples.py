@@ -48,4 +48,4 @@ def make_workspace(root: Path, settings: CommonSettings = SMALL) -> Manifest:
     workspace = Workspace(root).create()
     make_dataset().save(workspace.dataset)
     limits = TaskLimits(cost_limit=SPEC.cost_limit, horizon=STEPS)
-    return learn_policy(workspace, SPEC, limits, settings, TRAINING_STEPS, seed=0)
+    return learn_policy(workspace, SPEC, limits, settings, TRAINING_STEPS, seed=0).manifest

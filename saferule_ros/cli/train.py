@@ -19,6 +19,7 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
+    from saferule_ros.learning.calibration import Calibration
     from saferule_ros.policy.spec import PolicySpec
 
 
@@ -71,13 +72,25 @@ def train(
         def show(at: TrainProgress) -> None:
             advance(at.step, at.steps, losses(at.losses), at.time_left)
 
-        manifest = learn_policy(place, spec, limits, chosen, steps, seed, show, activate)
+        manifest, calibration = learn_policy(place, spec, limits, chosen, steps, seed, show, activate)
     print_facts([
         ("policy", manifest.bundle_id), ("checkpoint", manifest.checkpoint_id),
         ("dataset", manifest.dataset_digest[:16]), ("store", place.store),
         ("active", "yes" if activate else f"no: saferule policy activate {manifest.bundle_id}"),
+        *_told(calibration),
     ])  # fmt: skip
     note("It passed the gate. What it costs and earns: saferule evaluate")
+
+
+def _told(calibration: Calibration | None) -> list[tuple[str, str]]:
+    if calibration is None:
+        return []
+    at = calibration
+    excess = f"{at.excess_initial:+.3g} at initial states, {at.excess_dataset:+.3g} at dataset states"
+    return [
+        ("cost above the limit", f"{excess} [discounted cost, as the critics see it]"),
+        ("", f"the limit is {at.kappa:.3g}, the noise of the critics {at.critic_noise:.2g}"),
+    ]
 
 
 def _check_fit(place: Workspace, spec: PolicySpec) -> None:

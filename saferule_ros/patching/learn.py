@@ -1,11 +1,15 @@
 """A first policy, from the workspace's dataset to an active bundle: what a patch later starts from."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.calibration import Calibration, calibrate
 from saferule_ros.learning.checkpoint import save_checkpoint
+from saferule_ros.learning.learner import CriticLearner
+from saferule_ros.learning.replay import Replay
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
 from saferule_ros.learning.trainer import TrainProgress, train
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
@@ -15,10 +19,17 @@ from saferule_ros.policy.store import PolicyStore
 from saferule_ros.workspace import Workspace
 
 
+class LearnedPolicy(NamedTuple):
+    """What came of learning."""
+
+    manifest: Manifest
+    calibration: Calibration | None  # None for a learner without critics
+
+
 def learn_policy(
     workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: CommonSettings, steps: int, seed: int,
     on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool = True,
-) -> Manifest:  # fmt: skip
+) -> LearnedPolicy:  # fmt: skip
     """Learns a policy from the workspace's dataset and puts it into the workspace's store.
 
     Args:
@@ -42,4 +53,5 @@ def learn_policy(
     pass_gate(store, manifest)
     if activate:
         store.activate(manifest.bundle_id, reason=reason)
-    return manifest
+    replay = Replay(dataset, learner.units, learner.settings.discount)
+    return LearnedPolicy(manifest, calibrate(learner, replay) if isinstance(learner, CriticLearner) else None)

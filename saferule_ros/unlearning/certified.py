@@ -1,13 +1,13 @@
 """A run and its certificate: trained on one part of D_f and D_k, measured on the other, before and after."""
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.calibration import raised_kappa
 from saferule_ros.learning.learner import CriticLearner, Learner
 from saferule_ros.learning.replay import Replay
 from saferule_ros.unlearning.certificate import Certificate, PairValues, certify, pair_values
 from saferule_ros.unlearning.held_out import Parts, hold_out
 from saferule_ros.unlearning.methods import make_run
 from saferule_ros.unlearning.settings import RunSettings
-from saferule_ros.unlearning.threshold import raised_kappa
 
 
 class CertifiedRun:

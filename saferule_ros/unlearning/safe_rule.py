@@ -22,12 +22,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.calibration import raised_kappa
 from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
 from saferule_ros.unlearning.settings import SafeRuleSettings
-from saferule_ros.unlearning.threshold import raised_kappa
 
 
 class SafeRuleRun(UnlearningRun):

@@ -45,7 +45,7 @@ def work(request: LearnRequest) -> LearnProgress:
 
     manifest = learn_policy(
         workspace, request.spec, request.limits, request.learner, request.steps, request.seed, learned
-    )
+    ).manifest
     return LearnProgress(
         stage="done", done=1, policy_id=manifest.bundle_id, dataset_digest=report.dataset_digest,
         seconds={"ingest": ingested - began, "learn": time.monotonic() - ingested},

@@ -1,0 +1,76 @@
+"""What the cost limit means to critics that have a noise of their own [ours].
+
+kappa as the critics can tell it, and how far a policy is from it: at initial states, which the limit speaks of, and
+at dataset states, some of which no policy leaves safely.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.learner import CriticLearner, by_kind
+from saferule_ros.learning.replay import Replay
+
+# A quantile over this many pairs is exact to a fraction of a percent; torch refuses more than 16 million.
+PAIRS = 100_000
+
+
+class Calibration(NamedTuple):
+    """How a learner stands to its cost limit; all in discounted cost.
+
+    Attributes:
+        kappa: the cost limit as a cost value.
+        excess_initial: cost value of the policy's actions at initial states, above kappa; its mean.
+        excess_dataset: the same at dataset states. Above zero with `excess_initial` below: the policy is expected to
+            keep the limit, though some states that the data shows are lost.
+        critic_noise: standard deviation over the cost critics, its mean at dataset states. Beside a large one a small
+            excess says nothing.
+    """
+
+    kappa: float
+    excess_initial: float
+    excess_dataset: float
+    critic_noise: float
+
+
+@torch.no_grad()
+def calibrate(learner: CriticLearner, replay: Replay) -> Calibration:
+    """How a learner stands to its cost limit, on the data it learned from."""
+    policy = learner.policy()
+
+    def at(observations: Tensor) -> tuple[float, float]:
+        predicted = learner.critics(observations, policy(observations))  # (2N, S)
+        _, cost = by_kind(predicted)
+        return float(learner.values(predicted).cost.mean()) - learner.kappa, float(cost.std(0).mean())
+
+    excess_initial, _ = at(_thinned(replay.initial_observations))
+    excess_dataset, noise = at(_thinned(replay.all.observations))
+    return Calibration(learner.kappa, excess_initial, excess_dataset, noise)
+
+
+@torch.no_grad()
+def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay, quantile: float) -> float:
+    """The larger of kappa and a quantile of Q_c over episodes within the cost limit [discounted cost].
+
+    The textbook kappa (see TaskLimits.cost_value_limit) can lie below the critics' noise; the constraint would then
+    call everything unsafe.
+
+    Args:
+        dataset, replay: the keep data, the same transitions in both.
+        quantile: 0 to 1.
+    """
+    limit = learner.limits.cost_limit
+    safe = [index for index, record in enumerate(dataset.records) if record.episode_cost <= limit]
+    if not safe:
+        return learner.kappa
+    rows = _thinned(torch.as_tensor(np.flatnonzero(np.isin(dataset.episode_index, safe)))).to(learner.device)
+    cost = learner.values(learner.critics(replay.all.observations[rows], replay.all.actions[rows])).cost
+    return max(learner.kappa, float(torch.quantile(cost, quantile)))
+
+
+def _thinned(rows: Tensor) -> Tensor:
+    """At most twice PAIRS of them, evenly spread."""
+    return rows[:: max(1, len(rows) // PAIRS)]

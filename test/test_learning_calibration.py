@@ -1,0 +1,71 @@
+"""How a learner stands to its cost limit, against critics whose values are set by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from learning_cases import learner_for
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode
+from saferule_ros.learning.bcq_lag import BcqLag
+from saferule_ros.learning.calibration import calibrate, raised_kappa
+from saferule_ros.learning.replay import Replay
+
+SAFE, COSTLY = 3.0, 5.0  # what the two cost critics say where the observation is 0
+SLOPE = 4.0  # by how much more both say where it is 1
+
+
+def two_steps(cost: float = 0.0, prefix: str = "walk") -> EpisodeDataset:
+    """Episodes that start at observation 0 and go on at 1: standard scores -1 and +1."""
+    return EpisodeDataset.from_episodes(
+        Episode(
+            id=f"{prefix}-{index}", bag_id=prefix, observations=np.array([[0.0], [1.0], [1.0]], np.float32),
+            actions=np.zeros((2, 1), np.float32), rewards=np.ones(2, np.float32),
+            costs=np.full(2, cost / 2, np.float32), terminated=True, truncated=False,
+        )
+        for index in range(4)
+    )  # fmt: skip
+
+
+def learner_that_says(dataset: EpisodeDataset, limit: float) -> BcqLag:
+    """Its cost critics are SAFE and COSTLY at the first state, SLOPE higher at the second; the action is ignored."""
+    learner = learner_for(dataset, limit=limit, horizon=2)
+    with torch.no_grad():
+        for parameter in learner.critics.parameters():
+            parameter.zero_()
+        learner.critics.hidden_1.weight[:, 0, 0] = 1.0  # the first unit passes the observation on where it is positive
+        learner.critics.hidden_2.weight[:, 0, 0] = 1.0
+        learner.critics.value.weight[2:, 0, 0] = SLOPE
+        learner.critics.value.bias[2:, 0, 0] = torch.tensor([SAFE, COSTLY])
+    return learner
+
+
+def test_excess_is_told_apart_for_initial_and_for_dataset_states() -> None:
+    dataset = two_steps()
+    learner = learner_that_says(dataset, limit=4.0)
+    replay = Replay(dataset, learner.units, learner.settings.discount)
+    found = calibrate(learner, replay)
+    # Twins: the default pessimism is the larger of the two.
+    assert found.excess_initial == pytest.approx(COSTLY - learner.kappa, abs=1e-3)
+    assert found.excess_dataset == pytest.approx(COSTLY + SLOPE / 2 - learner.kappa, abs=1e-3)
+    assert found.critic_noise == pytest.approx(math.sqrt(2.0) * (COSTLY - SAFE) / 2, abs=1e-3)
+    assert found.kappa == learner.limits.cost_value_limit(learner.settings.discount)
+
+
+def test_kappa_is_raised_to_what_critics_show_on_safe_episodes_and_never_lowered() -> None:
+    safe = two_steps(cost=1.0)
+    strict = learner_that_says(safe, limit=2.0)
+    replay = Replay(safe, strict.units, strict.settings.discount)
+    assert raised_kappa(strict, safe, replay, 1.0) == pytest.approx(COSTLY + SLOPE, abs=1e-3)
+    assert raised_kappa(strict, safe, replay, 0.0) == pytest.approx(COSTLY, abs=1e-3)
+    lenient = learner_that_says(safe, limit=40.0)
+    assert raised_kappa(lenient, safe, replay, 1.0) == lenient.kappa
+
+
+def test_kappa_is_not_raised_by_episodes_over_the_limit() -> None:
+    unsafe = two_steps(cost=3.0)
+    learner = learner_that_says(unsafe, limit=2.0)
+    replay = Replay(unsafe, learner.units, learner.settings.discount)
+    assert raised_kappa(learner, unsafe, replay, 1.0) == learner.kappa
