@@ -70,7 +70,7 @@ def steps_to_time() -> dict[tuple[str, str], Step]:
         fields = type(settings_from({"algorithm": name})).model_fields
         settings = settings_from(values | ({"vae_hidden": VAE_HIDDEN} if "vae_hidden" in fields else {}))
         learner = make_learner(Units.of(keep, *bounds), limits, settings, SEED)
-        replay = Replay(keep, learner.units, settings.discount)
+        replay = learner.replay(keep)
 
         def learn(learner: Any = learner, replay: Replay = replay, batch: int = settings.batch) -> None:
             learner.update(replay.sample(batch, learner.generator), replay)

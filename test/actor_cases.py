@@ -9,7 +9,7 @@ from learning_cases import BOUNDS
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.algorithms import make_learner
 from saferule_ros.learning.learner import ActorCriticLearner
-from saferule_ros.learning.replay import Batch, Replay, Units
+from saferule_ros.learning.replay import Batch, Units
 from saferule_ros.learning.settings import BearLagSettings, CpqSettings, TaskLimits
 
 SMALL: Mapping[str, Any] = {
@@ -42,7 +42,7 @@ def answering(critics: torch.nn.Module, values: list[float]) -> None:
 
 
 def steps(learner: ActorCriticLearner, dataset: EpisodeDataset, count: int) -> None:
-    replay = Replay(dataset, learner.units, learner.settings.discount)
+    replay = learner.replay(dataset)
     for _ in range(count):
         losses = learner.update(replay.sample(learner.settings.batch, learner.generator), replay)
         assert not any(isinstance(loss, torch.Tensor) and loss.requires_grad for loss in losses.values())

@@ -9,7 +9,9 @@ from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
 
 BOUNDS = (np.array([-1.0], np.float32), np.array([1.0], np.float32))
-SMALL = BcqLagSettings(hidden=32, vae_hidden=32, batch=128, learning_rate=3e-3, target_rate=0.05, critics=2)
+SMALL = BcqLagSettings(
+    hidden=32, vae_hidden=32, batch=128, learning_rate=3e-3, target_rate=0.05, critics=2, return_steps=1
+)
 
 
 def bandit(episodes: int = 400, seed: int = 0, prefix: str = "b", low: float = -1.0, high: float = 1.0,

@@ -11,7 +11,6 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.learning.bcq_lag import BcqLag
 from saferule_ros.learning.calibration import calibrate, raised_kappa
-from saferule_ros.learning.replay import Replay
 
 SAFE, COSTLY = 3.0, 5.0  # what the two cost critics say where the observation is 0
 SLOPE = 4.0  # by how much more both say where it is 1
@@ -45,7 +44,7 @@ def learner_that_says(dataset: EpisodeDataset, limit: float) -> BcqLag:
 def test_excess_is_told_apart_for_initial_and_for_dataset_states() -> None:
     dataset = two_steps()
     learner = learner_that_says(dataset, limit=4.0)
-    replay = Replay(dataset, learner.units, learner.settings.discount)
+    replay = learner.replay(dataset)
     found = calibrate(learner, replay)
     # Twins: the default pessimism is the larger of the two.
     assert found.excess_initial == pytest.approx(COSTLY - learner.kappa, abs=1e-3)
@@ -57,7 +56,7 @@ def test_excess_is_told_apart_for_initial_and_for_dataset_states() -> None:
 def test_kappa_is_raised_to_what_critics_show_on_safe_episodes_and_never_lowered() -> None:
     safe = two_steps(cost=1.0)
     strict = learner_that_says(safe, limit=2.0)
-    replay = Replay(safe, strict.units, strict.settings.discount)
+    replay = strict.replay(safe)
     assert raised_kappa(strict, safe, replay, 1.0) == pytest.approx(COSTLY + SLOPE, abs=1e-3)
     assert raised_kappa(strict, safe, replay, 0.0) == pytest.approx(COSTLY, abs=1e-3)
     lenient = learner_that_says(safe, limit=40.0)
@@ -67,5 +66,5 @@ def test_kappa_is_raised_to_what_critics_show_on_safe_episodes_and_never_lowered
 def test_kappa_is_not_raised_by_episodes_over_the_limit() -> None:
     unsafe = two_steps(cost=3.0)
     learner = learner_that_says(unsafe, limit=2.0)
-    replay = Replay(unsafe, learner.units, learner.settings.discount)
+    replay = learner.replay(unsafe)
     assert raised_kappa(learner, unsafe, replay, 1.0) == learner.kappa

@@ -5,11 +5,10 @@ import torch
 from learning_cases import SMALL, bandit, learner_for
 
 from saferule_ros.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from saferule_ros.learning.replay import Replay
 
 
 def steps(learner, dataset, count):
-    replay = Replay(dataset, learner.units, learner.settings.discount)
+    replay = learner.replay(dataset)
     for _ in range(count):
         learner.update(replay.sample(learner.settings.batch, learner.generator), replay)
 

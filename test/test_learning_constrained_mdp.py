@@ -7,8 +7,10 @@ from constrained_mdp import BOUNDS, LIMITS, STARTS, best_return, drive
 from saferule_ros.learning.settings import BcqLagSettings, BearLagSettings, CommonSettings, CpqSettings
 from saferule_ros.learning.trainer import train
 
+# One return step: the data's actions are drawn anew on every step, so more of them would value chance, not a policy.
 SMALL = {
     "hidden": 16, "vae_hidden": 16, "batch": 64, "learning_rate": 5e-3, "target_rate": 0.1, "discount": 0.9,
+    "return_steps": 1,
 }  # fmt: skip
 BCQ = BcqLagSettings(**SMALL, critics=2, multiplier_start=2.0, target_candidates=1)
 BEAR = BearLagSettings(**SMALL, alpha_start=10.0, multiplier_start=2.0, mmd_threshold=0.2)

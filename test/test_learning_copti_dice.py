@@ -234,7 +234,7 @@ def test_what_is_served_is_what_acts():
 
 
 def steps(learner: CoptiDice, dataset: EpisodeDataset, count: int) -> None:
-    replay = Replay(dataset, learner.units, learner.settings.discount)
+    replay = learner.replay(dataset)
     for _ in range(count):
         losses = learner.update(replay.sample(learner.settings.batch, learner.generator), replay)
         assert not any(isinstance(loss, torch.Tensor) and loss.requires_grad for loss in losses.values())

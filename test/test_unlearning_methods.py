@@ -63,7 +63,7 @@ def test_fine_tuning_is_the_learners_own_update_on_keep_data():
     tuned, by_hand = learner_for(both), learner_for(both)
     unlearn(FineTune(tuned, forget, keep, FineTuneSettings(steps=5, final_rate=1.0), seed=3))
     by_hand.generator.manual_seed(3)
-    replay = Replay(keep, by_hand.units, by_hand.settings.discount)
+    replay = by_hand.replay(keep)
     for _ in range(5):
         by_hand.update(replay.sample(SMALL.batch, by_hand.generator), replay)
     assert np.array_equal(weights(tuned), weights(by_hand))

@@ -30,7 +30,7 @@ def poisoned_bandit() -> tuple[EpisodeDataset, EpisodeDataset, EpisodeDataset]:
 
 def weights(learner: CoptiDice, dataset: EpisodeDataset) -> torch.Tensor:
     """w of all pairs, as their data says they are."""
-    return learner.gain(Replay(dataset, learner.units, learner.settings.discount).all)[1]
+    return learner.gain(learner.replay(dataset).all)[1]
 
 
 def test_it_is_what_safe_rule_means_for_copti_dice():
@@ -112,7 +112,7 @@ def test_keep_pairs_that_begin_as_forget_pairs_do_weigh_what_retraining_gives_th
     run = SafeRuleDice(learner, forget, keep, SafeRuleDiceSettings(steps=400, multiplier=0.0, **PATCH), seed=5)
     unlearn(run)
     retrained = learner_for(both, limit=5.0, multiplier_start=0.0)
-    replay = Replay(keep, retrained.units, retrained.settings.discount)
+    replay = retrained.replay(keep)
     for _ in range(900):
         retrained.descend("nu", retrained.nu_loss(*_drawn(retrained, replay))[0])
     expected, found = weights(retrained, keep), weights(learner, keep)

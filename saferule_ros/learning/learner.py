@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic
 from saferule_ros.learning.replay import Batch, Replay, Units
 from saferule_ros.learning.settings import BehaviourModelSettings, CommonSettings, TaskLimits
@@ -125,6 +126,15 @@ class Learner(ABC):
         """The cost limit as a cost value."""
         return self.limits.cost_value_limit(self.settings.discount)
 
+    @property
+    def return_steps(self) -> int:
+        """n: how many steps of reward and cost the transitions that it learns from hold."""
+        return 1
+
+    def replay(self, dataset: EpisodeDataset) -> Replay:
+        """A dataset as this learner samples it."""
+        return Replay(dataset, self.units, self.settings.discount, self.return_steps)
+
     @torch.no_grad()
     def act(self, observations: Tensor) -> Tensor:
         """Actions (B, A) in [-1, 1] of the served policy, for normalised observations (B, O)."""
@@ -183,6 +193,10 @@ class ActorCriticLearner(CriticLearner):
 
     vae: ConditionalVae
     settings: BehaviourModelSettings
+
+    @property
+    def return_steps(self) -> int:
+        return self.settings.return_steps
 
     def model_loss(self, batch: Batch) -> Tensor:
         """Loss of the behaviour model, scalar."""

@@ -10,14 +10,17 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 
 
 class Batch(NamedTuple):
-    """Transitions in learner units: observations normalised, actions in [-1, 1], rewards scaled."""
+    """Transitions in learner units: observations normalised, actions in [-1, 1], rewards scaled.
+
+    With n return steps a transition reaches up to n steps ahead, and never beyond its episode's end: m <= n of them.
+    """
 
     observations: Tensor  # (B, O)
     actions: Tensor  # (B, A)
-    rewards: Tensor  # (B,)
-    costs: Tensor  # (B,)
-    next_observations: Tensor  # (B, O)
-    discounts: Tensor  # (B,) gamma, or 0 where the task terminated; a truncation bootstraps
+    rewards: Tensor  # (B,) of the m steps, discounted
+    costs: Tensor  # (B,) of the m steps, discounted
+    next_observations: Tensor  # (B, O) after the m steps
+    discounts: Tensor  # (B,) gamma^m, or 0 where the task terminated; a truncation bootstraps
 
 
 class Units(NamedTuple):
@@ -67,16 +70,23 @@ class Units(NamedTuple):
 
 
 class Replay:
-    """A dataset in learner units on the device of those units, sampled uniformly with replacement."""
+    """A dataset in learner units on the device of those units, sampled uniformly with replacement.
 
-    def __init__(self, dataset: EpisodeDataset, units: Units, discount: float) -> None:
+    Args:
+        dataset: raw units.
+        units: of the learner.
+        discount: gamma, of reward and cost alike.
+        return_steps: n, how many steps of reward and cost a transition holds.
+    """
+
+    def __init__(self, dataset: EpisodeDataset, units: Units, discount: float, return_steps: int = 1) -> None:
         device = units.observation_mean.device
 
         def tensor(column: np.ndarray) -> Tensor:
             # A copy: columns may be read-only maps.
             return torch.from_numpy(np.array(column, dtype=np.float32)).to(device)
 
-        self.all = Batch(
+        single = Batch(
             units.observations(tensor(dataset.observations)),
             units.actions(tensor(dataset.actions)),
             tensor(dataset.rewards) * units.reward_scale,
@@ -84,6 +94,8 @@ class Replay:
             units.observations(tensor(dataset.next_observations)),
             discount * (1.0 - tensor(dataset.terminated)),
         )
+        episodes = torch.from_numpy(np.array(dataset.episode_index)).to(device)  # (N,)
+        self.all = reaching_ahead(single, episodes, return_steps)
         self.initial_observations = units.observations(tensor(dataset.initial_observations))  # (E, O)
         self.size = len(dataset.rewards)
 
@@ -91,3 +103,23 @@ class Replay:
         """`count` transitions drawn uniformly with replacement."""
         rows = torch.randint(self.size, (count,), generator=generator, device=generator.device)
         return Batch(*(column[rows] for column in self.all))
+
+
+def reaching_ahead(single: Batch, episodes: Tensor, steps: int) -> Batch:
+    """The transitions of all episodes, each with the rewards and costs of up to `steps` steps.
+
+    Args:
+        single: one step each, in the order of time, N of them.
+        episodes: (N,) which episode each is of; those of one episode stand together.
+        steps: n.
+    """
+    rewards, costs, discounts = single.rewards.clone(), single.costs.clone(), single.discounts.clone()
+    last = torch.arange(len(rewards), device=rewards.device)  # (N,) the row of each transition's last step
+    for _ in range(1, steps):
+        following = (last + 1).clamp(max=len(last) - 1)
+        within = (following > last) & (episodes[following] == episodes)  # (N,) the episode goes on
+        last = torch.where(within, following, last)
+        rewards += torch.where(within, discounts * single.rewards[last], 0.0)
+        costs += torch.where(within, discounts * single.costs[last], 0.0)
+        discounts *= torch.where(within, single.discounts[last], 1.0)
+    return Batch(single.observations, single.actions, rewards, costs, single.next_observations[last], discounts)

@@ -35,8 +35,11 @@ class CommonSettings(BaseModel):
 
 
 class BehaviourModelSettings(CommonSettings):
-    """Of the learners that hold a model of the behaviour policy (a conditional VAE)."""
+    """Of the learners whose critics lead an actor, beside a model of the behaviour policy (a conditional VAE)."""
 
+    # One control step of 20 ms changes what follows by less than the critics' noise, and values need as many updates
+    # of the target networks as there are steps between a turn and the wall.
+    return_steps: int = Field(5, ge=1, le=100, description="n: steps of reward and cost before a target bootstraps")
     vae_hidden: int = Field(128, ge=4, le=4096, description="width of the behaviour model's hidden layers")
     divergence_weight: float = Field(0.05, ge=0, description="weight of the behaviour model's KL term (BCQ: 0.5)")
 

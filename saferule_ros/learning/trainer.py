@@ -11,7 +11,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.algorithms import make_learner
 from saferule_ros.learning.learner import Learner
-from saferule_ros.learning.replay import Replay, Units
+from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
 
 # Progress is reported this often: seldom enough to cost nothing, often enough for a live bar.
@@ -57,7 +57,7 @@ def train(
         TrainingDiverged: a loss is not finite.
     """
     learner = make_learner(Units.of(dataset, *action_bounds), limits, settings, seed, device)
-    replay = Replay(dataset, learner.units, settings.discount)
+    replay = learner.replay(dataset)
     started = time.monotonic()
     for step in range(1, steps + 1):
         losses = learner.update(replay.sample(settings.batch, learner.generator), replay)

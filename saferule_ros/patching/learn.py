@@ -9,7 +9,6 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.calibration import Calibration, calibrate
 from saferule_ros.learning.checkpoint import save_checkpoint
 from saferule_ros.learning.learner import CriticLearner
-from saferule_ros.learning.replay import Replay
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
 from saferule_ros.learning.trainer import TrainProgress, train
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
@@ -53,5 +52,5 @@ def learn_policy(
     pass_gate(store, manifest)
     if activate:
         store.activate(manifest.bundle_id, reason=reason)
-    replay = Replay(dataset, learner.units, learner.settings.discount)
+    replay = learner.replay(dataset)
     return LearnedPolicy(manifest, calibrate(learner, replay) if isinstance(learner, CriticLearner) else None)

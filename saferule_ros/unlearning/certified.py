@@ -57,4 +57,4 @@ class CertifiedRun:
 
     def _measured(self, part: Parts, used: Replay) -> Replay:
         learner = self.run.learner
-        return used if part.held_out is None else Replay(part.held_out, learner.units, learner.settings.discount)
+        return used if part.held_out is None else learner.replay(part.held_out)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.learner import Learner
-from saferule_ros.learning.replay import Replay
 from saferule_ros.learning.trainer import as_numbers, check_finite
 from saferule_ros.unlearning.budget import Meter
 
@@ -46,9 +45,9 @@ class UnlearningRun(ABC):
     def __init__(self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, steps: int, seed: int) -> None:
         learner.generator.manual_seed(seed)
         self.learner = learner
-        self.keep = Replay(keep, learner.units, learner.settings.discount)
+        self.keep = learner.replay(keep)
         # Training from scratch has nothing to forget, and is given the same dataset twice.
-        self.forget = self.keep if forget is keep else Replay(forget, learner.units, learner.settings.discount)
+        self.forget = self.keep if forget is keep else learner.replay(forget)
         self.steps, self.steps_done = steps, 0
         self.meter = Meter()
 
