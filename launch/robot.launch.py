@@ -16,9 +16,14 @@ from saferule_ros.nodes.launching import common_arguments, include, saferule_nod
 
 
 def nodes(context: LaunchContext) -> list[Node]:
-    """The two nodes of the control loop."""
+    """The nodes of the control loop."""
     workspace = {"workspace": value_of(context, "workspace")}
-    return [saferule_node(context, name, workspace) for name in ("policy_server", "dataset_recorder")]
+    guarded = value_of(context, "fallback") == "true"
+    return [
+        saferule_node(context, "policy_server", {**workspace, "fallback": guarded}),
+        saferule_node(context, "dataset_recorder", workspace),
+        *([saferule_node(context, "fallback")] if guarded else []),
+    ]
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -31,6 +36,12 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="robot",
                 choices=["robot", "edge"],
                 description="where patches run: here, or on another machine that runs edge.launch.py",
+            ),
+            DeclareLaunchArgument(
+                "fallback",
+                default_value="true",
+                choices=["true", "false"],
+                description="start the node that commands the robot when policy_server is silent",
             ),
             OpaqueFunction(function=nodes),
             include("edge", condition=IfCondition(EqualsSubstitution(LaunchConfiguration("unlearning"), "robot"))),

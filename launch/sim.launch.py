@@ -43,7 +43,13 @@ def generate_launch_description() -> LaunchDescription:
                 choices=["robot", "edge"],
                 description="as in robot.launch.py",
             ),
-            include("robot", ["unlearning"]),
+            DeclareLaunchArgument(
+                "fallback",
+                default_value="false",
+                choices=["true", "false"],
+                description="as in robot.launch.py; a simulator that waits for each action needs none",
+            ),
+            include("robot", ["unlearning", "fallback"]),
             OpaqueFunction(function=nodes),
         ]
     )

@@ -112,6 +112,11 @@ class PublicKey:
             ) from error
 
     @classmethod
+    def read(cls, path: Path) -> PublicKey:
+        """Reads one from a file. For errors see from_pem."""
+        return cls.from_pem(_read(path)[0], str(path))
+
+    @classmethod
     def from_pem(cls, pem: bytes, source: str = "the key") -> PublicKey:
         """Reads one.
 
@@ -232,7 +237,7 @@ class KeyFolder:
             with contextlib.suppress(FileExistsError):  # another process was quicker: then that one is ours
                 PrivateKey.generate().write(self._own)
         key = PrivateKey.read(self._own)
-        if not self._path(OWN).exists():
+        if not self.trusted_path(OWN).exists():
             with contextlib.suppress(FileExistsError):
                 self._write_trusted(OWN, key.public)
         return key
@@ -244,11 +249,11 @@ class KeyFolder:
             KeyFileError: another key has that name, or it cannot be written.
             WorkspaceError: not a name.
         """
-        path = self._path(check_name(name, "name of a key"))
+        path = self.trusted_path(check_name(name, "name of a key"))
         try:
             self._write_trusted(name, key)
         except FileExistsError as error:
-            if _read_public(path).id != key.id:
+            if PublicKey.read(path).id != key.id:
                 raise KeyFileError(
                     f"another key is trusted as {name!r} already", f"Give another name, or remove {path} first"
                 ) from error
@@ -259,28 +264,25 @@ class KeyFolder:
         Raises:
             KeyFileError: a file among them is no public key: it is refused as a whole, not skipped.
         """
-        return TrustedKeys({path.stem: _read_public(path) for path in sorted(self._files())})
+        return TrustedKeys({path.stem: PublicKey.read(path) for path in sorted(self._files())})
 
     def _files(self) -> Iterator[Path]:
         # Temporary files begin with a dot: what a kill left of one is no key.
         return (path for path in self._trusted.glob("*.pem") if not path.name.startswith("."))
 
-    def _path(self, name: str) -> Path:
+    def trusted_path(self, name: str) -> Path:
+        """Where a trusted key of this name lies."""
         return self._trusted / f"{name}.pem"
 
     def _write_trusted(self, name: str, key: PublicKey) -> None:
         _make_folder(self.folder)
         _make_folder(self._trusted)
-        _write_new(self._path(name), key.pem, 0o644)
+        _write_new(self.trusted_path(name), key.pem, 0o644)
 
 
 def _message(context: str, data: bytes) -> bytes:
     """What is really signed: the context, its end, and the data's digest."""
     return b"saferule " + context.encode() + b"\0" + hashlib.sha256(data).digest()
-
-
-def _read_public(path: Path) -> PublicKey:
-    return PublicKey.from_pem(_read(path)[0], str(path))
 
 
 def _read(path: Path) -> tuple[bytes, int]:

@@ -25,7 +25,7 @@ HORIZON = 500
 NAMESPACE = "robot_7"
 # What one launch file starts, and the arguments that both variants give.
 SIM_NODES = ("policy_server", "dataset_recorder", "unlearning_server", "sim_bridge")
-ROBOT_NODES = ("policy_server", "dataset_recorder")
+ROBOT_NODES = ("policy_server", "dataset_recorder", "fallback")
 EDGE_NODES = ("unlearning_server",)
 
 

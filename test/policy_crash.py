@@ -27,8 +27,9 @@ CALLS = ("open", "write", "fsync", "replace", "rename", "mkdir", "unlink", "rmdi
 
 def main(template: str, operation: str, mode: str, work: str) -> None:
     for number in range(1, 1000):
-        root = Path(work) / f"{operation}-{mode}-{number}"
+        root = Path(work) / f"{operation}-{mode}-{number}" / "store"
         shutil.copytree(template, root)
+        shutil.copytree(Path(template).parent / "keys", root.parent / "keys")
         before, events = state(root), len(PolicyStore(root).audit())
         read, write = os.pipe()
         child = os.fork()
@@ -48,10 +49,13 @@ def main(template: str, operation: str, mode: str, work: str) -> None:
         PolicyStore(root).record("started", reason="after the interruption")
         line["events"] = [(event.number, event.event, event.after) for event in PolicyStore(root).audit()]
         line["log"] = (root / "audit.jsonl").read_text().splitlines()
-        line["again"] = OPERATIONS[operation](PolicyStore(root)) or "done"
+        try:
+            line["again"] = OPERATIONS[operation](PolicyStore(root)) or "done"
+        except SaferuleError as error:  # done already, and not to be done twice
+            line["again"] = str(error)
         line["finally"] = state(root)
         print(json.dumps(line), flush=True)
-        shutil.rmtree(root)
+        shutil.rmtree(root.parent)
         if not killed and not said.get("call"):
             return
 
@@ -102,6 +106,7 @@ def state(root: Path) -> dict[str, Any]:
         if bundle_id is not None:
             store.get(bundle_id)
     return {"active": places.active, "previous": places.previous, "candidate": places.candidate,
+            "trial": places.trial,
             "bundles": [entry.bundle_id for entry in store.list() if not entry.problem]}  # fmt: skip
 
 
@@ -113,6 +118,10 @@ OPERATIONS: dict[str, Callable[[PolicyStore], Any]] = {
     "set_candidate": lambda store: store.set_candidate(store.list()[0].bundle_id),
     "activate": lambda store: store.activate(store.list()[2].bundle_id),
     "rollback": lambda store: store.rollback(),
+    "trial": lambda store: store.activate(store.list()[2].bundle_id, trial=True),
+    "prove_good": lambda store: store.prove_good(store.require("active")),
+    "revert": lambda store: store.revert(),
+    "prune": lambda store: store.prune(0),
 }
 
 

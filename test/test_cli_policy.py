@@ -100,3 +100,40 @@ def test_a_policy_that_is_not_there_is_an_error(robot: Robot, arguments: list[st
     before = robot.places()
     assert what in refused("policy", *arguments, workspace=robot.workspace)
     assert robot.places() == before
+
+
+def test_a_policy_travels_to_a_robot_that_trusts_where_it_comes_from(robot: Robot, tmp_path: Path) -> None:
+    other = tmp_path / "other" / "robot"
+    other.mkdir(parents=True)
+    done("policy", "export", "candidate", str(tmp_path), workspace=robot.workspace)
+    file = tmp_path / f"{robot.second}.saferule"
+    assert "is not trusted here" in refused("policy", "import", str(file), workspace=other)
+    own = as_json("keys", "new", workspace=robot.workspace)
+    done("keys", "trust", own["public"], "--name", "first", workspace=other)
+    assert [(key["name"], key["key_id"]) for key in as_json("keys", "list", workspace=other)] == [
+        ("first", own["key_id"])
+    ]
+    done("policy", "import", str(file), "--candidate", "--requester", "ada", workspace=other)
+    (entry,) = as_json("policy", "list", workspace=other)
+    assert (entry["policy_id"], entry["place"]) == (robot.second, "candidate")
+    assert entry["signed"] == f"signed by first ({own['key_id']})"
+    assert "signed by first" in done("policy", "verify", "candidate", workspace=other)
+
+
+def test_old_policies_are_pruned_and_the_log_says_so(robot: Robot) -> None:
+    assert as_json("policy", "prune", "--keep", "1", workspace=robot.workspace) == []
+    assert as_json("policy", "prune", "--keep", "0", workspace=robot.workspace) == [robot.unbounded]
+    events = as_json("audit", "--last", "1", workspace=robot.workspace)
+    assert [(event["event"], event["from"]) for event in events] == [("prune", robot.unbounded)]
+    log = robot.store.audit_path
+    log.write_text(log.read_text().replace("set_candidate", "set_candidatf"))
+    assert "does not follow from the line before" in refused("audit", workspace=robot.workspace)
+
+
+def test_an_older_policy_than_was_active_is_refused(robot: Robot) -> None:
+    done("policy", "activate", "candidate", workspace=robot.workspace)
+    newer = add_onnx(robot.store, scaled(0.5), robot.workspace.parent).bundle_id
+    done("policy", "activate", newer, workspace=robot.workspace)
+    result = saferule("policy", "activate", robot.first, workspace=robot.workspace)
+    assert result.returncode == 1 and "version_counter" in result.stdout
+    assert robot.places() == (newer, robot.second, None)

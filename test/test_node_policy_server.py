@@ -62,7 +62,11 @@ class Robot:
 
 def start(ros: Ros, store: PolicyStore, **parameters: Any) -> None:
     # A busy machine is late now and then; what these tests look at must not depend on it.
-    chosen = {"store": str(store.root), "deadline": 10.0, "stale_after": 10.0, "gate_deadline": 1.0, **parameters}
+    # Probation is what test_node_policy_swap is about.
+    chosen = {
+        "store": str(store.root), "deadline": 10.0, "stale_after": 10.0, "gate_deadline": 1.0, "probation_ticks": 0,
+        **parameters,
+    }  # fmt: skip
     ros.runner.start("policy_server", parameters=chosen)
     ros.runner.wait_ready(READY)
 
@@ -423,7 +427,7 @@ def test_ended_in_the_middle_of_a_swap_it_comes_back_with_what_the_store_says(
     [
         ({}, "neither workspace nor store"),
         ({"store": "x", "deadline": 100.0}, "deadline of policy_server is 100.0. Allowed: 0 to 60 s"),
-        ({"store": "x", "reaction": "stop"}, "reaction of policy_server is 'stop'. Allowed: 'zero', 'hold'"),
+        ({"store": "x", "reaction": "limp"}, "reaction of policy_server is 'limp'. Allowed: 'zero', 'hold', 'damp'"),
         ({"stor": "x"}, "no parameter 'stor'. Did you mean store?"),
     ],
 )

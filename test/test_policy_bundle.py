@@ -5,19 +5,33 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from policy_samples import META, SMALL, SPEC, BcqLikePolicy, add_onnx, observations, scaled, torch_actions
 
-from saferule_ros.policy.bundle import BundleMeta, build_bundle, verify_bundle
+from saferule_ros.policy.bundle import BundleMeta, build_bundle
+from saferule_ros.policy.bundle_files import read_manifest, verify_bundle
 from saferule_ros.policy.errors import BundleError, CorruptBundleError, ExportError, SpecError
 from saferule_ros.policy.golden import decode_golden, encode_golden
-from saferule_ros.policy.manifest import canonical_json, check_sizes
+from saferule_ros.policy.manifest import CONTEXT, canonical_json, manifest_id
+from saferule_ros.policy.refusals import (
+    BundleFilesError,
+    BundleIdError,
+    DigestError,
+    ManifestSchemaError,
+    RefusedBundleError,
+    SizeCapError,
+    UnsignedBundleError,
+)
 from saferule_ros.policy.spec import PolicySpec
+from saferule_ros.policy.stamp import stamped, unstamped
 from saferule_ros.policy.store import PolicyStore
+from saferule_ros.signing import PrivateKey
 
 
 @pytest.fixture
@@ -41,18 +55,31 @@ def test_a_torch_policy_becomes_a_verified_bundle_that_can_be_traced(store: Poli
     assert (found.parent, found.forget_set_id, found.certificate) == ("0" * 16, "f1", {"suppression": 0.25})
     assert found.spec == SPEC and found.created_at.utcoffset().total_seconds() == 0.0
     metadata = {entry.key: entry.value for entry in onnx.load(str(path / "policy.onnx")).metadata_props}
+    assert metadata["saferule.bundle_id"] == manifest.bundle_id  # a file found alone tells where it belongs
     assert metadata["saferule.parent"] == "0" * 16 and metadata["saferule.checkpoint_id"] == META.checkpoint_id
     stored, actions = decode_golden((path / "golden.npz").read_bytes(), SPEC)
     assert np.array_equal(stored, inputs) and np.array_equal(actions, torch_actions(module, inputs))
 
 
-def test_the_id_is_the_digest_of_the_canonical_manifest_without_it(bundle: Path) -> None:
+def test_the_id_is_the_digest_of_the_canonical_manifest_and_of_the_policy_before_the_id_was_put_in(
+    bundle: Path, store: PolicyStore
+) -> None:
     raw = (bundle / "manifest.json").read_bytes()
     fields = json.loads(raw)
     assert raw == json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
     claimed = fields.pop("bundle_id")
+    del fields["files"]
     assert claimed == hashlib.sha256(canonical_json(fields)).hexdigest()[:16]
-    assert verify_bundle(bundle).bundle_id == claimed
+    policy = (bundle / "policy.onnx").read_bytes()
+    assert hashlib.sha256(unstamped(policy)).hexdigest() == fields["content"]
+    assert stamped(unstamped(policy), claimed) == policy and unstamped(unstamped(policy)) == unstamped(policy)
+    verified = verify_bundle(bundle, store.keys.trusted())
+    assert verified.manifest.bundle_id == claimed
+    assert verified.signed == f"signed by own ({store.keys.own().public.id})"
+
+
+def test_versions_count_up_with_every_bundle(store: PolicyStore, tmp_path: Path) -> None:
+    assert [add_onnx(store, scaled(0.5), tmp_path).version for _ in range(3)] == [1, 2, 3]
 
 
 def rewrite(bundle: Path, **changes: object) -> None:
@@ -60,21 +87,73 @@ def rewrite(bundle: Path, **changes: object) -> None:
     (bundle / "manifest.json").write_text(json.dumps(fields))
 
 
-DAMAGES = {
-    "a flipped bit in the policy": (lambda b: flip(b / "policy.onnx"), r"policy\.onnx has .* sha256 .* manifest says"),
-    "a cut golden file": (lambda b: cut(b / "golden.npz"), r"golden\.npz has .* manifest says"),
-    "an edited field": (lambda b: rewrite(b, algorithm="other"), "its content has the id"),
-    "an edited certificate": (lambda b: rewrite(b, certificate={"suppression": 9.0}), "its content has the id"),
-    "an unknown field": (lambda b: rewrite(b, extra=1), "extra"),
-    "an unknown format": (lambda b: rewrite(b, format=2), "format"),
-    "a path in the file list": (lambda b: rewrite(b, files={"../policy.onnx": entry(b)}), "lists the files"),
-    "no JSON": (lambda b: (b / "manifest.json").write_bytes(b"\xff{"), "not JSON"),
-    "nested beyond sense": (lambda b: (b / "manifest.json").write_text("[" * 100_000), "not JSON"),
-    "a missing file": (lambda b: (b / "golden.npz").unlink(), r"no golden\.npz"),
-    "a foreign file": (lambda b: (b / "more.bin").touch(), r"foreign file 'more\.bin'"),
-    "a link": (lambda b: link(b / "policy.onnx"), "not a regular file"),
-    "a huge manifest": (lambda b: (b / "manifest.json").write_text(" " * (1 << 20) + "{}"), "more than the cap"),
-}
+def whole(bundle: Path, **changes: object) -> None:
+    """A changed manifest with the id that belongs to it."""
+    fields = json.loads((bundle / "manifest.json").read_text()) | changes
+    rewrite(bundle, **changes, bundle_id=manifest_id(fields))
+
+
+def swapped_policy(bundle: Path) -> None:
+    """Another policy, with its digests, under the old id."""
+    data = stamped(scaled(0.25).SerializeToString(), entry(bundle, "bundle_id"))
+    (bundle / "policy.onnx").write_bytes(data)
+    files = entry(bundle, "files") | {"policy.onnx": {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}}
+    rewrite(bundle, files=files)
+
+
+Damage = tuple[Callable[[Path], object], type[RefusedBundleError], str]
+
+# What someone can do who has no trusted key.
+DAMAGES: dict[str, Damage] = {
+    "a flipped bit in the policy": (
+        lambda b: flip(b / "policy.onnx"), DigestError, r"policy\.onnx has .* sha256 .* manifest says"
+    ),
+    "a cut golden file": (lambda b: cut(b / "golden.npz"), DigestError, r"golden\.npz has .* manifest says"),
+    "an edited field": (lambda b: rewrite(b, algorithm="other"), UnsignedBundleError, "is not of this policy bundle"),
+    "an edited field with its id": (lambda b: whole(b, algorithm="x"), UnsignedBundleError, "is not of this"),
+    "one more space": (lambda b: rewrite(b), UnsignedBundleError, "is not of this policy bundle"),
+    "no JSON": (lambda b: (b / "manifest.json").write_bytes(b"\xff{"), UnsignedBundleError, "is not of this"),
+    "a signature by a stranger": (lambda b: sign(b, PrivateKey.generate()), UnsignedBundleError, "is not trusted here"),
+    "an empty signature": (lambda b: (b / "signature.json").write_bytes(b""), UnsignedBundleError, "not JSON"),
+    "a signature of another kind": (
+        lambda b: (b / "signature.json").write_text('{"algorithm":"none"}'), UnsignedBundleError, "none of Ed25519"
+    ),
+    "no signature": (lambda b: (b / "signature.json").unlink(), BundleFilesError, r"no signature\.json"),
+    "a missing file": (lambda b: (b / "golden.npz").unlink(), BundleFilesError, r"no golden\.npz"),
+    "a foreign file": (lambda b: (b / "more.bin").touch(), BundleFilesError, r"foreign file 'more\.bin'"),
+    "a link": (lambda b: link(b / "policy.onnx"), BundleFilesError, "not a regular file"),
+    "a huge manifest": (
+        lambda b: (b / "manifest.json").write_text(" " * (1 << 20) + "{}"), SizeCapError, "more than the cap"
+    ),
+}  # fmt: skip
+
+# What is refused even if a trusted key signed it.
+SIGNED_DAMAGES: dict[str, Damage] = {
+    "an edited field": (lambda b: rewrite(b, algorithm="other"), BundleIdError, "its content has the id"),
+    "an edited certificate": (lambda b: rewrite(b, certificate={"s": 9.0}), BundleIdError, "its content has the id"),
+    "another policy under the id": (swapped_policy, BundleIdError, "is not the policy that the id"),
+    "two golden digests": (lambda b: whole(b, golden="0" * 64), BundleIdError, "two digests"),
+    "an unknown field": (lambda b: whole(b, extra=1), ManifestSchemaError, "extra"),
+    "an unknown format": (lambda b: whole(b, format=2), ManifestSchemaError, "format"),
+    "no counter": (lambda b: whole(b, version=0), ManifestSchemaError, "version"),
+    "a time that is none": (lambda b: whole(b, created="0001-01-01T00:00:00+23:59"), ManifestSchemaError, "created"),
+    "no number": (
+        lambda b: rewrite(b, certificate={"s": float("nan")}), ManifestSchemaError, r"certificate\.s is nan"
+    ),
+    "a path in the file list": (
+        lambda b: rewrite(b, files={"../policy.onnx": entry(b, "files")["policy.onnx"]}),
+        ManifestSchemaError, "lists the files",
+    ),
+    "no JSON": (lambda b: (b / "manifest.json").write_bytes(b"\xff{"), ManifestSchemaError, "not JSON"),
+    "nested beyond sense": (
+        lambda b: (b / "manifest.json").write_text("[" * 100_000), ManifestSchemaError, "not JSON"
+    ),
+}  # fmt: skip
+
+
+def sign(bundle: Path, key: PrivateKey) -> None:
+    signature = key.sign(CONTEXT, (bundle / "manifest.json").read_bytes())
+    (bundle / "signature.json").write_bytes(canonical_json(signature.as_json()))
 
 
 def flip(path: Path) -> None:
@@ -87,8 +166,8 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def entry(bundle: Path) -> dict[str, object]:
-    return json.loads((bundle / "manifest.json").read_text())["files"]["policy.onnx"]
+def entry(bundle: Path, field: str) -> Any:
+    return json.loads((bundle / "manifest.json").read_text())[field]
 
 
 def link(path: Path) -> None:
@@ -96,28 +175,47 @@ def link(path: Path) -> None:
     path.symlink_to(path.parent.parent / "elsewhere.onnx")
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("damage", "signed"), [*((name, False) for name in DAMAGES), *((name, True) for name in SIGNED_DAMAGES)]
+)
 def test_a_bundle_that_is_not_what_it_says_is_refused_and_never_enters_a_store(
-    damage: str, bundle: Path, store: PolicyStore
+    damage: str, signed: bool, bundle: Path, store: PolicyStore
 ) -> None:
-    change, words = DAMAGES[damage]
-    verify_bundle(bundle)
+    change, kind, words = (SIGNED_DAMAGES if signed else DAMAGES)[damage]
+    trusted = store.keys.trusted()
+    verify_bundle(bundle, trusted)
     change(bundle)
-    with pytest.raises(CorruptBundleError, match=words):
-        verify_bundle(bundle)
+    if signed:
+        sign(bundle, store.signer())
+    with pytest.raises(kind, match=words) as caught:
+        verify_bundle(bundle, trusted)
+    assert type(caught.value) is kind and f"(invariant {kind.invariant}: " in str(caught.value)
     before = store.list()
     with pytest.raises(CorruptBundleError, match=words):
         store.add(bundle)
     assert store.list() == before
 
 
-def test_sizes_are_judged_before_anything_is_opened(bundle: Path) -> None:
+def test_a_bundle_of_another_robot_is_accepted_once_its_key_is_trusted(store: PolicyStore, tmp_path: Path) -> None:
+    edge = PolicyStore(tmp_path / "edge" / "store").create()
+    bundle_id = add_onnx(edge, scaled(0.5), tmp_path).bundle_id
+    with pytest.raises(UnsignedBundleError, match="is not trusted here"):
+        store.add(edge.path(bundle_id))
+    store.keys.trust("edge", edge.signer().public)
+    assert store.add(edge.path(bundle_id)) == bundle_id
+    assert [entry.signed.split(" (")[0] for entry in store.list()] == ["signed by edge"]
+    (store.keys.folder / "trusted" / "edge.pem").unlink()  # trust that ends, ends for what is stored, too
+    with pytest.raises(CorruptBundleError, match="is not trusted here"):
+        store.get(bundle_id)
+
+
+def test_sizes_are_judged_before_anything_is_opened(bundle: Path, store: PolicyStore) -> None:
     (bundle / "policy.onnx").unlink()
     with (bundle / "policy.onnx").open("wb") as file:
         file.truncate(65 << 20)  # a hole: takes no disk
-    (bundle / "policy.onnx").chmod(0)
-    with pytest.raises(CorruptBundleError, match=r"policy\.onnx has 68157440 bytes, more than the cap of 67108864"):
-        check_sizes(bundle)
+    (bundle / "manifest.json").write_bytes(b"not a manifest")
+    with pytest.raises(SizeCapError, match=r"policy\.onnx has 68157440 bytes, more than the cap of 67108864"):
+        read_manifest(bundle, store.keys.trusted())
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ SPEC = PolicySpec(
     observation_size=3, action_size=2, action_low=(-1.0, -0.1), action_high=(1.0, 0.3), control_rate=20.0, task="t",
     cost_limit=1.0,
 )  # fmt: skip
-LIMITS = Limits(SPEC, stale_after_s=0.1, deadline_s=0.05, future_tolerance_s=0.02)
+LIMITS = Limits(SPEC, stale_after_s=0.1, deadline_s=0.05, future_tolerance_s=0.02, largest_rate=30.0)
 NOW = 1_800_000_000 * SECOND
 GOOD = Tick(
     has_policy=True, observation=[1.0, 2.0, 3.0], stamp_ns=NOW - 5_000_000, previous_stamp_ns=NOW - 55_000_000,
@@ -68,6 +68,12 @@ FAULTS: dict[str, tuple[dict[str, object], Reason, str]] = {
     "an infinite action": ({"action": [INF, 0.0]}, Reason.NON_FINITE_ACTION, "action[0] is inf"),
     "a large action": ({"action": [0.0, 0.3001]}, Reason.OUT_OF_BOUNDS, "0.3001, bounds -0.1..0.3"),
     "a small action": ({"action": [-1.01, 0.0]}, Reason.OUT_OF_BOUNDS, "-1.01"),
+    "a fast change": (
+        {"last_action": [-1.0, 0.1], "last_was_policy": True, "previous_stamp_ns": NOW - 45_000_000},
+        Reason.TOO_FAST,
+        "action[0] changed by 2 in 0.050000 s",
+    ),
+    "a stop before": ({"stopped": True}, Reason.STOPPED, "activated again"),
     "a late action": ({"elapsed_s": 0.051}, Reason.LATE, "0.051000 s, deadline 0.05 s"),
     "an unknown time": ({"elapsed_s": NAN}, Reason.LATE, "nan"),
 }
@@ -82,7 +88,41 @@ def test_each_fault_gives_its_reason_and_the_declared_reaction(kind: str) -> Non
     assert decision.action.tolist() == [0.0, 0.0]
     held = decide(replace(LIMITS, reaction=Reaction.HOLD), tick)
     assert not held.use_policy and held.reason is reason
-    assert held.action.tolist() == pytest.approx([0.5, 0.1])
+    assert held.action.tolist() == pytest.approx([0.0, 0.0] if reason is Reason.STOPPED else tick.last_action)
+
+
+def test_the_reaction_can_be_another_for_each_reason() -> None:
+    reactions = {Reason.LATE: Reaction.DAMP, Reason.WRONG_SIZE: Reaction.STOP}
+    limits = replace(LIMITS, reaction=Reaction.HOLD, reactions=reactions, damping=0.5)
+    late = decide(limits, replace(GOOD, elapsed_s=1.0))
+    assert late.reaction is Reaction.DAMP and late.action.tolist() == pytest.approx([0.25, 0.05])
+    assert decide(limits, replace(GOOD, observation=None)).reaction is Reaction.HOLD
+    stopped = decide(limits, replace(GOOD, observation=[1.0]))
+    assert stopped.reaction is Reaction.STOP and stopped.action.tolist() == [0.0, 0.0]
+    after = decide(limits, replace(GOOD, stopped=True))
+    assert after.reaction is Reaction.STOP and after.reason is Reason.STOPPED
+    assert decide(limits, GOOD).reaction is None
+
+
+def test_damping_brings_every_command_to_rest() -> None:
+    limits, action = replace(LIMITS, reaction=Reaction.DAMP), np.asarray([1.0, -0.1], np.float32)
+    sizes = []
+    for _ in range(80):
+        action = decide(limits, replace(GOOD, has_policy=False, last_action=action)).action
+        sizes.append(float(np.abs(action).max()))
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 1e-6
+
+
+def test_only_the_policys_own_changes_are_held_against_the_rate() -> None:
+    jump = {"action": [1.0, 0.0], "last_action": [-1.0, 0.0]}
+    fast = replace(GOOD, **jump, last_was_policy=True)
+    assert decide(LIMITS, fast).reason is Reason.TOO_FAST
+    assert decide(LIMITS, replace(fast, last_was_policy=False)).use_policy  # after a fault it begins anew
+    assert decide(LIMITS, replace(fast, previous_stamp_ns=None)).use_policy  # as in a new episode
+    assert decide(LIMITS, replace(fast, previous_stamp_ns=NOW - 75_000_000)).use_policy  # an observation was lost
+    assert decide(replace(LIMITS, largest_rate=0.0), fast).use_policy
+    together = replace(fast, previous_stamp_ns=fast.stamp_ns, action=[0.4, 0.0])
+    assert decide(LIMITS, together).use_policy  # a period at least: jitter is not its doing
 
 
 def test_every_reason_has_a_fault_in_the_table() -> None:
@@ -137,7 +177,11 @@ def test_message_arrays_are_taken_as_they_come() -> None:
         ({"stale_after_s": 0.0}, "stale_after_s is 0.0"),
         ({"deadline_s": NAN}, "deadline_s is nan"),
         ({"future_tolerance_s": -1.0}, "future_tolerance_s is -1.0"),
-        ({"reaction": "damp"}, "'damp'.*zero, hold"),
+        ({"reaction": "limp"}, "'limp'.*zero, hold, damp, stop"),
+        ({"reactions": {Reason.LATE: "limp"}}, "'limp'"),
+        ({"reactions": {"tired": Reaction.HOLD}}, "'tired'"),
+        ({"damping": 1.0}, "damping is 1.0"),
+        ({"largest_rate": -1.0}, "largest_rate is -1.0"),
         ({"spec": SPEC.model_copy(update={"action_low": (0.5, -0.1)})}, r"0\.5\.\.1 of action 0"),
     ],
 )

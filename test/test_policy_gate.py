@@ -20,13 +20,15 @@ from policy_samples import META, SMALL, SPEC, BcqLikePolicy, add_onnx, graph, ob
 from saferule_ros.policy import gate_process
 from saferule_ros.policy.bundle import build_bundle
 from saferule_ros.policy.checks import CHECKS
-from saferule_ros.policy.errors import GateRefusedError, SpecError, StoreError, UnknownPolicyError
+from saferule_ros.policy.errors import SpecError, StoreError, UnknownPolicyError
 from saferule_ros.policy.export import choose_golden
 from saferule_ros.policy.gate import GateReport, run_gate
 from saferule_ros.policy.gate_process import run_gate_process
+from saferule_ros.policy.refusals import RefusedBundleError, UnsignedBundleError, VersionCounterError, refusal_of
 from saferule_ros.policy.store import PolicyStore
+from saferule_ros.signing import PrivateKey
 
-NAMES = [check.__name__ for check in CHECKS]
+NAMES = [kind.invariant for kind, _ in CHECKS]
 
 
 @pytest.fixture
@@ -41,8 +43,9 @@ def test_a_real_export_passes_every_check_in_order(store: PolicyStore) -> None:
     report = run_gate(store.root, manifest.bundle_id, SPEC, deadline_s=0.05)
     assert report.passed, report.summary
     assert [check.name for check in report.checks] == NAMES == [
-        "size_cap", "digests", "onnx_checker", "standard_operators", "loads", "interface", "golden_replay",
-        "finite_and_in_bounds", "deadline",
+        "known_files", "size_cap", "signature", "manifest_schema", "bundle_id", "digests", "version_counter",
+        "contract", "onnx_parses", "self_contained", "onnx_checker", "standard_operators", "allowed_operators",
+        "traceable", "interface", "loads", "golden_replay", "finite_and_in_bounds", "deadline",
     ]  # fmt: skip
     report.require()
 
@@ -124,18 +127,20 @@ def test_data_in_another_file_is_refused_whether_the_file_is_there_or_not(
         (tmp_path / "secret.bin").write_bytes(np.float32(0.5).tobytes())
     manifest = add_onnx(store, EXTERNAL[where](), tmp_path)
     report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
-    assert report.checks[-1].name == ("standard_operators" if there else "onnx_checker")
-    assert "another file" in report.checks[-1].value or "secret.bin" in report.checks[-1].value
+    assert report.checks[-1].name == "self_contained" and "'secret.bin'" in report.checks[-1].value
 
 
 SOUND = scaled(0.5).SerializeToString()
 BAD: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str, str]] = {
-    "garbage": (lambda: b"garbage" * 50, "onnx_checker", "parse"),
+    "garbage": (lambda: b"garbage" * 50, "onnx_parses", "parse"),
     "an empty file": (lambda: b"", "onnx_checker", "ir_version"),
-    "a file cut in half": (lambda: SOUND[: len(SOUND) // 2], "onnx_checker", "."),
-    "a file cut by one byte": (lambda: SOUND[:-1], "onnx_checker", "."),
+    "a file cut in half": (lambda: SOUND[: len(SOUND) // 2], "onnx_parses", "."),
+    "a file cut by one byte": (lambda: SOUND[:-1], "onnx_parses", "."),
     "an unknown operator": (lambda: graph([node("Magic", ["observation"], ["action"])]), "onnx_checker", "Magic"),
     "a dangling input": (lambda: graph([node("Tanh", ["nothing"], ["action"])]), "onnx_checker", "nothing"),
+    "a branch": (lambda: branched(node("Identity", ["observation"], ["b"])), "allowed_operators", "If"),
+    "random numbers": (lambda: graph([node("RandomNormalLike", ["observation"], ["action"])]), "allowed_operators",
+                       "RandomNormalLike"),
     "an operator of another domain": (hidden_operator, "standard_operators", r"com\.microsoft"),
     "another input name": (lambda: scaled(0.5, input="state"), "interface", "state: tensor"),
     "another output name": (lambda: scaled(0.5, output="torque"), "interface", "torque: tensor"),
@@ -166,8 +171,9 @@ def test_a_bad_policy_is_refused_by_the_check_that_is_there_for_it(
     assert not report.passed and all(entry.passed for entry in report.checks[:-1])
     failed = report.checks[-1]
     assert failed.limit and re.search(words, failed.value), failed
-    with pytest.raises(GateRefusedError) as caught:
+    with pytest.raises(RefusedBundleError) as caught:
         report.require()
+    assert type(caught.value) is refusal_of(check) and caught.value.invariant == check
     assert all(part in str(caught.value) for part in (manifest.bundle_id, check, failed.value, failed.limit))
 
 
@@ -186,7 +192,7 @@ def test_a_damaged_file_is_refused_by_its_digest(store: PolicyStore, tmp_path: P
     path = store.path(manifest.bundle_id) / "policy.onnx"
     path.write_bytes(path.read_bytes()[:-1])
     report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
-    assert [check.name for check in report.checks] == ["size_cap", "digests"]
+    assert report.checks[-1].name == "digests"
     assert manifest.files["policy.onnx"].sha256 in report.summary and str(path) in report.summary
 
 
@@ -195,7 +201,7 @@ def test_an_oversized_file_is_refused_before_it_is_read(store: PolicyStore, tmp_
     with (store.path(manifest.bundle_id) / "policy.onnx").open("r+b") as file:
         file.truncate(1 << 40)  # a hole: reading it would take all memory
     report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
-    assert [check.name for check in report.checks] == ["size_cap"]
+    assert [check.name for check in report.checks] == ["known_files", "size_cap"]
     assert "1099511627776" in report.summary and "67108864" in report.summary
 
 
@@ -204,15 +210,42 @@ def test_a_bundle_in_the_folder_of_another_is_refused(store: PolicyStore, tmp_pa
     for file in store.path(first).iterdir():
         (store.path(second) / file.name).write_bytes(file.read_bytes())
     report = run_gate(store.root, second, SMALL, deadline_s=0.05)
-    assert report.checks[-1].name == "digests" and f"manifest of {first}" in report.summary
+    assert report.checks[-1].name == "bundle_id" and f"holds the bundle {first}" in report.summary
 
 
 def test_a_bundle_for_another_robot_is_refused_with_the_differences(store: PolicyStore, tmp_path: Path) -> None:
     manifest = add_onnx(store, scaled(0.5), tmp_path)
     robot = SMALL.model_copy(update={"action_high": (0.75,), "control_rate": 50.0})
     report = run_gate(store.root, manifest.bundle_id, robot, deadline_s=0.05)
-    assert report.checks[-1].name == "interface"
+    assert report.checks[-1].name == "contract"
     assert "action_high (0.75,) != (1.0,)" in report.summary and "control_rate 50.0 != 20.0" in report.summary
+
+
+def test_a_policy_that_no_trusted_key_signed_is_refused_before_it_is_parsed(store: PolicyStore, tmp_path: Path) -> None:
+    manifest = add_onnx(store, scaled(0.5), tmp_path)
+    (store.keys.folder / "trusted" / "own.pem").write_bytes(PrivateKey.generate().public.pem)
+    report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
+    assert [check.name for check in report.checks] == ["known_files", "size_cap", "signature"]
+    with pytest.raises(UnsignedBundleError, match=r"is not trusted here.*invariant signature"):
+        report.require()
+
+
+def test_an_older_policy_than_was_active_is_no_update_but_the_way_back_is_open(
+    store: PolicyStore, tmp_path: Path
+) -> None:
+    first, second, third = (add_onnx(store, scaled(0.5), tmp_path).bundle_id for _ in range(3))
+    for bundle_id in (second, third):
+        store.activate(bundle_id)
+    replayed = run_gate(store.root, first, SMALL, deadline_s=0.05)
+    assert replayed.checks[-1].name == "version_counter"
+    assert "has version 1" in replayed.summary and "at least 3" in replayed.summary
+    with pytest.raises(VersionCounterError, match="roll back"):
+        replayed.require()
+    with pytest.raises(VersionCounterError, match="has version 1"):
+        store.activate(first)  # nor past the gate
+    assert run_gate(store.root, second, SMALL, deadline_s=0.05).passed
+    store.rollback()
+    assert run_gate(store.root, third, SMALL, deadline_s=0.05).passed
 
 
 def test_an_unknown_bundle_and_a_senseless_deadline_are_errors_not_verdicts(store: PolicyStore, tmp_path: Path) -> None:
@@ -234,7 +267,7 @@ def test_the_command_line_says_passed_refused_or_wrong(store: PolicyStore, tmp_p
     passed, refused, wrong = command(store, good), command(store, bad), command(store, "0" * 16)
     assert (passed.returncode, refused.returncode, wrong.returncode) == (0, 1, 2)
     assert json.loads(passed.stdout)["passed"] and not json.loads(refused.stdout)["passed"]
-    assert GateReport.model_validate_json(refused.stdout).checks[-1].name == "onnx_checker"
+    assert GateReport.model_validate_json(refused.stdout).checks[-1].name == "onnx_parses"
     assert wrong.stdout == "" and good in wrong.stderr and "Traceback" not in wrong.stderr
 
 

@@ -8,6 +8,7 @@ import typer
 
 from saferule_ros import __version__
 from saferule_ros.cli import (
+    audit,
     collect,
     compare,
     data,
@@ -15,6 +16,7 @@ from saferule_ros.cli import (
     evaluate,
     export,
     forget,
+    keys,
     patch,
     poison,
     policy,
@@ -57,7 +59,7 @@ def root(
     """See `help` above: this only holds the option --version."""
 
 
-for module in (collect, poison, train, evaluate, unlearn, export, compare, patch, demo):
+for module in (collect, poison, train, evaluate, unlearn, export, compare, patch, audit, demo):
     module.register(app)
-for name, group in (("data", data.app), ("forget", forget.app), ("policy", policy.app)):
+for name, group in (("data", data.app), ("forget", forget.app), ("policy", policy.app), ("keys", keys.app)):
     app.add_typer(group, name=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -19,8 +20,6 @@ from saferule_ros.cli.teaching import CHECK_FAILED
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from saferule_ros.policy.gate import GateReport
     from saferule_ros.policy.reader import StoreEntry
     from saferule_ros.policy.store import PolicyStore
@@ -56,7 +55,9 @@ def list_policies(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonO
     if as_json:
         print_json([_as_json(entry) for entry in entries])
     elif entries:
-        print_table(("policy", "place", "algorithm", "patched from", "forgot", "created", "state"), map(_row, entries))
+        print_table(
+            ("policy", "place", "algorithm", "patched from", "forgot", "created", "signed", "state"), map(_row, entries)
+        )
     else:
         note(f"The store {store.root} is empty. Learn a policy: saferule train")
 
@@ -84,7 +85,7 @@ def show(
         ("task", spec.task), ("observation", f"{spec.observation_size} numbers"),
         ("action", f"{spec.action_size} numbers, {list(spec.action_low)} to {list(spec.action_high)}"),
         ("control rate", f"{spec.control_rate:g} Hz"), ("cost limit", f"{spec.cost_limit:g}"),
-        ("algorithm", manifest.algorithm), ("created", manifest.created),
+        ("version", manifest.version), ("algorithm", manifest.algorithm), ("created", manifest.created),
         ("made by", f"saferule_ros {manifest.code_version}"),
         ("dataset", manifest.dataset_digest), ("checkpoint", manifest.checkpoint_id),
         ("patched from", manifest.parent or "–"), ("forgot", manifest.forget_set_id or "–"),
@@ -100,7 +101,7 @@ def verify(
     deadline: DeadlineOption = 0.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a policy through the gate: size, digests, ONNX, shapes, replay of torch's actions, bounds, time.
+    """Put a policy through the gate: size, signature, digests, ONNX, shapes, replay of torch's actions, bounds, time.
 
     Writes nothing. Exit status: 0 passed, 1 refused.
 
@@ -161,6 +162,102 @@ def rollback(
     note(f"{_store(workspace).rollback(reason=reason, requester=requester)} is active")
 
 
+@app.command()
+def export(
+    policy: PolicyArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, or a folder for POLICY.saferule.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Write a policy, with manifest and signature, as one file for another machine.
+
+    \b
+    Example:
+      saferule policy export active /media/usb/
+    """
+    from saferule_ros.cli.output import note
+    from saferule_ros.policy.archive import SUFFIX
+
+    store = _store(workspace)
+    bundle_id = choose_policy(store, policy)
+    path = file / f"{bundle_id}{SUFFIX}" if file.is_dir() else file
+    store.export_archive(bundle_id, path)
+    note(f"{path} holds {bundle_id}. On the other machine: saferule policy import {path.name}")
+
+
+@app.command("import")
+def import_policy(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `saferule policy export` wrote.")],
+    candidate: Annotated[bool, typer.Option("--candidate", help="Make it the candidate.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    reason: ReasonOption = "",
+    requester: RequesterOption = YOU,
+) -> None:
+    """Add a policy that was exported on another machine. Its key must be trusted here: `saferule keys trust`.
+
+    It serves nothing by itself: verify and activate it, or swap to it.
+
+    \b
+    Example:
+      saferule policy import 9a70342399e08dc5.saferule --candidate
+    """
+    from saferule_ros.cli.output import note
+
+    store = _store(workspace).create()
+    bundle_id = store.import_archive(file, reason=reason, requester=requester)
+    if candidate:
+        store.set_candidate(bundle_id, reason=reason, requester=requester)
+    note(f"{bundle_id} is in the store{' as candidate' if candidate else ''}")
+
+
+@app.command()
+def prune(
+    keep: Annotated[
+        int, typer.Option("--keep", min=0, help="How many of the newest to keep, beside those that are needed.")
+    ] = 5,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    requester: RequesterOption = YOU,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove old policies. Never: active, previous, candidate, what a running job needs, and damaged ones.
+
+    \b
+    Example:
+      saferule policy prune --keep 3
+    """
+    from saferule_ros.cli.output import note, print_json
+
+    removed = _store(workspace).prune(keep, requester=requester)
+    if as_json:
+        print_json(list(removed))
+    else:
+        note(f"removed: {', '.join(removed) or 'nothing'}")
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A log in flights/, written after a fault.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Decide every tick of a failsafe log once more, and compare. Exit status: 0 the same, 1 some came out different.
+
+    \b
+    Example:
+      saferule policy replay workspace/flights/20261121T164501.732149Z.jsonl
+    """
+    from saferule_ros.cli.output import note, print_json, print_table
+    from saferule_ros.policy.flight import replay as decide_again
+
+    replayed = decide_again(file)
+    if as_json:
+        print_json({"ticks": replayed.ticks, "reasons": replayed.reasons, "differing": list(replayed.differing)})
+    else:
+        print_table(("decided", ">ticks"), sorted(replayed.reasons.items()))
+        lines = ", ".join(str(number) for number in replayed.differing[:10])
+        note(f"{replayed.ticks} ticks, " + (f"different in lines {lines}" if lines else "all decided as they were"))
+    if replayed.differing:
+        raise typer.Exit(CHECK_FAILED)
+
+
 def _store(workspace: Path) -> PolicyStore:
     from saferule_ros.policy.store import PolicyStore
 
@@ -169,14 +266,14 @@ def _store(workspace: Path) -> PolicyStore:
 
 def _gate(store: PolicyStore, bundle_id: str, deadline: float) -> GateReport:
     """In a process of its own: a bad file may crash or hang what reads it."""
-    from saferule_ros.policy.errors import CorruptBundleError
+    from saferule_ros.policy.bundle_files import read_manifest
     from saferule_ros.policy.gate_process import run_gate_process
-    from saferule_ros.policy.manifest import read_manifest
+    from saferule_ros.policy.refusals import RefusedBundleError
 
     if deadline <= 0:
         try:
-            deadline = 1.0 / read_manifest(store.path(bundle_id)).spec.control_rate
-        except CorruptBundleError:
+            deadline = 1.0 / read_manifest(store.path(bundle_id), store.keys.trusted()).manifest.spec.control_rate
+        except RefusedBundleError:
             deadline = 1.0  # any: the gate refuses it before it measures time, and says what is wrong
     return run_gate_process(store.root, bundle_id, None, deadline)
 
@@ -194,14 +291,20 @@ def _row(entry: StoreEntry) -> tuple[object, ...]:
 
     manifest = entry.manifest
     if manifest is None:
-        return entry.bundle_id, entry.place or "", "", "", "", "", verdict(False, bad=f"damaged: {entry.problem}")
+        return entry.bundle_id, entry.place or "", "", "", "", "", "", verdict(False, bad=f"damaged: {entry.problem}")
     created = manifest.created[:19].replace("T", " ")
     return (
         entry.bundle_id, entry.place or "", manifest.algorithm, manifest.parent or "", manifest.forget_set_id or "",
-        created, verdict(True, "intact"),
+        created, entry.signed.removeprefix("signed by ").split(" (")[0], verdict(True, "intact"),
     )  # fmt: skip
 
 
 def _as_json(entry: StoreEntry) -> dict[str, object]:
     manifest = entry.manifest.model_dump(mode="json") if entry.manifest else None
-    return {"policy_id": entry.bundle_id, "place": entry.place, "problem": entry.problem, "manifest": manifest}
+    return {
+        "policy_id": entry.bundle_id,
+        "place": entry.place,
+        "problem": entry.problem,
+        "signed": entry.signed,
+        "manifest": manifest,
+    }

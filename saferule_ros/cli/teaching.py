@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from saferule_ros.errors import SaferuleError
 
 ORDER = [
-    "collect", "data", "poison", "train", "evaluate", "forget", "unlearn", "export", "patch", "policy", "compare",
-    "grid", "demo", "demo-results", "demo-report",
+    "collect", "data", "poison", "train", "evaluate", "forget", "unlearn", "export", "patch", "policy", "keys", "audit",
+    "compare", "grid", "demo", "demo-results", "demo-report",
 ]  # fmt: skip
 
 CHECK_FAILED, WRONG_INPUT, CANCELLED = 1, 2, 130
@@ -26,7 +26,7 @@ EXTRAS = {
     "torch": _LEARNING, "safetensors": _LEARNING, "onnxscript": _LEARNING, "onnx": _LEARNING, "onnxruntime": _LEARNING,
     "safety_gymnasium": _SIM, "gymnasium": _SIM, "mujoco": _SIM, "matplotlib": _SIM, "jinja2": _SIM, "PIL": _SIM,
     "rclpy": _ROS, "rosbag2_py": _ROS, "rosidl_runtime_py": _ROS, "saferule_ros.msg": _ROS, "saferule_ros.srv": _ROS,
-    "saferule_ros.action": _ROS,
+    "saferule_ros.action": _ROS, "cryptography": "pip install 'saferule_ros'",
 }  # fmt: skip
 
 

@@ -8,8 +8,26 @@ from pathlib import Path
 from saferule_ros.errors import SettingsError
 from saferule_ros.nodes.parameters import parameter
 from saferule_ros.nodes.serving import LimitSettings
-from saferule_ros.policy.failsafe import Reaction
+from saferule_ros.policy.failsafe import Reaction, Reason
+from saferule_ros.policy.probation import ProbationLimits
+from saferule_ros.policy.shadow import ShadowLimits
 from saferule_ros.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class SwapSettings:
+    """What a swap has to go through.
+
+    Args:
+        gate_deadline: largest 99th percentile of a policy's time per action [s]; 0: half its control period.
+        gate_timeout: longest time for the gate's process [s].
+        shadow, probation: see there.
+    """
+
+    gate_deadline: float
+    gate_timeout: float
+    shadow: ShadowLimits
+    probation: ProbationLimits
 
 
 @dataclass(frozen=True)
@@ -25,6 +43,33 @@ class Parameters:
     )
     reaction: str = parameter(
         Reaction.ZERO.value, "what goes out instead of the policy's action", choices=tuple(r.value for r in Reaction)
+    )
+    reactions: str = parameter("", 'what goes out for single reasons instead, e.g. "late=hold, time_backwards=stop"')
+    damping: float = parameter(0.8, "share of the last command that the reaction damp sends", low=0.0, high=0.999)
+    largest_rate: float = parameter(
+        0.0, "how fast an action may change, in halves of its range; 0: not limited", unit="1/s", low=0.0, high=1e6
+    )
+    keys: str = parameter("", "folder of the keys that are trusted; empty: `keys` beside the store")
+    shadow_ticks: int = parameter(
+        0, "observations that a new policy answers beside the active one before it acts", low=0, high=10_000_000
+    )
+    shadow_divergence: float = parameter(
+        0.0, "largest mean difference in a shadow run, in halves of the action range; 0: not judged", low=0.0, high=2.0
+    )
+    shadow_patience: float = parameter(
+        10.0, "longest wait for an observation in a shadow run", unit="s", low=0.1, high=3600.0
+    )
+    probation_ticks: int = parameter(
+        50, "observations after a swap in which a fault brings the old policy back; 0: none", low=0, high=10_000_000
+    )
+    probation_late: int = parameter(2, "so many late actions in them are a fault", low=1, high=1_000_000)
+    probation_cost: float = parameter(
+        0.0, "cost in them beyond which it is a fault, units of the task; 0: not watched", low=0.0, high=1e9
+    )
+    heartbeat_period: float = parameter(0.02, "time between signs of life", unit="s", low=0.002, high=1.0)
+    fallback: bool = parameter(False, "the node `fallback` stands by: command only while it says so")
+    flights: str = parameter(
+        "", "folder for the log of the last ticks after a fault; empty: `flights` beside the store"
     )
     gate_deadline: float = parameter(
         0.0, "gate: largest p99 of the time per action, 0: half the control period", unit="s", low=0.0, high=60.0
@@ -46,4 +91,40 @@ class Parameters:
     @property
     def limits(self) -> LimitSettings:
         """What actions are held against."""
-        return LimitSettings(self.stale_after, self.deadline, Reaction(self.reaction))
+        return LimitSettings(
+            self.stale_after, self.deadline, Reaction(self.reaction), self._reactions(), self.damping, self.largest_rate
+        )
+
+    @property
+    def keys_folder(self) -> Path:
+        """Folder of the keys that are trusted."""
+        return self._beside_store(self.keys, "keys")
+
+    @property
+    def flights_folder(self) -> Path:
+        """Folder of the flight logs."""
+        return self._beside_store(self.flights, "flights")
+
+    @property
+    def swap(self) -> SwapSettings:
+        """What a swap has to go through."""
+        return SwapSettings(
+            self.gate_deadline, self.gate_timeout,
+            ShadowLimits(self.shadow_ticks, self.shadow_divergence, self.shadow_patience),
+            ProbationLimits(self.probation_ticks, self.probation_late, self.probation_cost),
+        )  # fmt: skip
+
+    def _beside_store(self, given: str, name: str) -> Path:
+        return Path(given).expanduser().absolute() if given else self.store_folder.parent / name
+
+    def _reactions(self) -> dict[Reason, Reaction]:
+        found = {}
+        for entry in filter(None, (part.strip() for part in self.reactions.split(","))):
+            reason, _, reaction = entry.partition("=")
+            if reason not in tuple(Reason) or reaction not in tuple(Reaction):
+                raise SettingsError(
+                    f"parameter reactions has {entry!r}",
+                    f"Give REASON=REACTION, … Reasons: {', '.join(Reason)}. Reactions: {', '.join(Reaction)}",
+                )
+            found[Reason(reason)] = Reaction(reaction)
+        return found

@@ -1,7 +1,8 @@
 """policy_server: answers every observation with one action, within a deadline, and swaps policies between two.
 
 Lifecycle node. Topics: listens to `observation` and publishes `action` while active; `policy_server/status`,
-latched; `/diagnostics`. Services: `policy_server/swap`, `policy_server/rollback`, `policy_server/list`.
+latched; `policy_server/heartbeat`, for `fallback`; `/diagnostics`. Services: `policy_server/swap`,
+`policy_server/rollback`, and for the store `policy_server/list`, `show`, `verify`, `export`, `import`, `prune`.
 
 All state belongs to the executor's one thread. What takes time (gate, loading, syncing the store) is done in a
 thread beside it and only then switched, in a callback, by one assignment.
@@ -19,15 +20,20 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.msg import Action, Observation, PolicyStatus
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
+from saferule_ros.nodes.heart import Heart
 from saferule_ros.nodes.parameters import load
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_services import PolicyServices
 from saferule_ros.nodes.serving import NANOSECONDS, ControlPath
+from saferule_ros.nodes.store_services import StoreServices
 from saferule_ros.nodes.transitions import loud
+from saferule_ros.policy.store import PolicyStore
 
 DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
 # How often an autostart that failed is tried again [s]: a store that is filled later is then found.
 RETRY_PERIOD = 2.0
+# How often it is looked whether a swap has gone on by itself, in its thread [s].
+STEPS_PERIOD = 0.05
 # How long a stopping node waits for its last action to arrive [s].
 PARTING_DEADLINE = 1.0
 
@@ -46,19 +52,15 @@ class PolicyServer(LifecycleNode):
         self._observations: Subscription | None = None
         self._actions: Publisher | None = None
         self._status = self.create_publisher(PolicyStatus, "~/status", qos.LATCHED)
-        self._policies = PolicyServices(
-            self,
-            settings.store_folder,
-            self._path,
-            settings.limits,
-            settings.gate_deadline,
-            settings.gate_timeout,
-            lambda: self._phase == "serving",
-            self._say,
-        )
+        store = PolicyStore(settings.store_folder, keys=settings.keys_folder)
+        self._policies = PolicyServices(self, store, self._path, settings, lambda: self._phase == "serving", self._say)
+        self._store_services = StoreServices(self, store, self._policies)
+        self._shown_swap = self._policies.life.state
+        self._heart = Heart(self, self._path, settings.heartbeat_period, settings.fallback, self._say)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._retry = self.create_timer(RETRY_PERIOD, self._autostart, clock=steady)
         self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look_at_store, clock=steady)
+        self._steps = self.create_timer(STEPS_PERIOD, self._look_at_swap, clock=steady)
         self._diagnostics = Diagnostics(self, DIAGNOSTICS_PERIOD, self._health)
 
     # Life: process.Stoppable and lifecycle transitions.
@@ -98,7 +100,9 @@ class PolicyServer(LifecycleNode):
         self._actions = self.create_publisher(Action, "action", qos.DATA)
         self._observations = self.create_subscription(Observation, "observation", self._on_observation, qos.DATA)
         self._retry.cancel()
+        self._path.stopped = False
         self._phase = "serving"
+        self._heart.begin()
         self._say("serving")
         return TransitionCallbackReturn.SUCCESS
 
@@ -145,6 +149,7 @@ class PolicyServer(LifecycleNode):
             self.trigger_activate()
 
     def _part(self) -> None:
+        self._heart.end()
         if self._actions is None:
             return
         if self._observations is not None:
@@ -162,8 +167,11 @@ class PolicyServer(LifecycleNode):
     def _on_observation(self, message: Observation) -> None:
         if message.terminated or message.truncated or self._actions is None:
             return  # an episode's end asks for no action
+        if not self._heart.may_act():
+            return  # `fallback` commands the robot
         action = self._path.answer(message, self._now(message))
         self._actions.publish(action)
+        self._policies.after_tick()
         if action.fallback:
             self.get_logger().warning(
                 f"safe action for observation {message.sequence}: {self._path.last_fault}", throttle_duration_sec=1.0
@@ -190,7 +198,9 @@ class PolicyServer(LifecycleNode):
             self.get_logger().info(event)
         serving = self._phase == "serving"
         served = self._path.served
-        places = self._policies.places
+        places, life, shadow = self._policies.places, self._policies.life.state, self._policies.shadow
+        self._shown_swap = life
+        probation = self._path.probation
         message = PolicyStatus(
             state="verifying" if serving and self._policies.busy else self._phase,
             active_id=served.id if served is not None else "",
@@ -201,6 +211,15 @@ class PolicyServer(LifecycleNode):
             actions_served=self._path.sequence,
             fallbacks=self._path.fallbacks,
             last_event=event,
+            swap_state=str(life),
+            probation_left=probation.left if probation is not None else 0,
+            trial_fault=self._policies.trial_fault,
+            shadow_ticks=shadow.ticks,
+            shadow_divergence_mean=shadow.divergence_mean,
+            shadow_divergence_max=shadow.divergence_max,
+            shadow_latency_p50=shadow.latency_p50,
+            shadow_latency_p99=shadow.latency_p99,
+            shadow_violations=shadow.violations.total(),
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
@@ -208,6 +227,10 @@ class PolicyServer(LifecycleNode):
     def _look_at_store(self) -> None:
         if self._phase == "serving" and self._policies.look():
             self._say("the store was changed by another process")
+
+    def _look_at_swap(self) -> None:
+        if self._policies.life.state is not self._shown_swap:
+            self._say(f"swap: {self._policies.life.state}")
 
     def _health(self) -> Health:
         new_fallbacks = self._path.fallbacks - self._reported_fallbacks
@@ -220,11 +243,18 @@ class PolicyServer(LifecycleNode):
             "actions_served": self._path.sequence,
             "fallbacks": self._path.fallbacks,
             "last_fault": self._path.last_fault,
+            "swap_state": str(self._policies.life.state),
+            "trial_fault": self._policies.trial_fault,
+            "commands": "yes" if self._heart.in_control else "no: fallback does",
             "time per action p50 [ms]": round(1e3 * median, 4),
             "time per action p99 [ms]": round(1e3 * tail, 4),
         }
         if self._phase != "serving":
             return Health(Level.ERROR, f"{self._phase}: {self._last_event}", values)
+        if not self._heart.in_control:
+            return Health(Level.ERROR, "fallback commands the robot, and was asked to give control back", values)
+        if self._path.stopped:
+            return Health(Level.ERROR, f"stopped until activated again: {self._path.last_fault}", values)
         if new_fallbacks:
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
         return Health(Level.OK, "serving", values)

@@ -1,11 +1,15 @@
-"""The services of policy_server: swap, rollback, list. The switch itself is one assignment between two callbacks."""
+"""swap and rollback of policy_server, and what follows. The switch itself is one assignment in the control thread.
+
+Steps of a swap that take time run in a thread beside control (Background); SwapLife says which of them is on.
+"""
 
 from __future__ import annotations
 
 import math
 import traceback
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -13,14 +17,19 @@ from rclpy.node import Node
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.background import Background
-from saferule_ros.nodes.policy_messages import fill_list
-from saferule_ros.nodes.policy_swap import Exchange, Swapper
-from saferule_ros.nodes.serving import ControlPath, LimitSettings, Served
+from saferule_ros.nodes.policy_parameters import Parameters
+from saferule_ros.nodes.policy_swap import PROBATION, Exchange, Swapper, SwapRequest
+from saferule_ros.nodes.serving import ControlPath, Served, Verdict
+from saferule_ros.policy import flight
 from saferule_ros.policy.errors import NoPolicyError
+from saferule_ros.policy.gate import GateReport
 from saferule_ros.policy.places import Places
+from saferule_ros.policy.probation import Probation
 from saferule_ros.policy.runtime import PolicyRuntime
+from saferule_ros.policy.shadow import ShadowReport, Tap
 from saferule_ros.policy.store import PolicyStore
-from saferule_ros.srv import ListPolicies, RollbackPolicy, SwapPolicy
+from saferule_ros.policy.swap_life import Event, State, SwapLife, SwapRefusedError
+from saferule_ros.srv import RollbackPolicy, SwapPolicy
 
 Switched = TypeVar("Switched", SwapPolicy.Response, RollbackPolicy.Response)
 
@@ -30,52 +39,65 @@ class PolicyServices:
 
     Args:
         node: owns the services.
-        root: folder of the policy store.
+        store: the policy store.
         path: where the served policy is replaced.
-        limits: for the policies that are loaded.
-        gate_deadline, gate_timeout: see Swapper.
+        settings: the node's parameters.
         is_serving: whether the node is active.
-        changed: called with one line about each event, after it.
+        changed: called with one line about each event, after it, and whether it is a fault.
     """
 
     def __init__(
         self,
         node: Node,
-        root: Path,
+        store: PolicyStore,
         path: ControlPath,
-        limits: LimitSettings,
-        gate_deadline: float,
-        gate_timeout: float,
+        settings: Parameters,
         is_serving: Callable[[], bool],
-        changed: Callable[[str], None],
+        changed: Callable[[str, bool], None],
     ) -> None:
         self._node = node
         self._path = path
-        self._limits = limits
+        self._settings = settings
+        self._limits = settings.limits
         self._is_serving = is_serving
         self._changed = changed
-        self._policies = PolicyStore(root)
-        self._swapper = Swapper(self._policies, gate_deadline, gate_timeout)
+        self._policies = store
+        self.life = SwapLife()
+        self._swapper = Swapper(store, settings.swap, self._limits, self.life)
         self._kept: PolicyRuntime | None = None  # the previous policy, loaded and warm
         self._work: Background[Exchange] | None = None
+        self._after: Background[Places] | None = None
         self._seen_change = 0  # of the store's places [ns]
         self.places = Places()
+        self.shadow = ShadowReport()
+        self.trial_fault = ""
         aside = ReentrantCallbackGroup()  # control goes on while these wait, see Background
         node.create_service(SwapPolicy, "~/swap", self._on_swap, callback_group=aside)
         node.create_service(RollbackPolicy, "~/rollback", self._on_rollback, callback_group=aside)
-        node.create_service(ListPolicies, "~/list", self._on_list, callback_group=aside)
 
     @property
     def busy(self) -> bool:
-        """Whether a swap or rollback is under way."""
-        return self._work is not None
+        """Whether a swap or rollback is under way; a probation is none."""
+        return self.life.state not in (State.STEADY, State.PROBATION)
+
+    @property
+    def serving(self) -> PolicyRuntime | None:
+        """What acts."""
+        return self._path.served.runtime if self._path.served is not None else None
 
     def load(self) -> str:
         """Loads the store's active policy, and the previous one for a quick rollback; returns the active id.
 
+        A policy that was on trial when the process ended has not proved good: the one before it is loaded.
+
         Raises:
             SaferuleError, OSError: what keeps the active one from being served. Nothing was changed.
         """
+        if self._policies.places().trial:
+            before = self._policies.require("active")
+            now = self._policies.revert(reason="the process ended during its probation", requester=PROBATION)
+            self.trial_fault = "the process ended during its probation"
+            self._node.get_logger().error(f"{before} had not got through its probation: {now} is active again")
         runtime = PolicyRuntime(*self._policies.active())
         served = Served(runtime, self._limits.of(runtime))
         self.places = self._policies.places()
@@ -90,13 +112,17 @@ class PolicyServices:
         return served.id
 
     def unload(self) -> None:
+        """Lets go of the policies. What was on trial has not proved good: load() takes the one before it."""
+        if self.life.state is State.PROBATION:
+            self.life.on(Event.DONE)
         self._kept = None
         self._path.switch(None)
 
     def join(self, deadline: float) -> None:
         """Waits up to `deadline` [s] for a swap or rollback that is under way."""
-        if self._work is not None:
-            self._work.join(deadline)
+        for work in (self._work, self._after):
+            if work is not None:
+                work.join(deadline)
 
     def look(self) -> bool:
         """Reads the places anew if another process changed them, such as a patch that made a candidate."""
@@ -111,62 +137,160 @@ class PolicyServices:
             return False
         return before.model_copy(update={"latest": None}) != self.places.model_copy(update={"latest": None})
 
+    def judge(self, policy_id: str) -> GateReport:
+        """The gate's verdict on a policy, as if it were to be swapped in. Blocks.
+
+        Raises:
+            PolicyError: it cannot be judged.
+        """
+        return self._swapper.judge(policy_id, self.serving)
+
+    # What was asked for.
+
     async def _on_swap(self, request: SwapPolicy.Request, response: SwapPolicy.Response) -> SwapPolicy.Response:
         response.gate_seconds = math.nan
+        settings = self._settings
+        wanted = SwapRequest(
+            request.policy_id,
+            settings.shadow_ticks if request.shadow_ticks < 0 else request.shadow_ticks,
+            settings.probation_ticks if request.probation_ticks < 0 else request.probation_ticks,
+            request.reason,
+            request.requester or "policy_server/swap",
+        )
 
         def swap(serving: PolicyRuntime) -> Exchange:
-            exchange = self._swapper.swap(request.policy_id, serving)
+            exchange = self._swapper.swap(wanted, serving, self._listen)
             response.gate_seconds = exchange.gate_seconds
             return exchange
 
-        return await self._exchange(response, "swap", swap)
+        return await self._exchange(response, Event.SWAP, swap, wanted.probation_ticks)
 
     async def _on_rollback(
         self, request: RollbackPolicy.Request, response: RollbackPolicy.Response
     ) -> RollbackPolicy.Response:
+        who = request.requester or "policy_server/rollback"
+        if self._is_serving() and self.life.state is State.PROBATION:
+            return await self._take_back(request.reason, who, response)
         kept = self._kept
         return await self._exchange(
-            response, "rollback", lambda serving: self._swapper.roll_back(request.reason, serving, kept)
+            response, Event.ROLL_BACK, lambda serving: self._swapper.roll_back(request.reason, who, serving, kept), 0
         )
 
-    async def _on_list(self, _: ListPolicies.Request, response: ListPolicies.Response) -> ListPolicies.Response:
-        try:
-            return fill_list(response, await Background(self._node, "list", self._policies.list).done())
-        except (SaferuleError, OSError) as error:
-            response.message = str(error)
-            return response
-
-    async def _exchange(self, response: Switched, verb: str, work: Callable[[PolicyRuntime], Exchange]) -> Switched:
+    async def _exchange(
+        self, response: Switched, verb: Event, work: Callable[[PolicyRuntime], Exchange], probation_ticks: int
+    ) -> Switched:
         serving = self._path.served
-        if self.busy:
-            response.message = f"{verb} refused: a swap or rollback is under way. Ask again when it has ended"
-        elif not self._is_serving() or serving is None:
-            response.message = f"{verb} refused: policy_server is not active. Its status says what is amiss"
+        try:
+            if not self._is_serving() or serving is None:
+                raise SwapRefusedError("policy_server is not active", "Its status says what is amiss")
+            self.life.on(verb)
+        except SwapRefusedError as error:
+            response.message = f"{verb} refused: {error}"
+            return self._filled(response)
+        self._work = Background(self._node, verb, lambda: work(serving.runtime))
+        self._changed(f"{verb} under way", False)
+        amiss = False
+        try:
+            exchange = await self._work.done()
+        except (SaferuleError, OSError) as error:
+            self.life.on(Event.REFUSED)
+            response.message = f"{verb} refused: {error}"
+        except Exception as error:  # noqa: BLE001 - no fault in checking a policy may end the control of a robot
+            self._node.get_logger().error("".join(traceback.format_exception(error)))
+            self.life.on(Event.REFUSED)
+            response.message = f"{verb} failed by a fault in the program: {error!r}. What served goes on serving"
+            amiss = True
         else:
-            self._work = Background(self._node, verb, lambda: work(serving.runtime))
-            self._changed(f"{verb} under way")
-            try:
-                exchange = await self._work.done()
-            except (SaferuleError, OSError) as error:
-                response.message = f"{verb} refused: {error}"
-            except Exception as error:  # noqa: BLE001 - no fault in checking a policy may end the control of a robot
-                self._node.get_logger().error("".join(traceback.format_exception(error)))
-                response.message = f"{verb} failed by a fault in the program: {error!r}. What served goes on serving"
-            else:
-                self._switch(exchange)
-                response.success = True
-                response.message = exchange.message
-            self._work = None
-            self._changed(response.message)
+            self._switch(exchange, probation_ticks)
+            response.success = True
+            response.message = exchange.message
+        self._work = None
+        self._changed(response.message, amiss)
+        return self._filled(response)
+
+    def _filled(self, response: Switched) -> Switched:
         response.policy_id = self._path.served.id if self._path.served is not None else ""
         response.policy_generation = self._path.generation
         response.first_sequence = self._path.first_sequence
         return response
 
-    def _switch(self, exchange: Exchange) -> None:
+    def _switch(self, exchange: Exchange, probation_ticks: int) -> None:
         self.places = exchange.places
+        self.shadow = exchange.shadow or self.shadow
         before = self._path.served
+        self.life.on(Event.PASSED if probation_ticks and before is not None else Event.DONE)
         if before is None:
             return  # cleaned up meanwhile: the next configure loads what the store says
         self._kept = before.runtime
-        self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)))
+        limits = replace(self._settings.swap.probation, ticks=probation_ticks)
+        probation = Probation(limits) if probation_ticks else None
+        self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)), probation)
+
+    def _listen(self, tap: Tap | None) -> None:
+        self._path.tap = tap  # one assignment, seen by the next observation
+
+    # What follows a swap.
+
+    def after_tick(self) -> None:
+        """To be called after every answer, when it has gone out: a probation may have ended with it."""
+        verdict = self._path.take_verdict()
+        if verdict is not None and self.life.state is State.PROBATION:
+            self._on_verdict(verdict)
+
+    def _on_verdict(self, verdict: Verdict) -> None:
+        if not verdict.fault:
+            self.life.on(Event.DONE)
+            self._after = Background(self._node, "prove_good", lambda: self._swapper.prove_good(verdict.policy_id))
+            self._changed(f"{verdict.policy_id} got through its probation", False)
+        else:
+            self.life.on(Event.FAULT)
+            self._kept = None  # the faulty one is not kept
+            self.trial_fault = f"{verdict.policy_id}: {verdict.fault}"
+            self._after = Background(self._node, "revert", lambda: self._reverted(verdict.fault, PROBATION))
+            self._changed(f"taken back during its probation: {self.trial_fault}", True)
+        assert self._node.executor is not None
+        self._node.executor.create_task(self._follow, self._after, verdict)
+
+    async def _take_back(
+        self, reason: str, requester: str, response: RollbackPolicy.Response
+    ) -> RollbackPolicy.Response:
+        self.life.on(Event.ROLL_BACK)
+        assert self._path.served is not None
+        failed = self._path.served.id
+        self._path.take_back(f"rolled back during its probation: {reason}")
+        verdict = self._path.take_verdict()
+        assert verdict is not None
+        self.trial_fault = f"{failed}: {verdict.fault}"
+        self._kept = None
+        self._after = Background(self._node, "revert", lambda: self._reverted(verdict.fault, requester))
+        self._changed(f"taken back during its probation: {self.trial_fault}", False)
+        response.success = await self._follow(self._after, verdict)
+        self._filled(response)
+        response.message = f"rolled back {failed} -> {response.policy_id}: {reason}"
+        if not response.success:
+            response.message += " (the store could not be changed, see the log)"
+        return response
+
+    def _reverted(self, fault: str, requester: str) -> Places:
+        """In a thread: the store first, then the log of the ticks that led to it."""
+        entries = self._path.flight.copy()
+        places = self._swapper.revert(fault, requester)
+        if entries:
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+            flight.write(entries, self._settings.flights_folder / f"{stamp}.jsonl")
+        return places
+
+    async def _follow(self, after: Background[Places], verdict: Verdict) -> bool:
+        """Waits until the store has been told how a probation ended; whether it could be."""
+        fault = bool(verdict.fault)
+        try:
+            self.places = await after.done()
+        except (SaferuleError, OSError) as error:
+            if fault:
+                self.life.on(Event.REFUSED)
+            self._changed(f"the store could not be told how the probation ended: {error}", True)
+            return False
+        if fault:
+            self.life.on(Event.DONE)
+        self._changed(f"{self.places.active} is active in the store", False)
+        return True

@@ -2,10 +2,11 @@
 
 Order, and what a kill in between leaves behind:
 
-1. gate, load, warm up          the store is as it was, the old policy acts
-2. the store activates (fsync)  from here a restart serves the new policy, which has passed the gate
+1. gate, load, warm up, shadow  the store is as it was, the old policy acts
+2. the store activates (fsync)  on trial: a restart before the end of the probation brings the old policy back
 3. the switch                   one assignment between two callbacks, in the control thread
 4. the reply                    only now does anyone hear of success
+5. the end of the probation     the store says that the policy is good, or that the old one is active again
 
 A store that names a policy which has not acted yet is harmless. The other order, acting before the store says
 so, would leave actions that no store and no audit log accounts for.
@@ -14,13 +15,23 @@ so, would leave actions that no store and no audit log accounts for.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from saferule_ros.policy.errors import GateRefusedError, PolicyError, StoreError
+from saferule_ros.nodes.policy_parameters import SwapSettings
+from saferule_ros.nodes.serving import LimitSettings
+from saferule_ros.policy.errors import PolicyError, StoreError
+from saferule_ros.policy.gate import GateReport
 from saferule_ros.policy.gate_process import run_gate_process
 from saferule_ros.policy.places import Places
+from saferule_ros.policy.refusals import RefusedBundleError
 from saferule_ros.policy.runtime import PolicyRuntime
+from saferule_ros.policy.shadow import ShadowRefusedError, ShadowReport, Tap, run_shadow
 from saferule_ros.policy.store import PolicyStore
+from saferule_ros.policy.swap_life import Event, SwapLife
+
+# Who brings a policy back, or leaves it, in the audit log.
+PROBATION = "policy_server/probation"
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,18 @@ class Exchange:
     message: str
     places: Places
     gate_seconds: float = math.nan  # [s]; NaN where there was no gate
+    shadow: ShadowReport | None = None
+
+
+@dataclass(frozen=True)
+class SwapRequest:
+    """What was asked for, and by whom."""
+
+    policy_id: str  # "": the candidate
+    shadow_ticks: int
+    probation_ticks: int
+    reason: str
+    requester: str
 
 
 class Swapper:
@@ -38,37 +61,94 @@ class Swapper:
 
     Args:
         store: where policies come from.
-        gate_deadline: largest 99th percentile of a policy's time per action [s]; 0: half its control period.
-        gate_timeout: longest time for the gate's process [s].
+        settings: what a swap has to go through.
+        limits: what actions are held against.
+        life: told of every step.
     """
 
-    def __init__(self, store: PolicyStore, gate_deadline: float, gate_timeout: float) -> None:
+    def __init__(self, store: PolicyStore, settings: SwapSettings, limits: LimitSettings, life: SwapLife) -> None:
         self._store = store
-        self._gate_deadline = gate_deadline
-        self._gate_timeout = gate_timeout
+        self._settings = settings
+        self._limits = limits
+        self._life = life
 
-    def swap(self, policy_id: str, serving: PolicyRuntime) -> Exchange:
-        """Gates a bundle (empty id: the candidate), loads it and makes it the store's active one.
+    def swap(self, request: SwapRequest, serving: PolicyRuntime, listen: Callable[[Tap | None], None]) -> Exchange:
+        """Gates a bundle, loads it, lets it answer in the shadow if asked, and makes it the store's active one.
+
+        Args:
+            request: which one.
+            serving: what acts now.
+            listen: gives the control path a tap for the shadow run, and None when that is over.
 
         Raises:
             PolicyError: what is wrong with it; the store and what serves are as before.
         """
-        target = policy_id or self._store.require("candidate")
+        target = request.policy_id or self._store.require("candidate")
         if target == serving.bundle_id:
             raise PolicyError(f"policy {target} is active already", "Name another one; the list service shows them")
-        deadline = self._gate_deadline or 0.5 / serving.spec.control_rate
-        report = run_gate_process(self._store.root, target, serving.spec, deadline, timeout_s=self._gate_timeout)
+        report = self.judge(target, serving)
         try:
             report.require()
-        except GateRefusedError as error:
-            self._store.record("refuse_swap", target, reason=error.what, requester="policy_server/swap")
+        except RefusedBundleError as error:
+            self._refuse(target, error, request)
             raise
+        self._life.on(Event.PASSED)
         runtime = PolicyRuntime(*self._store.get(target))
-        self._store.activate(target, reason=report.summary, requester="policy_server/swap")
-        message = f"swapped {serving.bundle_id} -> {target}: {report.summary}"
-        return Exchange(runtime, message, self._store.places(), report.seconds)
+        shadow = self._try_beside(runtime, request, listen)
+        self._life.on(Event.PASSED)
+        message = "; ".join([report.summary, *([shadow.summary] if shadow else [])])
+        why = f"{request.reason}: {message}" if request.reason else message
+        on_trial = request.probation_ticks > 0
+        self._store.activate(target, trial=on_trial, reason=why, requester=request.requester)
+        message = f"swapped {serving.bundle_id} -> {target}: {message}"
+        return Exchange(runtime, message, self._store.places(), report.seconds, shadow)
 
-    def roll_back(self, reason: str, serving: PolicyRuntime, kept: PolicyRuntime | None) -> Exchange:
+    def judge(self, target: str, serving: PolicyRuntime | None) -> GateReport:
+        """The gate's verdict, from its own process; without a serving policy, the bundle's own contract is the measure.
+
+        Raises:
+            PolicyError: it cannot be judged.
+        """
+        spec = serving.spec if serving is not None else None
+        rate = (spec or self._store.get(target).manifest.spec).control_rate
+        return run_gate_process(
+            self._store.root, target, spec, self._settings.gate_deadline or 0.5 / rate,
+            timeout_s=self._settings.gate_timeout, keys=self._store.keys.folder,
+        )  # fmt: skip
+
+    def prove_good(self, policy_id: str) -> Places:
+        """Says in the store that a policy has got through its probation."""
+        self._store.prove_good(policy_id, reason="got through its probation", requester=PROBATION)
+        return self._store.places()
+
+    def revert(self, reason: str, requester: str) -> Places:
+        """Says in the store that the policy before the trial is active again."""
+        self._store.revert(reason=reason, requester=requester)
+        return self._store.places()
+
+    def _try_beside(
+        self, runtime: PolicyRuntime, request: SwapRequest, listen: Callable[[Tap | None], None]
+    ) -> ShadowReport | None:
+        if request.shadow_ticks == 0:
+            return None
+        self._life.on(Event.TRY_BESIDE)
+        limits = replace(self._settings.shadow, ticks=request.shadow_ticks)
+        tap = Tap(limits.ticks)
+        listen(tap)
+        try:
+            report = run_shadow(runtime, self._limits.of(runtime), limits, tap)
+            report.require(limits)
+        except ShadowRefusedError as error:
+            self._refuse(runtime.bundle_id, error, request)
+            raise
+        finally:
+            listen(None)
+        return report
+
+    def _refuse(self, target: str, error: PolicyError, request: SwapRequest) -> None:
+        self._store.record("refuse_swap", target, reason=error.what, requester=request.requester)
+
+    def roll_back(self, reason: str, requester: str, serving: PolicyRuntime, kept: PolicyRuntime | None) -> Exchange:
         """Swaps the store's active and previous bundles. Quick where `kept` is the previous one, still loaded.
 
         No gate: it has served before, and whoever rolls back is in a hurry.
@@ -84,7 +164,7 @@ class Swapper:
                 f"previous policy {target} is for another robot or task: {'; '.join(differences)}",
                 "Swap to a policy of this one",
             )
-        now = self._store.rollback(reason=reason, requester="policy_server/rollback")
+        now = self._store.rollback(reason=reason, requester=requester)
         if now != target:
             raise StoreError(
                 f"someone else changed the store meanwhile: {now} is active, not {target}",

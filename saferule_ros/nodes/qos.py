@@ -24,6 +24,8 @@ def _reliable(depth: int, durability: DurabilityPolicy = DurabilityPolicy.VOLATI
 DATA = _reliable(DATA_DEPTH)
 #: Status topics: the newest state, also for whoever joins later.
 LATCHED = _reliable(1, DurabilityPolicy.TRANSIENT_LOCAL)
+#: `policy_server/heartbeat`: only the newest tells anything.
+HEARTBEAT = _reliable(1)
 #: `dataset_recorder/episodes`, `sim_bridge/episodes`.
 EPISODES = _reliable(EPISODES_DEPTH, DurabilityPolicy.TRANSIENT_LOCAL)
 #: `/clock`: a reliable writer serves best-effort readers (rclpy's time source) and reliable ones alike.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import array
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from builtin_interfaces.msg import Time
@@ -12,8 +13,11 @@ from numpy.typing import NDArray
 
 from saferule_ros.msg import Action, Observation
 from saferule_ros.policy.errors import InferenceError
-from saferule_ros.policy.failsafe import Decision, Limits, Reaction, Reason, Tick, decide, input_fault
+from saferule_ros.policy.failsafe import Decision, Limits, Reaction, Reason, Tick, decide, input_fault, react
+from saferule_ros.policy.flight import FlightRecorder
+from saferule_ros.policy.probation import Probation
 from saferule_ros.policy.runtime import PolicyRuntime
+from saferule_ros.policy.shadow import Tap
 
 NANOSECONDS = 1_000_000_000
 # Percentiles are over this many newest actions: 20 s at 200 Hz, and sorted in 50 us once a second.
@@ -41,18 +45,32 @@ class LimitSettings:
     stale_after: float
     deadline: float
     reaction: Reaction
+    reactions: Mapping[Reason, Reaction] = field(default_factory=dict)
+    damping: float = 0.8
+    largest_rate: float = 0.0
 
     def of(self, runtime: PolicyRuntime) -> Limits:
         """The limits for one policy."""
-        deadline = self.deadline or 1.0 / runtime.spec.control_rate
-        return Limits(runtime.spec, self.stale_after, deadline, self.reaction)
+        return Limits(
+            runtime.spec, self.stale_after, self.deadline or 1.0 / runtime.spec.control_rate, self.reaction,
+            reactions=self.reactions, damping=self.damping, largest_rate=self.largest_rate,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a probation ended."""
+
+    policy_id: str
+    fault: str  # "" if the policy proved good
 
 
 class ControlPath:
     """Answers observations with the served policy, or with the declared reaction and the reason for it.
 
     Used in one thread. `switch` is the swap: the reference is replaced between two calls of `answer`, so every
-    action is by exactly one policy, and carries its generation.
+    action is by exactly one policy, and carries its generation. A fault during the probation of a new policy switches
+    back to the one before it, so that the next observation is answered by that one.
     """
 
     def __init__(self) -> None:
@@ -62,16 +80,37 @@ class ControlPath:
         self.sequence = 0  # Action.sequence of the newest action
         self.fallbacks = 0
         self.last_fault = ""
+        self.tap: Tap | None = None  # where a shadow run listens
+        self.flight = FlightRecorder()
+        self.stopped = False  # a "stop" went out: no policy acts any more
+        self.probation: Probation | None = None
+        self._before: Served | None = None  # what comes back if the probation fails
+        self._verdict: Verdict | None = None
         self._previous_stamp: int | None = None
         self._last_action: NDArray[np.float32] | None = None
+        self._last_was_policy = False
         self._times = np.zeros(REMEMBERED_TIMES, np.float32)
         self._timed = 0
 
-    def switch(self, served: Served | None) -> None:
-        """From the next action on, `served` acts."""
+    def switch(self, served: Served | None, probation: Probation | None = None) -> None:
+        """From the next action on, `served` acts. With a probation, what acted before comes back if it fails."""
+        self._before = self.served
+        self.probation = probation
         self.served = served
         self.generation += 1
         self.first_sequence = self.sequence + 1
+
+    def take_back(self, fault: str) -> None:
+        """Ends the probation: from the next action on, what acted before it acts again."""
+        failed, before = self.served, self._before
+        assert failed is not None and before is not None, "a probation begins with a switch from a policy"
+        self.switch(before)
+        self._verdict = Verdict(failed.id, fault)
+
+    def take_verdict(self) -> Verdict | None:
+        """How a probation ended since this was last asked; None: none did."""
+        verdict, self._verdict = self._verdict, None
+        return verdict
 
     def answer(self, message: Observation, now_ns: int) -> Action:
         """The action for an observation; `now_ns` is the clock that stamped it [ns]."""
@@ -90,9 +129,12 @@ class ControlPath:
             previous_stamp_ns=self._previous_stamp,
             now_ns=now_ns,
             last_action=self._last_action,
+            stopped=self.stopped,
+            last_was_policy=self._last_was_policy,
         )
         self._previous_stamp = stamp_ns
-        if input_fault(served.limits, tick) is None:
+        sound = input_fault(served.limits, tick) is None
+        if sound:
             try:
                 tick.action = served.runtime.act(observation)
             except InferenceError as error:
@@ -102,7 +144,22 @@ class ControlPath:
         if decision.use_policy:
             self._times[self._timed % REMEMBERED_TIMES] = tick.elapsed_s
             self._timed += 1
-        return self._action(decision, served.id, message.sequence, stamp_ns, now_ns, tick.elapsed_s)
+        self.flight.note(served.limits, served.id, tick, decision)
+        action = self._action(decision, served.id, message.sequence, stamp_ns, now_ns, tick.elapsed_s)
+        if sound and self.tap is not None:
+            self.tap.put(observation, decision.action)
+        if sound and self.probation is not None:
+            self._on_probation(self.probation, decision, message.cost)
+        return action
+
+    def _on_probation(self, probation: Probation, decision: Decision, cost: float) -> None:
+        fault = probation.judge(decision.reason, decision.detail, cost)
+        if fault:
+            self.take_back(fault)
+        elif probation.over:
+            assert self.served is not None
+            self.probation = self._before = None
+            self._verdict = Verdict(self.served.id, "")
 
     def parting(self, now_ns: int) -> Action | None:
         """The safe action that is sent last; None if no policy was ever served, and so nothing commanded."""
@@ -119,6 +176,12 @@ class ControlPath:
         )
         return self._action(decide(self.served.limits, tick), self.served.id, 0, now_ns, now_ns, 0.0)
 
+    def safe_action(self) -> NDArray[np.float32] | None:
+        """What somebody else has to send in this one's place, float32 (A,); None: nothing was ever served."""
+        if self.served is None:
+            return None
+        return react(self.served.limits, self.served.limits.reaction, self._last_action)
+
     def times(self) -> tuple[float, float]:
         """Median and 99th percentile of the time per action [s]; NaN before the first."""
         known = self._times[: min(self._timed, REMEMBERED_TIMES)]
@@ -132,6 +195,9 @@ class ControlPath:
     ) -> Action:
         self.sequence += 1
         self._last_action = decision.action
+        self._last_was_policy = decision.use_policy
+        stop = decision.reaction is Reaction.STOP and decision.reason is not Reason.SHUTDOWN
+        self.stopped = self.stopped or stop
         message = Action(
             sequence=self.sequence,
             observation_sequence=observation_sequence,

@@ -40,7 +40,7 @@ def pass_gate(store: PolicyStore, manifest: Manifest) -> GateReport:
     """Puts a bundle through the gate; an action may take one control period.
 
     Raises:
-        GateRefusedError: names the check, the value and the limit.
+        RefusedBundleError: of the kind that names the broken invariant, the value and the limit.
     """
     report = run_gate(store.root, manifest.bundle_id, manifest.spec, 1.0 / manifest.spec.control_rate)
     report.require()

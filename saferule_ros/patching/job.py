@@ -25,7 +25,7 @@ from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.trail import Trail
 from saferule_ros.patching.unlearning import Unlearning, described
 from saferule_ros.patching.values import save_values
-from saferule_ros.policy.bundle import BundleMeta
+from saferule_ros.policy.bundle import BundleMeta, Manifest
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.settings import load_settings
 from saferule_ros.unlearning.certificate import Certificate
@@ -50,14 +50,21 @@ def run_patch(
         PatchCancelled: `cancelled()` became true; there is no candidate.
         SaferuleError: whatever else was wrong; there is no candidate.
     """
+    store = PolicyStore(Workspace(request.workspace).store)
+    with store.holding(store.require("active")) as parent:  # nobody prunes it meanwhile
+        return _run(request, store, parent.manifest, on_progress, cancelled)
+
+
+def _run(
+    request: PatchRequest, store: PolicyStore, parent: Manifest, on_progress: Callable[[PatchProgress], None],
+    cancelled: Callable[[], bool],
+) -> PatchReport:  # fmt: skip
     started, clock = datetime.now(UTC), time.monotonic()
     seconds: dict[str, float] = {}
     limit_threads(request.threads)
     workspace = Workspace(request.workspace)
 
     with _timed(seconds, Stage.LOADING):
-        store = PolicyStore(workspace.store)
-        parent = store.active().manifest
         unlearning = Unlearning(
             workspace, parent.checkpoint_id, request.forget_set_id, METHOD,
             lambda kind: load_settings(kind, request.settings), request.steps, request.seed,

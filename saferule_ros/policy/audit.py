@@ -1,11 +1,16 @@
-"""The store's audit log: one JSON line per event, numbered without gaps.
+"""The store's audit log: one JSON line per event, numbered without gaps, each with a digest over all before it.
+
+Who changes, removes or inserts a line breaks the chain from there on, and the end of the chain stands in places.json.
+That shows tampering by someone who does not know of it; someone who may write to the store can forge all of it.
 
 The latest event also stands in places.json, which changes atomically. A process that was killed between the
 two leaves the log one line short; the next change of the store writes that line first.
 """
 
+import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +19,8 @@ import pydantic
 from pydantic import BaseModel, ConfigDict, Field
 
 from saferule_ros.policy.durable import append_line, rename
-from saferule_ros.policy.errors import StoreError
+from saferule_ros.policy.errors import AuditError, StoreError
+from saferule_ros.policy.manifest import canonical_json
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +41,23 @@ class AuditEvent(BaseModel):
     after: str | None = Field(default=None, alias="to", description="bundle id that the event is about")
     reason: str = ""
     requester: str = ""
+    chain: str = Field(default="", description="sha256 over the chain of the event before and all else of this one")
 
     @classmethod
     def now(
-        cls, number: int, event: str, before: str | None, after: str | None, reason: str, requester: str
+        cls, last: "AuditEvent | None", event: str, before: str | None, after: str | None, reason: str, requester: str
     ) -> "AuditEvent":
-        """An event of this moment."""
-        return cls.model_validate({
-            "number": number, "time": datetime.now(UTC).isoformat(timespec="microseconds"), "event": event,
-            "from": before, "to": after, "reason": reason[:MAX_TEXT], "requester": requester[:MAX_TEXT],
+        """An event of this moment, after `last`."""
+        unchained = cls.model_validate({
+            "number": last.number + 1 if last else 1, "time": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "event": event, "from": before, "to": after,
+            "reason": reason[:MAX_TEXT], "requester": requester[:MAX_TEXT],
         })  # fmt: skip
+        return unchained.model_copy(update={"chain": unchained.linked(last.chain if last else "")})
+
+    def linked(self, chain: str) -> str:
+        """The chain of this event after one whose chain is `chain`."""
+        return hashlib.sha256(chain.encode() + canonical_json(self.as_json() | {"chain": ""})).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
         """Field names as in the log: from, to."""
@@ -78,6 +91,7 @@ def read_audit(path: Path, latest: AuditEvent | None) -> tuple[AuditEvent, ...]:
 
     Raises:
         StoreError: a line is no event.
+        AuditError: the chain is broken; says at which line.
     """
     content = path.read_bytes() if path.exists() else b""
     events = []
@@ -90,7 +104,33 @@ def read_audit(path: Path, latest: AuditEvent | None) -> tuple[AuditEvent, ...]:
             ) from error
     if latest is not None and (not events or events[-1].number < latest.number):
         events.append(latest)
+    check_chain(path, events, latest)
     return tuple(events)
+
+
+def check_chain(path: Path, events: Sequence[AuditEvent], latest: AuditEvent | None) -> None:
+    """Every event follows from the one before, the first of all from nothing, and the last is what the store did last.
+
+    A log that begins with a later number was begun anew after a damaged one was put aside: from there it is checked.
+
+    Raises:
+        AuditError: says at which line.
+    """
+    last: AuditEvent | None = None
+    for line, event in enumerate(events, start=1):
+        known = last is not None or event.number == 1
+        follows = last is None or event.number == last.number + 1
+        if not follows or (known and event.chain != event.linked(last.chain if last else "")):
+            raise AuditError(
+                f"line {line} of {path}, event {event.number}, does not follow from the line before",
+                "The log was changed by hand, or lines are missing; compare it with a backup",
+            )
+        last = event
+    if last != latest:
+        raise AuditError(
+            f"{path} ends with event {last.number if last else 0}, which is not the store's last",
+            "The log was changed by hand; compare it with a backup",
+        )
 
 
 def _end(path: Path) -> tuple[int, int]:

@@ -14,22 +14,22 @@ from saferule_ros import __version__
 from saferule_ros.policy.errors import BundleError
 from saferule_ros.policy.golden import encode_golden
 from saferule_ros.policy.manifest import (
+    CONTEXT,
     GOLDEN,
     MANIFEST,
     POLICY,
-    FileEntry,
+    SIGNATURE,
     Manifest,
     canonical_json,
     digest,
     manifest_id,
-    verify_bundle,
 )
 from saferule_ros.policy.spec import PolicySpec, explain
+from saferule_ros.policy.stamp import stamped, unstamped
+from saferule_ros.signing import PrivateKey
 
 if TYPE_CHECKING:
     from torch import nn
-
-__all__ = ["BundleMeta", "FileEntry", "Manifest", "build_bundle", "verify_bundle"]
 
 
 class BundleMeta(BaseModel):
@@ -43,11 +43,16 @@ class BundleMeta(BaseModel):
     parent: str | None = None
     forget_set_id: str | None = None
     certificate: dict[str, Any] | None = None
+    evaluation: dict[str, Any] | None = None
     code_version: str = __version__
 
 
 class AcceptsBundles(Protocol):
     """What build_bundle needs of a store."""
+
+    def signer(self) -> PrivateKey: ...
+
+    def next_version(self) -> int: ...
 
     def add(self, folder: Path, *, reason: str = "", requester: str = "") -> str: ...
 
@@ -63,7 +68,7 @@ def build_bundle(
     reason: str = "",
     requester: str = "",
 ) -> Manifest:
-    """Builds a bundle and adds it to the store.
+    """Builds a bundle, signs it with the store's key and adds it to the store.
 
     Golden pairs are taken as given. A policy that takes the best of several candidates (argmax) jumps where
     two are about equally good, and there torch and ONNX Runtime may take different ones: a golden
@@ -79,7 +84,7 @@ def build_bundle(
         reason, requester: for the store's audit log.
 
     Raises:
-        BundleError, ExportError, StoreError: nothing was added.
+        BundleError, ExportError, KeyFileError, StoreError: nothing was added.
     """
     golden = encode_golden(np.asarray(golden_observations), np.asarray(golden_actions), spec)
     with tempfile.TemporaryDirectory(prefix="saferule-bundle-") as name:
@@ -92,8 +97,8 @@ def build_bundle(
             from saferule_ros.policy.export import export_onnx  # needs torch, which serving does not have
 
             export_onnx(policy, spec, folder / POLICY, trace(spec, meta, created))
-        manifest = make_manifest(folder, spec, meta, created)
-        (folder / MANIFEST).write_bytes(canonical_json(manifest.model_dump(mode="json")))
+        manifest = make_manifest(folder, spec, meta, created, store.next_version())
+        finish(folder, manifest, store.signer())
         store.add(folder, reason=reason, requester=requester)
     return manifest
 
@@ -101,7 +106,7 @@ def build_bundle(
 def trace(spec: PolicySpec, meta: BundleMeta, created: str) -> dict[str, str]:
     """What the ONNX file itself carries, so that a file found alone can be traced to its bundle.
 
-    Not the bundle id: that is a digest of, among others, this very file.
+    The bundle id comes to it at the end (see stamp): it is a digest of, among others, this very file.
     """
     fields: Mapping[str, str | None] = {
         "task": spec.task,
@@ -116,21 +121,30 @@ def trace(spec: PolicySpec, meta: BundleMeta, created: str) -> dict[str, str]:
     return {f"saferule.{key}": value for key, value in fields.items() if value is not None}
 
 
-def make_manifest(folder: Path, spec: PolicySpec, meta: BundleMeta, created: str) -> Manifest:
-    """Manifest of the policy and golden pairs that lie in `folder`."""
-    files = {}
-    for name in (POLICY, GOLDEN):
-        data = (folder / name).read_bytes()
-        files[name] = {"sha256": digest(data), "size": len(data)}
+def make_manifest(folder: Path, spec: PolicySpec, meta: BundleMeta, created: str, version: int) -> Manifest:
+    """Manifest of the policy and golden pairs that lie in `folder`. Puts the bundle id into the policy."""
+    policy, golden = unstamped((folder / POLICY).read_bytes()), (folder / GOLDEN).read_bytes()
     fields: dict[str, Any] = {
-        "format": 1, "files": files, "spec": spec.model_dump(mode="json"), "created": created,
-        **meta.model_dump(mode="json"),
+        "format": 1, "version": version, "content": digest(policy), "golden": digest(golden),
+        "spec": spec.model_dump(mode="json"), "created": created, **meta.model_dump(mode="json"),
     }  # fmt: skip
     fields["bundle_id"] = manifest_id(fields)
+    policy = stamped(policy, fields["bundle_id"])
+    (folder / POLICY).write_bytes(policy)
+    fields["files"] = {
+        name: {"sha256": digest(data), "size": len(data)} for name, data in ((POLICY, policy), (GOLDEN, golden))
+    }
     try:
         return Manifest.model_validate(fields)
     except pydantic.ValidationError as error:
         raise BundleError(f"manifest is invalid: {explain(error)}", "Correct that field") from error
+
+
+def finish(folder: Path, manifest: Manifest, key: PrivateKey) -> None:
+    """Writes the manifest into the bundle's folder, and the key's signature over it."""
+    said = canonical_json(manifest.model_dump(mode="json"))
+    (folder / MANIFEST).write_bytes(said)
+    (folder / SIGNATURE).write_bytes(canonical_json(key.sign(CONTEXT, said).as_json()))
 
 
 def _read_onnx(path: Path) -> bytes:

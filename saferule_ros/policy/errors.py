@@ -47,5 +47,5 @@ class InferenceError(PolicyError):
     """A policy could not be loaded, or gave nothing."""
 
 
-class GateRefusedError(PolicyError):
-    """A bundle did not pass the gate."""
+class AuditError(StoreError):
+    """The audit log was changed by something else than the store, or a line of it is missing."""

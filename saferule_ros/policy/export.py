@@ -15,12 +15,11 @@ import numpy as np
 
 from saferule_ros.policy.errors import ExportError
 from saferule_ros.policy.golden import tolerance
+from saferule_ros.policy.invariants import ALLOWED_OPERATORS, INPUT, OUTPUT
 from saferule_ros.policy.spec import PolicySpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-INPUT, OUTPUT = "observation", "action"
 
 # ONNX operator set, fixed so that every ONNX Runtime since 1.14 (2023) can serve the file.
 OPSET = 18
@@ -78,6 +77,8 @@ def export_onnx(
         raise ExportError(
             f"{type(module).__name__} needs operators of {foreign}", "Use operations that standard ONNX knows"
         )
+    if refused := sorted({node.op_type for node in model.graph.node} - ALLOWED_OPERATORS):
+        raise ExportError(f"{type(module).__name__} needs operators that the gate refuses: {refused}", "Use others")
     for key, value in (metadata or {}).items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model, full_check=True)

@@ -11,6 +11,7 @@ goes out and the reason is said. This is no certified safety function.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ class Reason(StrEnum):
 
     NONE = "none"
     SHUTDOWN = "shutdown"
+    STOPPED = "stopped"
     NO_POLICY = "no_policy"
     WRONG_SIZE = "wrong_size"
     NON_FINITE_OBSERVATION = "non_finite_observation"
@@ -37,6 +39,7 @@ class Reason(StrEnum):
     INFERENCE_ERROR = "inference_error"
     NON_FINITE_ACTION = "non_finite_action"
     OUT_OF_BOUNDS = "out_of_bounds"
+    TOO_FAST = "too_fast"
     LATE = "late"
 
 
@@ -45,6 +48,8 @@ class Reaction(StrEnum):
 
     ZERO = "zero"  # all zeros: stops a robot that takes velocities, torques or forces
     HOLD = "hold"  # the last command again, for a robot that takes positions; zeros where there is none
+    DAMP = "damp"  # a share of the last command, every tick less of it: comes to rest without a jerk
+    STOP = "stop"  # zeros, from now on: no policy acts any more until somebody activates the server again
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,10 @@ class Limits:
         stale_after_s: oldest observation that is acted on [s].
         deadline_s: longest time from an observation's arrival to its action [s].
         reaction: what goes out in case of a fault.
+        reactions: what goes out for single reasons instead.
+        damping: the share of the last command that "damp" sends, from 0 to below 1.
+        largest_rate: how fast an action may change [1/s], in halves of its range; 0: not limited. From one action of
+            the policy to its next: after a fault it may begin anew.
         future_tolerance_s: by how much a stamp may be ahead of the clock [s]. Clocks of two machines differ
             by milliseconds, and a simulator's clock can arrive some ticks after an observation stamped with it.
     """
@@ -65,6 +74,9 @@ class Limits:
     deadline_s: float
     reaction: Reaction = Reaction.ZERO
     future_tolerance_s: float = 0.5
+    reactions: Mapping[Reason, Reaction] = field(default_factory=dict)
+    damping: float = 0.8
+    largest_rate: float = 0.0
     low: np.ndarray = field(init=False, repr=False, compare=False)
     high: np.ndarray = field(init=False, repr=False, compare=False)
 
@@ -72,8 +84,15 @@ class Limits:
         for name in ("stale_after_s", "deadline_s", "future_tolerance_s"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise SpecError(f"{name} is {getattr(self, name)!r}", "Give a positive number of seconds")
-        if self.reaction not in tuple(Reaction):
-            raise SpecError(f"reaction is {self.reaction!r}", f"Known ones: {', '.join(Reaction)}")
+        for reason, reaction in ((Reason.NONE, self.reaction), *self.reactions.items()):
+            if reaction not in tuple(Reaction):
+                raise SpecError(f"reaction is {reaction!r}", f"Known ones: {', '.join(Reaction)}")
+            if reason not in tuple(Reason):
+                raise SpecError(f"a reaction is declared for {reason!r}", f"Known reasons: {', '.join(Reason)}")
+        if not 0.0 <= self.damping < 1.0:
+            raise SpecError(f"damping is {self.damping!r}", "Give a share from 0 to below 1")
+        if not 0.0 <= self.largest_rate < math.inf:
+            raise SpecError(f"largest_rate is {self.largest_rate!r}", "Give a positive number, or 0 for none")
         for index, (low, high) in enumerate(zip(self.spec.action_low, self.spec.action_high, strict=True)):
             if not low <= 0.0 <= high:
                 raise SpecError(
@@ -98,6 +117,8 @@ class Tick:
     error: str = ""  # why it gave nothing
     elapsed_s: float = 0.0  # since the observation arrived, when the action was there
     shutting_down: bool = False
+    stopped: bool = False  # a "stop" went out since the server was activated
+    last_was_policy: bool = False  # whether last_action was the policy's own
 
 
 class Fault(NamedTuple):
@@ -115,6 +136,7 @@ class Decision:
     reason: Reason
     action: np.ndarray  # float32 (A,)
     detail: str = ""
+    reaction: Reaction | None = None  # None: the policy acts
 
 
 def decide(limits: Limits, tick: Tick) -> Decision:
@@ -126,13 +148,16 @@ def decide(limits: Limits, tick: Tick) -> Decision:
     if fault is None and action is not None:
         return Decision(True, Reason.NONE, action.copy())
     reason, detail = fault or Fault(Reason.INFERENCE_ERROR, "the policy gave nothing")
-    return Decision(False, reason, reaction(limits, tick.last_action), detail)
+    kind = Reaction.STOP if reason is Reason.STOPPED else limits.reactions.get(reason, limits.reaction)
+    return Decision(False, reason, react(limits, kind, tick.last_action), detail, kind)
 
 
 def input_fault(limits: Limits, tick: Tick) -> Fault | None:
     """What forbids to run the policy at all. None: it may run."""
     if tick.shutting_down:
         return Fault(Reason.SHUTDOWN, "shutting down")
+    if tick.stopped:
+        return Fault(Reason.STOPPED, "stopped by an earlier fault, until the server is activated again")
     if not tick.has_policy:
         return Fault(Reason.NO_POLICY, "no policy is active")
     if tick.observation is None:
@@ -172,19 +197,38 @@ def output_fault(limits: Limits, tick: Tick) -> Fault | None:
         index = int(np.flatnonzero(~inside)[0])
         low, high = limits.spec.action_low[index], limits.spec.action_high[index]
         return Fault(Reason.OUT_OF_BOUNDS, f"action[{index}] is {action[index]:g}, bounds {low:g}..{high:g}")
+    if limits.largest_rate and (fault := _rate_fault(limits, tick, action)) is not None:
+        return fault
     if not tick.elapsed_s <= limits.deadline_s:  # NaN is late
         return Fault(Reason.LATE, f"action took {tick.elapsed_s:.6f} s, deadline {limits.deadline_s:g} s")
     return None
 
 
-def reaction(limits: Limits, last_action: ArrayLike | None) -> np.ndarray:
-    """The declared reaction, float32 (A,): always finite and in bounds."""
+def react(limits: Limits, kind: Reaction, last_action: ArrayLike | None) -> np.ndarray:
+    """What a reaction sends, float32 (A,): always finite and in bounds."""
     size = limits.spec.action_size
-    last = _vector(last_action) if limits.reaction is Reaction.HOLD else None
+    last = _vector(last_action) if kind in (Reaction.HOLD, Reaction.DAMP) else None
     zero = np.zeros(size, np.float32)
-    if last is None or last.shape != (size,):
+    if last is None or last.shape != (size,) or not bool(((last >= limits.low) & (last <= limits.high)).all()):
         return zero
-    return last.copy() if bool(((last >= limits.low) & (last <= limits.high)).all()) else zero
+    return last.copy() if kind is Reaction.HOLD else (np.float32(limits.damping) * last).astype(np.float32)
+
+
+def _rate_fault(limits: Limits, tick: Tick, action: np.ndarray) -> Fault | None:
+    """Whether the policy's action moved faster than is allowed since its last one."""
+    last = _vector(tick.last_action) if tick.last_was_policy else None
+    if last is None or last.shape != action.shape or tick.previous_stamp_ns is None:
+        return None
+    # Lost observations give it more time, jitter that brings two close together does not take any away.
+    seconds = max((tick.stamp_ns - tick.previous_stamp_ns) / SECOND, 1.0 / limits.spec.control_rate)
+    half_range = 0.5 * (limits.spec.high - limits.spec.low)
+    allowed = limits.largest_rate * seconds * half_range + limits.spec.slack
+    change = np.abs(action - last)
+    if bool((change <= allowed).all()):
+        return None
+    index = int((change - allowed).argmax())
+    detail = f"action[{index}] changed by {change[index]:g} in {seconds:.6f} s, allowed {allowed[index]:g}"
+    return Fault(Reason.TOO_FAST, detail)
 
 
 def tick_record(tick: Tick) -> dict[str, Any]:

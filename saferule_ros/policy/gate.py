@@ -14,9 +14,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.policy.checks import CHECKS, Finding, Subject
-from saferule_ros.policy.errors import BundleError, GateRefusedError, InferenceError, SpecError
+from saferule_ros.policy.checks import CHECKS, Subject, make
+from saferule_ros.policy.errors import SpecError
 from saferule_ros.policy.reader import StoreReader
+from saferule_ros.policy.refusals import RefusedBundleError, refusal_of
 from saferule_ros.policy.spec import PolicySpec
 
 PASSED, REFUSED, WRONG = 0, 1, 2
@@ -52,12 +53,19 @@ class GateReport(BaseModel):
         return f"gate refused policy {self.bundle_id}: {failed.name}: {failed.value} (limit: {failed.limit})"
 
     def require(self) -> None:
-        """Raises GateRefusedError, which names the check, value and limit, unless all passed."""
+        """Raises the kind of RefusedBundleError that names the broken invariant, with value and limit, if one is."""
         if not self.passed:
-            raise GateRefusedError(self.summary, "Export or patch it again")
+            failed = self.checks[-1]
+            raise refusal_of(failed.name)(f"gate refused policy {self.bundle_id}: {failed.value}", failed.limit)
 
 
-def run_gate(store_root: Path | str, bundle_id: str, spec: PolicySpec | None, deadline_s: float) -> GateReport:
+def run_gate(
+    store_root: Path | str,
+    bundle_id: str,
+    spec: PolicySpec | None,
+    deadline_s: float,
+    keys: Path | None = None,
+) -> GateReport:
     """Checks a bundle of a store in this process. Stops at the first check that fails.
 
     Args:
@@ -65,24 +73,30 @@ def run_gate(store_root: Path | str, bundle_id: str, spec: PolicySpec | None, de
         bundle_id: what to check.
         spec: the robot's contract, which the bundle's must equal; None: its own is the measure.
         deadline_s: largest allowed 99th percentile of the time of one action [s].
+        keys: folder of the keys that are trusted; None: beside the store.
 
     Raises:
+        KeyFileError: a trusted key cannot be read.
         StoreError: no such store or bundle. Everything else that is wrong stands in the report.
         SpecError: the deadline is not a positive number.
     """
     if not 0.0 < deadline_s < float("inf"):
         raise SpecError(f"gate deadline is {deadline_s} s", "Give a positive number, e.g. half a tick")
-    subject = Subject(StoreReader(store_root).path(bundle_id), bundle_id, spec, deadline_s)
-    start, checks = time.perf_counter(), []
-    for check in CHECKS:
+    start = time.perf_counter()
+    store = StoreReader(store_root, keys)
+    places = store.places()
+    in_service = frozenset(filter(None, (places.active, places.previous)))
+    subject = Subject(
+        store.path(bundle_id), bundle_id, spec, deadline_s, store.keys.trusted(), places.version_floor, in_service
+    )
+    checks = []
+    for kind, check in CHECKS:
         try:
-            finding = check(subject)
-        except (BundleError, InferenceError) as error:
-            finding = Finding(False, error.what, str(check.__doc__).splitlines()[0])
-        name = getattr(check, "__name__", "")
-        checks.append(GateCheck(name=name, **finding._asdict()))
-        if not finding.passed:
+            finding = make(kind, check, subject)
+        except RefusedBundleError as error:
+            checks.append(GateCheck(name=error.invariant, passed=False, value=error.value, limit=error.limit))
             break
+        checks.append(GateCheck(name=kind.invariant, passed=True, value=finding.value, limit=finding.limit))
     return GateReport(
         bundle_id=bundle_id,
         passed=checks[-1].passed,
@@ -98,13 +112,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("bundle_id")
     parser.add_argument("--deadline", type=float, required=True, help="largest p99 of one action's time [s]")
     parser.add_argument("--contract", default="", help="the robot's PolicySpec as JSON; default: the bundle's")
+    parser.add_argument("--keys", type=Path, help="folder of trusted keys; default: beside the store")
     parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
     options = parser.parse_args(arguments)
     if options.nice:
         os.nice(options.nice)
     try:
         contract = PolicySpec.model_validate_json(options.contract) if options.contract else None
-        report = run_gate(options.store, options.bundle_id, contract, options.deadline)
+        report = run_gate(options.store, options.bundle_id, contract, options.deadline, options.keys)
     except SaferuleError as error:
         print(error, file=sys.stderr)
         return WRONG

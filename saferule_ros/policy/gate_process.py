@@ -11,6 +11,7 @@ import pydantic
 import saferule_ros
 from saferule_ros.policy.errors import StoreError
 from saferule_ros.policy.gate import PASSED, REFUSED, WRONG, GateCheck, GateReport
+from saferule_ros.policy.refusals import GateProcessError
 from saferule_ros.policy.spec import PolicySpec
 
 # The gate takes about a second; on a robot that is busy learning, a niced one takes some. Longer is a hang.
@@ -25,6 +26,7 @@ def run_gate_process(
     deadline_s: float,
     nice: int = GATE_NICE,
     timeout_s: float = GATE_TIMEOUT,
+    keys: Path | None = None,
 ) -> GateReport:
     """Like gate.run_gate, in a niced child. Blocks: call it from a thread that has the time.
 
@@ -37,6 +39,8 @@ def run_gate_process(
         sys.executable, "-P", "-m", "saferule_ros.policy.gate", str(Path(store_root).absolute()), bundle_id,
         "--deadline", repr(deadline_s), "--nice", str(nice),
     ]  # fmt: skip
+    if keys is not None:
+        command += ["--keys", str(keys.absolute())]
     if spec is not None:
         command += ["--contract", spec.model_dump_json()]
     # The child imports this very package, not one that happens to lie in the current folder (-P).
@@ -62,6 +66,6 @@ def run_gate_process(
 
 
 def _broken(bundle_id: str, what: str, start: float) -> GateReport:
-    value, limit = f"the gate's process {what}", "it ends with a report"
-    check = GateCheck(name="process", passed=False, value=value, limit=limit)
+    value, limit = f"the gate's process {what}", GateProcessError.rule
+    check = GateCheck(name=GateProcessError.invariant, passed=False, value=value, limit=limit)
     return GateReport(bundle_id=bundle_id, passed=False, checks=(check,), seconds=time.perf_counter() - start)

@@ -30,7 +30,16 @@ class Places(BaseModel):
     active: str | None = Field(default=None, pattern=ID_PATTERN)
     previous: str | None = Field(default=None, pattern=ID_PATTERN)
     candidate: str | None = Field(default=None, pattern=ID_PATTERN)
+    trial: bool = Field(default=False, description="active has not proved good yet, see SwapLife")
+    before_trial: str | None = Field(default=None, pattern=ID_PATTERN, description="previous before the trial began")
+    newest_version: int = Field(default=0, ge=0, description="largest version counter of any bundle that was added")
+    version_floor: int = Field(default=0, ge=0, description="largest one of any bundle that was active and good")
     latest: AuditEvent | None = None
+
+    @property
+    def in_use(self) -> frozenset[str]:
+        """Bundles that have a place, or will have one again if the trial fails."""
+        return frozenset(filter(None, (self.active, self.previous, self.candidate, self.before_trial)))
 
     def get(self, place: Place) -> str | None:
         """Bundle id in a place."""
@@ -40,17 +49,38 @@ class Places(BaseModel):
         """The (first) place that a bundle has."""
         return next((place for place in PLACES if self.get(place) == bundle_id), None)
 
-    def activated(self, bundle_id: str) -> "Places":
-        """With `bundle_id` active and what was active previous; it is no candidate any more."""
+    def activated(self, bundle_id: str, version: int, trial: bool) -> "Places":
+        """With `bundle_id` active and what was active previous; it is no candidate any more.
+
+        Args:
+            version: its version counter.
+            trial: whether it has to prove good first: then it does not count as active yet for the counter.
+        """
         candidate = None if self.candidate == bundle_id else self.candidate
         if self.active == bundle_id:
             return self.model_copy(update={"candidate": candidate})
-        update = {"active": bundle_id, "previous": self.active, "candidate": candidate}
-        return self.model_copy(update=update)
+        floor = self.version_floor if trial else max(self.version_floor, version)
+        return self.model_copy(update={
+            "active": bundle_id, "previous": self.active, "candidate": candidate, "trial": trial,
+            "before_trial": self.previous if trial else None, "version_floor": floor,
+        })  # fmt: skip
+
+    def proved_good(self, version: int) -> "Places":
+        """With the trial of the active bundle passed."""
+        floor = max(self.version_floor, version)
+        return self.model_copy(update={"trial": False, "before_trial": None, "version_floor": floor})
+
+    def reverted(self) -> "Places":
+        """With the trial failed: the places are as before it. The bundle that failed has no place any more."""
+        return self.model_copy(update={
+            "active": self.previous, "previous": self.before_trial, "trial": False, "before_trial": None,
+        })  # fmt: skip
 
     def rolled_back(self) -> "Places":
         """With active and previous swapped."""
-        return self.model_copy(update={"active": self.previous, "previous": self.active})
+        return self.model_copy(update={
+            "active": self.previous, "previous": self.active, "trial": False, "before_trial": None,
+        })  # fmt: skip
 
 
 @contextlib.contextmanager

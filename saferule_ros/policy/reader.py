@@ -8,6 +8,7 @@ from typing import NamedTuple
 import pydantic
 
 from saferule_ros.policy.audit import AuditEvent, read_audit
+from saferule_ros.policy.bundle_files import Verified, verify_bundle
 from saferule_ros.policy.errors import (
     CorruptBundleError,
     NoPolicyError,
@@ -15,12 +16,14 @@ from saferule_ros.policy.errors import (
     StoreMissingError,
     UnknownPolicyError,
 )
-from saferule_ros.policy.manifest import ID_PATTERN, Manifest, verify_bundle
+from saferule_ros.policy.invariants import check_id
+from saferule_ros.policy.manifest import ID_PATTERN, Manifest
 from saferule_ros.policy.places import Place, Places
+from saferule_ros.signing import KeyFolder
 
 
 class VerifiedBundle(NamedTuple):
-    """A bundle whose files have the digests that its manifest says."""
+    """A bundle whose manifest a trusted key signed, and whose files have the digests that it says."""
 
     path: Path
     manifest: Manifest
@@ -33,6 +36,7 @@ class StoreEntry(NamedTuple):
     place: Place | None
     manifest: Manifest | None
     problem: str
+    signed: str = ""  # by whom: "signed by NAME (KEY ID)"
 
 
 class StoreReader:
@@ -42,23 +46,26 @@ class StoreReader:
 
     Args:
         root: folder of the store.
+        keys: folder of the keys that are trusted, see signing; None: `keys` beside the store, as in a workspace.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, keys: Path | None = None) -> None:
         self.root = Path(root)
+        self.keys = KeyFolder(keys if keys is not None else self.root.absolute().parent / "keys")
         self.bundles, self.staging = self.root / "bundles", self.root / "staging"
         self.places_path, self.audit_path = self.root / "places.json", self.root / "audit.jsonl"
 
     def get(self, bundle_id: str) -> VerifiedBundle:
-        """A bundle, its digests checked now.
+        """A bundle, its signature and digests checked now.
 
         Raises:
+            KeyFileError: the trusted keys cannot be read.
             UnknownPolicyError: no such bundle; names those that there are.
             CorruptBundleError: says which file, both digests and what can be done.
         """
         path = self.path(bundle_id)
         try:
-            return VerifiedBundle(path, self._verify(bundle_id))
+            return VerifiedBundle(path, self._verify(bundle_id).manifest)
         except CorruptBundleError as error:
             intact = [other for other in self._ids() if other != bundle_id and self._intact(other)]
             instead = f"go back to an intact one: {', '.join(intact)}" if intact else "bundle a new one"
@@ -124,16 +131,20 @@ class StoreReader:
         places, intact, damaged = self.places(), [], []
         for bundle_id in self._ids():
             try:
-                manifest = self._verify(bundle_id)
+                manifest, signed = self._verify(bundle_id)
             except CorruptBundleError as error:
                 damaged.append(StoreEntry(bundle_id, places.of(bundle_id), None, error.what))
             else:
-                entry = StoreEntry(bundle_id, places.of(bundle_id), manifest, "")
+                entry = StoreEntry(bundle_id, places.of(bundle_id), manifest, "", signed)
                 intact.append((manifest.created_at, bundle_id, entry))
         return (*(entry for _, _, entry in sorted(intact)), *damaged)
 
     def audit(self) -> tuple[AuditEvent, ...]:
-        """All events, oldest first."""
+        """All events, oldest first.
+
+        Raises:
+            AuditError: the log was changed, or lines of it are missing.
+        """
         latest = self.places().latest  # read first: the log may only be newer
         return read_audit(self.audit_path, latest)
 
@@ -144,11 +155,10 @@ class StoreReader:
             raise self._broken(f"{self.bundles} cannot be listed: {error.strerror}") from error
         return tuple(name for name in names if re.match(ID_PATTERN, name))
 
-    def _verify(self, bundle_id: str) -> Manifest:
-        manifest = verify_bundle(self.bundles / bundle_id)
-        if manifest.bundle_id != bundle_id:
-            raise CorruptBundleError(f"{self.bundles / bundle_id} holds the bundle {manifest.bundle_id}")
-        return manifest
+    def _verify(self, bundle_id: str) -> Verified:
+        verified = verify_bundle(self.bundles / bundle_id, self.keys.trusted())
+        check_id(verified.manifest, bundle_id)
+        return verified
 
     def _intact(self, bundle_id: str) -> bool:
         try:

@@ -6,11 +6,11 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from saferule_ros.policy.bundle_files import read_verified
 from saferule_ros.policy.errors import InferenceError
-from saferule_ros.policy.manifest import POLICY, Manifest, read_verified
+from saferule_ros.policy.invariants import INPUT
+from saferule_ros.policy.manifest import POLICY, Manifest
 from saferule_ros.policy.spec import PolicySpec
-
-INPUT, OUTPUT = "observation", "action"
 
 # ONNX Runtime's exceptions have no common base of their own.
 ORT_ERRORS: tuple[type[Exception], ...] = (
@@ -53,7 +53,7 @@ class PolicyRuntime:
         manifest: its verified manifest. Exactly the bytes that have its digest are loaded.
 
     Raises:
-        CorruptBundleError: the policy file changed since the manifest was verified.
+        DamagedBundleError: the policy file changed since the manifest was verified.
         InferenceError: it cannot be loaded or run.
     """
 

@@ -1,6 +1,6 @@
 """What a policy takes, gives and was made for: the contract between policy and robot."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
@@ -11,6 +11,11 @@ from saferule_ros.policy.errors import SpecError
 # An action may leave its bounds by this share of their range: low + (a + 1) / 2 * (high - low) in float32
 # rounds to an ulp or two (2.4e-7 of the range) outside [ours].
 BOUND_SLACK = 1e-6
+
+_VECTORS = (
+    "action_low", "action_high", "action_names", "action_units",
+    "observation_low", "observation_high", "observation_names", "observation_units",
+)  # fmt: skip
 
 # No robot has vectors this long; a larger number is a typing error and would only cost memory.
 MAX_SIZE = 100_000
@@ -31,6 +36,13 @@ class PolicySpec(BaseModel):
     control_rate: float = Field(gt=0.0, description="ticks per second [Hz]")
     task: str = Field(min_length=1, description="name of the task, e.g. SafetyPointCircle1-v0")
     cost_limit: float = Field(ge=0.0, description="largest allowed episode cost, task units")
+    dtype: Literal["float32"] = Field(default="float32", description="of observations and actions")
+    observation_names: tuple[str, ...] = Field(default=(), description="what each number is, (O,); empty: not said")
+    observation_units: tuple[str, ...] = Field(default=(), description="unit of each number, (O,); empty: not said")
+    observation_low: tuple[float, ...] = Field(default=(), description="smallest the sensor gives, (O,)")
+    observation_high: tuple[float, ...] = Field(default=(), description="largest the sensor gives, (O,)")
+    action_names: tuple[str, ...] = Field(default=(), description="what each command moves, (A,); empty: not said")
+    action_units: tuple[str, ...] = Field(default=(), description="unit of each command, (A,); empty: not said")
 
     @model_validator(mode="wrap")
     @classmethod
@@ -39,12 +51,15 @@ class PolicySpec(BaseModel):
             spec = handler(data)
         except pydantic.ValidationError as error:
             raise SpecError(f"policy specification is invalid: {explain(error)}", "Correct it") from error
-        for name in ("action_low", "action_high"):
-            if len(getattr(spec, name)) != spec.action_size:
+        for name in _VECTORS:
+            size = spec.action_size if name.startswith("action") else spec.observation_size
+            required = name in ("action_low", "action_high")
+            if len(getattr(spec, name)) != size and (required or getattr(spec, name)):
+                kind = name.split("_")[0]
                 raise SpecError(
                     f"policy specification is invalid: {name} has {len(getattr(spec, name))} entries "
-                    f"but action_size is {spec.action_size}",
-                    f"Give one number per action to {name}",
+                    f"but {kind}_size is {size}",
+                    f"Give one entry per {kind} to {name}",
                 )
         for index, (low, high) in enumerate(zip(spec.action_low, spec.action_high, strict=True)):
             if not low < high:

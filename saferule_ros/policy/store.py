@@ -1,8 +1,9 @@
 """The policy store: verified bundles on disk, and the places active, previous and candidate.
 
-    <root>/bundles/<bundle id>/   policy.onnx, golden.npz, manifest.json: never changed once there
+    <root>/bundles/<bundle id>/   policy.onnx, golden.npz, manifest.json, signature.json: never changed once there
     <root>/places.json            which bundle is active, previous, candidate; and the latest event
     <root>/audit.jsonl            every event
+    <root>/held/                  what running jobs need, see holds
     <root>/staging/               half-written things, emptied by the next add()
     <root>/lock                   held (flock) during every change
 
@@ -15,17 +16,24 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from saferule_ros.policy import durable
+from saferule_ros.policy import archive, durable, holds
 from saferule_ros.policy.audit import AuditEvent, complete
-from saferule_ros.policy.errors import StoreError
-from saferule_ros.policy.manifest import canonical_json, verify_bundle
+from saferule_ros.policy.bundle_files import verify_bundle
+from saferule_ros.policy.errors import NoPolicyError, StoreError
+from saferule_ros.policy.invariants import check_version
+from saferule_ros.policy.manifest import canonical_json
 from saferule_ros.policy.places import Places, locked
 from saferule_ros.policy.reader import StoreEntry, StoreReader, VerifiedBundle
+from saferule_ros.signing import PrivateKey
 
 __all__ = ["PolicyStore", "StoreEntry", "VerifiedBundle"]
 
 # A change takes some milliseconds. Whoever holds the lock longer than this [s] hangs (stopped, dead disk).
 LOCK_TIMEOUT = 10.0
+
+# How many bundles without a place prune() leaves: the newest may be wanted again, and a job that has just added one
+# has not named it the candidate yet.
+KEPT = 5
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +48,20 @@ class PolicyStore(StoreReader):
     Args:
         root: its folder. Nothing is read or made until a method is called.
         lock_timeout: how long a change waits for one in another process [s].
+        keys: folder of keys, see StoreReader.
     """
 
-    def __init__(self, root: Path | str, lock_timeout: float = LOCK_TIMEOUT) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path | str, lock_timeout: float = LOCK_TIMEOUT, keys: Path | None = None) -> None:
+        super().__init__(root, keys)
         self.lock_timeout = lock_timeout
+
+    def signer(self) -> PrivateKey:
+        """The key that bundles are signed with here: this robot's own, made when it is first asked for."""
+        return self.keys.own()
+
+    def next_version(self) -> int:
+        """Version counter of a bundle that is made now."""
+        return self.places().newest_version + 1
 
     def create(self) -> "PolicyStore":
         """Makes an empty store where there is none, or completes one whose making was cut short."""
@@ -65,25 +82,75 @@ class PolicyStore(StoreReader):
             The bundle id.
 
         Raises:
+            KeyFileError: the trusted keys cannot be read.
             CorruptBundleError: the folder is not what its manifest says. Nothing was added.
         """
         source = Path(folder)
         with self._changing() as places:
-            bundle_id = verify_bundle(source).bundle_id
+            trusted = self.keys.trusted()
+            manifest = verify_bundle(source, trusted).manifest
+            bundle_id = manifest.bundle_id
             self._clear_staging()
             fresh, target = self.staging / bundle_id, self.bundles / bundle_id
             durable.make_folder(fresh)
             for file in sorted(source.iterdir()):
                 durable.write_file(fresh / file.name, file.read_bytes())
-            if verify_bundle(fresh).bundle_id != bundle_id:
+            if verify_bundle(fresh, trusted).manifest != manifest:
                 raise StoreError(f"bundle {source} changed while it was added", "Add it again")
             if target.exists() and not self._intact(bundle_id):
                 durable.rename(target, self.staging / f"{bundle_id}.damaged")
             if not target.exists():
                 durable.rename_folder(fresh, target)
             self._clear_staging()
-            self._commit(places, "add", None, bundle_id, reason, requester)
+            newest = max(places.newest_version, manifest.version)
+            after = places.model_copy(update={"newest_version": newest})
+            self._commit(after, "add", None, bundle_id, reason, requester)
         return bundle_id
+
+    def import_archive(self, path: Path | str, *, reason: str = "", requester: str = "") -> str:
+        """Adds a bundle that export_archive wrote, here or on another machine; returns its id. For errors see add()."""
+        with archive.unpacked(Path(path)) as folder:
+            return self.add(folder, reason=reason or f"from {Path(path).name}", requester=requester)
+
+    def export_archive(self, bundle_id: str, path: Path | str) -> None:
+        """Writes a verified bundle as one file, whole or not at all. For errors see get()."""
+        archive.pack(self.get(bundle_id).path, Path(path))
+
+    @contextlib.contextmanager
+    def holding(self, bundle_id: str) -> Iterator[VerifiedBundle]:
+        """While this is entered, prune() leaves the bundle: for a job that needs it. Ends with the process at latest.
+
+        For errors see get().
+        """
+        with locked(self.root / "lock", self.lock_timeout):
+            bundle = self.get(bundle_id)
+            hold = holds.take(self.root / "held", bundle_id)
+        try:
+            yield bundle
+        finally:
+            hold.release()
+
+    def prune(self, keep: int = KEPT, *, requester: str = "") -> tuple[str, ...]:
+        """Removes bundles that are not needed, and returns their ids, oldest first.
+
+        Never removed are: active, previous and candidate; what was previous before a trial that is under way; what a
+        running job holds; the newest `keep` of the others; and damaged ones, which are evidence.
+        """
+        with self._changing() as places:
+            needed = places.in_use | holds.held(self.root / "held")
+            others = [entry.bundle_id for entry in self.list() if entry.manifest and entry.bundle_id not in needed]
+            removed = tuple(others[: max(0, len(others) - keep)])
+            self._clear_staging()
+            for bundle_id in removed:
+                say = (places, "prune", bundle_id, None, f"not among the newest {keep}", requester)
+                try:  # the log first: no bundle goes without a trace
+                    places = self._commit(*say)
+                except StoreError:  # no room even for that: there is some when the bundle is gone
+                    self._discard(bundle_id)
+                    places = self._commit(*say)
+                else:
+                    self._discard(bundle_id)
+        return removed
 
     def set_candidate(self, bundle_id: str, *, reason: str = "", requester: str = "") -> None:
         """Puts a verified bundle into the place candidate: what a swap without an id takes."""
@@ -92,17 +159,45 @@ class PolicyStore(StoreReader):
             after = places.model_copy(update={"candidate": bundle_id})
             self._commit(after, "set_candidate", places.candidate, bundle_id, reason, requester)
 
-    def activate(self, bundle_id: str, *, reason: str = "", requester: str = "") -> None:
+    def activate(self, bundle_id: str, *, trial: bool = False, reason: str = "", requester: str = "") -> None:
         """Makes a verified bundle the active one; the active one becomes previous. Durable on return.
 
-        Activating what is active changes nothing. Whether a bundle may serve is the gate's to say, not this
-        method's.
+        Activating what is active changes nothing. Whether a bundle may serve is otherwise the gate's to say, not
+        this method's.
+
+        Args:
+            trial: it has to prove good: until prove_good(), revert() undoes this, also after a restart.
+
+        Raises:
+            VersionCounterError: it is older than what was active.
         """
         with self._changing() as places:
-            self.get(bundle_id)
-            after = places.activated(bundle_id)
+            manifest = self.get(bundle_id).manifest
+            in_service = frozenset(filter(None, (places.active, places.previous)))
+            check_version(manifest, places.version_floor, in_service)
+            after = places.activated(bundle_id, manifest.version, trial)
             if after != places:
                 self._commit(after, "activate", places.active, bundle_id, reason, requester)
+
+    def prove_good(self, bundle_id: str, *, reason: str = "", requester: str = "") -> None:
+        """Ends the trial of the active bundle: it stays. Does nothing where that bundle is on no trial (any more)."""
+        with self._changing() as places:
+            if places.trial and places.active == bundle_id:
+                version = self.get(bundle_id).manifest.version
+                self._commit(places.proved_good(version), "prove_good", bundle_id, bundle_id, reason, requester)
+
+    def revert(self, *, reason: str = "", requester: str = "") -> str:
+        """Ends the trial of the active bundle: the places are as before it. Returns the id that is active now.
+
+        Raises:
+            NoPolicyError: nothing is on trial, or there was nothing active before.
+        """
+        with self._changing() as places:
+            if not places.trial or places.previous is None:
+                raise NoPolicyError(f"store {self.root} has no policy on trial", "Roll back instead")
+            self.get(places.previous)
+            self._commit(places.reverted(), "revert", places.active, places.previous, reason, requester)
+            return places.previous
 
     def rollback(self, *, reason: str = "", requester: str = "") -> str:
         """Swaps active and previous, and returns the id that is active now. Twice brings back the first.
@@ -127,14 +222,15 @@ class PolicyStore(StoreReader):
 
     def _commit(
         self, places: Places, event: str, before: str | None, after: str | None, reason: str, requester: str
-    ) -> None:
-        number = places.latest.number + 1 if places.latest else 1
-        latest = AuditEvent.now(number, event, before, after, reason, requester)
-        self._write(places.model_copy(update={"latest": latest}))
+    ) -> Places:
+        latest = AuditEvent.now(places.latest, event, before, after, reason, requester)
+        changed = places.model_copy(update={"latest": latest})
+        self._write(changed)
         try:
             complete(self.audit_path, latest)
         except StoreError as error:  # the change itself is durable, and its line waits in places.json
             log.warning("%s (the audit line will be written with the store's next change)", error)
+        return changed
 
     def _write(self, places: Places) -> None:
         data = canonical_json(places.model_dump(mode="json", by_alias=True))
@@ -148,6 +244,11 @@ class PolicyStore(StoreReader):
             places = self.places()
             complete(self.audit_path, places.latest)
             yield places
+
+    def _discard(self, bundle_id: str) -> None:
+        durable.rename(self.bundles / bundle_id, self.staging / f"{bundle_id}.pruned")
+        durable.sync_folder(self.bundles)
+        self._clear_staging()
 
     def _clear_staging(self) -> None:
         for entry in self.staging.iterdir():

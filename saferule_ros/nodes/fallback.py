@@ -1,0 +1,131 @@
+"""fallback: commands the robot when policy_server gives no sign of life any more, and gives control back explicitly.
+
+Listens to `policy_server/heartbeat`. After two periods of silence it publishes the safe action that the newest
+heartbeat declared, on `action`, until the server has beaten steadily again and asks for control; then it says so on
+`fallback/control` (latched) and is silent. A server that stops in good order says so itself, and nothing is taken.
+
+A small process of its own, without any machine learning in it: what ends or hangs the server does not reach it. It is
+no certified safety function.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from saferule_ros.msg import Action, Control, Heartbeat
+from saferule_ros.nodes import process, qos
+from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
+from saferule_ros.nodes.lease import takeover_after
+from saferule_ros.nodes.parameters import load, parameter
+
+REASON = "policy_server_silent"
+DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
+# A server that comes back beats so often in a row, in time, before it gets control.
+STEADY_BEATS = 3
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of fallback."""
+
+    command_period: float = parameter(0.02, "time between safe actions", unit="s", low=0.001, high=1.0)
+
+
+class Fallback(Node):
+    """See module."""
+
+    def __init__(self) -> None:
+        super().__init__("fallback")
+        self._settings = load(self, Parameters)
+        self._newest: Heartbeat | None = None  # the newest heartbeat
+        self._heard = 0.0  # when it came, monotonic [s]
+        self._in_a_row = 0
+        self._holds = False
+        self._changes = 0
+        self._sent = 0
+        self._actions = self.create_publisher(Action, "action", qos.DATA)
+        self._control = self.create_publisher(Control, "~/control", qos.LATCHED)
+        self._beats = self.create_subscription(Heartbeat, "policy_server/heartbeat", self._on_beat, qos.HEARTBEAT)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # a simulation that stands still is no reason to fall silent
+        self._silence = self.create_timer(1.0, self._on_silence, clock=steady)
+        self._silence.cancel()
+        self._commands = self.create_timer(self._settings.command_period, self._command, clock=steady)
+        self._commands.cancel()
+        self._diagnostics = Diagnostics(self, DIAGNOSTICS_PERIOD, self._health)
+
+    def start(self) -> None:
+        """See process.Stoppable: whoever waits for a word may command."""
+        self._tell("fallback has started")
+
+    def stop(self) -> None:
+        """See process.Stoppable."""
+        if self._holds:
+            self._command()  # the safe action is the last one
+
+    def _on_beat(self, beat: Heartbeat) -> None:
+        now = time.monotonic()
+        in_time = now - self._heard <= takeover_after(beat.period)
+        self._newest, self._heard = beat, now
+        if not beat.serving:
+            self._silence.cancel()
+            if self._holds:
+                self._give_back("policy_server stopped in good order")
+            return
+        self._in_a_row = self._in_a_row + 1 if in_time else 1
+        self._silence.timer_period_ns = round(1e9 * takeover_after(beat.period))
+        self._silence.reset()
+        if self._holds and self._in_a_row >= STEADY_BEATS:
+            self._give_back(f"policy_server beats again, {self._in_a_row} times in a row")
+        elif beat.waits and not self._holds:
+            self._tell("policy_server was silent for a moment, and nothing was taken")
+
+    def _on_silence(self) -> None:
+        self._silence.cancel()
+        beat = self._newest
+        if self._holds or beat is None or not beat.safe_action:
+            return  # never served: there is nothing that would be safe
+        self._holds = True
+        self._in_a_row = 0
+        self._command()
+        self._commands.reset()
+        self._tell(f"no sign of life from policy_server after beat {beat.count}", time.monotonic() - self._heard)
+
+    def _give_back(self, why: str) -> None:
+        self._commands.cancel()
+        self._holds = False
+        self._tell(why)
+
+    def _tell(self, reason: str, silence: float = 0.0) -> None:
+        self._changes += 1
+        message = Control(
+            holder="fallback" if self._holds else "policy_server", changes=self._changes, silence=silence, reason=reason
+        )
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._control.publish(message)
+        say = self.get_logger().error if self._holds else self.get_logger().info
+        say(f"{message.holder} commands: {reason}")
+        self._diagnostics.publish()
+
+    def _command(self) -> None:
+        assert self._newest is not None, "nothing is taken before the first heartbeat"
+        self._sent += 1
+        message = Action(sequence=self._sent, data=self._newest.safe_action, fallback=True, fallback_reason=REASON)
+        message.header.stamp = self.get_clock().now().to_msg()
+        self._actions.publish(message)
+
+    def _health(self) -> Health:
+        values = {"commands": "yes" if self._holds else "no", "safe actions": self._sent, "changes": self._changes}
+        if self._holds:
+            return Health(Level.ERROR, "commands the robot: policy_server is silent", values)
+        if self._newest is None:
+            return Health(Level.WARN, "no heartbeat was heard yet: there would be nothing to send", values)
+        return Health(Level.OK, "policy_server commands", values)
+
+
+def main() -> None:
+    """Body of the executable."""
+    process.main(Fallback)

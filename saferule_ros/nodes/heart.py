@@ -1,0 +1,95 @@
+"""policy_server's sign of life, and whether it commands.
+
+The heartbeat comes from the thread that answers observations: when that hangs, it stops. With the parameter
+`fallback`, the server commands only while the node `fallback` says so, and not after a silence of its own that was long
+enough for it to have taken over (the process was stopped, or the machine stood still): then it asks for control.
+"""
+
+from __future__ import annotations
+
+import array
+import time
+from collections.abc import Callable
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from saferule_ros.msg import Control, Heartbeat
+from saferule_ros.nodes import qos
+from saferule_ros.nodes.lease import lease
+from saferule_ros.nodes.serving import ControlPath
+
+
+class Heart:
+    """Beats while the node serves.
+
+    Args:
+        node: whose it is.
+        path: what would be commanded.
+        period: between beats [s].
+        guarded: a fallback stands by, and has to give control.
+        changed: told in one line when control is lost and when it is there, and whether that is a fault.
+    """
+
+    def __init__(
+        self, node: Node, path: ControlPath, period: float, guarded: bool, changed: Callable[[str, bool], None]
+    ) -> None:
+        self._node = node
+        self._path = path
+        self._period = period
+        self._guarded = guarded
+        self._changed = changed
+        self._publisher = node.create_publisher(Heartbeat, "~/heartbeat", qos.HEARTBEAT)
+        self._timer = node.create_timer(period, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer.cancel()
+        self._count = 0
+        self._newest = 0.0  # when the newest beat went out, monotonic [s]
+        self.in_control = not guarded
+        if guarded:
+            node.create_subscription(Control, "fallback/control", self._on_control, qos.LATCHED)
+
+    def begin(self) -> None:
+        """Beats from now on."""
+        self._publish(serving=True)
+        self._timer.reset()
+
+    def end(self) -> None:
+        """The last beat says that this is meant."""
+        if not self._timer.is_canceled():
+            self._timer.cancel()
+            self._publish(serving=False)
+
+    def may_act(self) -> bool:
+        """Whether an action may go out now. Costs a comparison."""
+        if self._guarded and self.in_control and time.monotonic() - self._newest > lease(self._period):
+            self.in_control = False
+            silence = time.monotonic() - self._newest
+            self._changed(f"silent for {silence:.3f} s: commands nothing until fallback gives control back", True)
+        return self.in_control
+
+    def _beat(self) -> None:
+        self.may_act()  # this beat may come too late itself
+        self._publish(serving=True)
+
+    def _publish(self, serving: bool) -> None:
+        self._count += 1
+        safe = self._path.safe_action()
+        message = Heartbeat(
+            count=self._count,
+            period=self._period,
+            serving=serving,
+            waits=not self.in_control,
+            sequence=self._path.sequence,
+            safe_action=array.array("f", safe.tobytes() if safe is not None else b""),
+        )
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._newest = time.monotonic()
+        self._publisher.publish(message)
+
+    def _on_control(self, message: Control) -> None:
+        if message.holder == "fallback" and self.in_control:
+            self.in_control = False
+            self._changed(f"fallback took control: {message.reason}", True)
+        elif message.holder == "policy_server" and not self.in_control:
+            self.in_control = True
+            self._changed(f"in control: {message.reason}", False)

@@ -1,0 +1,83 @@
+"""A bundle as one file, to carry it to another machine: an uncompressed zip of its files, read with caps.
+
+Nothing is unpacked by the names that stand in it: the known names are asked for.
+"""
+
+import contextlib
+import os
+import stat
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from saferule_ros.policy import durable
+from saferule_ros.policy.errors import BundleError
+from saferule_ros.policy.invariants import FileKind, check_names, check_sizes
+from saferule_ros.policy.manifest import SIZE_CAPS
+from saferule_ros.policy.refusals import BundleFilesError
+
+SUFFIX = ".saferule"
+
+# Names, checksums and the directory of four members take less than this [bytes].
+_OVERHEAD = 4096
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's first day: the same bundle always gives the same bytes
+
+
+def pack(folder: Path, path: Path) -> None:
+    """Writes a bundle's folder to a file, whole or not at all; one that is there is replaced.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with tempfile.TemporaryFile() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
+            for name in sorted(SIZE_CAPS):
+                packed.writestr(zipfile.ZipInfo(name, _EPOCH), (folder / name).read_bytes())
+        file.seek(0)
+        durable.replace_file(path, file.read(), temporary)
+
+
+@contextlib.contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A temporary folder with the archive's files, not verified yet.
+
+    Raises:
+        BundleError: it cannot be read, or is no such archive.
+        DamagedBundleError: a foreign, missing or oversized file in it.
+    """
+    try:
+        size = path.stat().st_size
+        if size > sum(SIZE_CAPS.values()) + _OVERHEAD:
+            raise BundleError(f"{path} has {size} bytes, more than any bundle", "Give a file that was exported")
+        with zipfile.ZipFile(path) as packed, tempfile.TemporaryDirectory(prefix="saferule-import-") as name:
+            _unpack(packed, path, Path(name))
+            yield Path(name)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise BundleError(
+            f"{path} is no exported bundle: {error}", "Export it again: saferule policy export"
+        ) from error
+
+
+def _unpack(packed: zipfile.ZipFile, path: Path, folder: Path) -> None:
+    members = packed.infolist()
+    found = {member.filename: FileKind(_plain(member), member.file_size) for member in members}
+    if len(found) != len(members):
+        raise BundleFilesError(f"{path} holds a file twice")
+    check_names(found, str(path))
+    check_sizes(found, str(path))
+    for name, cap in SIZE_CAPS.items():
+        with packed.open(name) as member:
+            (folder / name).write_bytes(member.read(cap + 1))  # what is longer than it said is refused by add()
+
+
+def _plain(member: zipfile.ZipInfo) -> bool:
+    """Whether it is a file as it stands: neither compressed (a bomb) nor encrypted, nor a folder or link."""
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    return (
+        member.compress_type == zipfile.ZIP_STORED
+        and not member.flag_bits & 1
+        and not member.is_dir()
+        and kind in (0, stat.S_IFREG)
+    )

@@ -1,0 +1,140 @@
+"""A shadow run: the candidate answers what the active policy answers, and only the active one acts.
+
+The control thread puts each observation with the action that went out into a queue, which takes about a microsecond;
+the candidate computes in the thread that makes the swap.
+"""
+
+import queue
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from saferule_ros.policy.errors import InferenceError, PolicyError
+from saferule_ros.policy.failsafe import Limits, Tick, output_fault
+from saferule_ros.policy.runtime import PolicyRuntime
+
+
+class ShadowRefusedError(PolicyError):
+    """The candidate would have done what it may not do."""
+
+
+@dataclass(frozen=True)
+class ShadowLimits:
+    """What a shadow run demands.
+
+    Args:
+        ticks: so many observations; 0: no shadow run.
+        divergence: largest mean difference from the active policy, in halves of the action range; 0: not judged (a
+            patched policy is meant to differ).
+        patience: longest wait for one observation [s].
+    """
+
+    ticks: int = 0
+    divergence: float = 0.0
+    patience: float = 10.0
+
+
+class Seen(NamedTuple):
+    """One tick of the active policy."""
+
+    observation: np.ndarray  # float32 (O,)
+    action: np.ndarray  # float32 (A,): what went out
+
+
+class Tap:
+    """Where the control thread leaves what the shadow sees. Bounded by its own count."""
+
+    def __init__(self, ticks: int) -> None:
+        self._left = ticks
+        self._queue: queue.SimpleQueue[Seen] = queue.SimpleQueue()
+
+    def put(self, observation: np.ndarray, action: np.ndarray) -> None:
+        """From the control thread; never blocks."""
+        if self._left > 0:
+            self._left -= 1
+            self._queue.put(Seen(observation, action))
+
+    def get(self, patience: float) -> Seen:
+        """For the shadow.
+
+        Raises:
+            ShadowRefusedError: nothing came.
+        """
+        try:
+            return self._queue.get(timeout=patience)
+        except queue.Empty as error:
+            raise ShadowRefusedError(
+                f"no observation came in {patience:g} s for the shadow run", "Swap while the robot runs"
+            ) from error
+
+
+@dataclass
+class ShadowReport:
+    """What was counted. Differences are in halves of the action range."""
+
+    ticks: int = 0
+    divergence_mean: float = 0.0
+    divergence_max: float = 0.0
+    latency_p50: float = 0.0  # [s]
+    latency_p99: float = 0.0  # [s]
+    violations: Counter[str] = field(default_factory=Counter)  # reason -> ticks
+    first_violation: str = ""
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        counted = ", ".join(f"{count} {reason}" for reason, count in sorted(self.violations.items())) or "none"
+        return (
+            f"shadow: {self.ticks} ticks, differs by {self.divergence_mean:.3g} on average and "
+            f"{self.divergence_max:.3g} at most, p99 {1e3 * self.latency_p99:.3f} ms, violations: {counted}"
+        )
+
+    def require(self, limits: ShadowLimits) -> None:
+        """Raises ShadowRefusedError unless the candidate may go on."""
+        if self.violations:
+            raise ShadowRefusedError(f"{self.summary}; the first: {self.first_violation}", "Patch it again")
+        if limits.divergence and self.divergence_mean > limits.divergence:
+            raise ShadowRefusedError(f"{self.summary}; allowed on average: {limits.divergence:g}", "Patch it again")
+
+
+def run_shadow(candidate: PolicyRuntime, limits: Limits, shadow: ShadowLimits, tap: Tap) -> ShadowReport:
+    """Answers what the tap brings, `shadow.ticks` times. Blocks: for a thread that has the time.
+
+    Args:
+        candidate: loaded and warm.
+        limits: what its actions are held against, as if it served; action rate included.
+
+    Raises:
+        ShadowRefusedError: observations stopped coming.
+    """
+    report, times, differences = ShadowReport(), [], []
+    last: np.ndarray | None = None
+    half_range = 0.5 * (limits.spec.high - limits.spec.low)
+    for _ in range(shadow.ticks):
+        seen = tap.get(shadow.patience)
+        tick = Tick(
+            has_policy=True, observation=seen.observation, stamp_ns=0, previous_stamp_ns=0, now_ns=0,
+            last_action=last, last_was_policy=last is not None,
+        )  # fmt: skip
+        began, cpu = time.perf_counter(), time.thread_time()
+        try:
+            tick.action = candidate.act(seen.observation)
+        except InferenceError as error:
+            tick.error = str(error)
+        # Late by its own work: this thread steps back behind control, and waiting is not the policy's doing.
+        tick.elapsed_s = time.thread_time() - cpu
+        times.append(time.perf_counter() - began)
+        last = None if tick.action is None else np.asarray(tick.action)
+        report.ticks += 1
+        if (fault := output_fault(limits, tick)) is not None:
+            report.violations[str(fault.reason)] += 1
+            report.first_violation = report.first_violation or f"{fault.reason}: {fault.detail}"
+        elif tick.action is not None:
+            differences.append(float(np.abs((np.asarray(tick.action) - seen.action) / half_range).max()))
+    report.latency_p50, report.latency_p99 = (float(value) for value in np.percentile(times, (50, 99)))
+    if differences:
+        report.divergence_mean, report.divergence_max = float(np.mean(differences)), max(differences)
+    return report

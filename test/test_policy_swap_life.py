@@ -1,0 +1,196 @@
+"""The life of a swap: its table, the probation after it, the shadow run before it, and the log of a fault."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serving_samples import SPEC, TanhPolicy, make_store
+
+from saferule_ros.policy import flight, swap_life
+from saferule_ros.policy.errors import InferenceError
+from saferule_ros.policy.failsafe import Limits, Reaction, Reason, Tick, decide
+from saferule_ros.policy.probation import Probation, ProbationLimits
+from saferule_ros.policy.runtime import PolicyRuntime
+from saferule_ros.policy.shadow import ShadowLimits, ShadowRefusedError, Tap, run_shadow
+from saferule_ros.policy.swap_life import TRANSITIONS, Event, State, SwapLife, SwapRefusedError
+
+LIMITS = Limits(SPEC, stale_after_s=1.0, deadline_s=0.02)
+
+
+def test_the_drawing_in_the_docs_is_of_this_table() -> None:
+    path = Path(__file__).resolve().parent.parent / "docs" / "swap.md"
+    assert path.read_text() == swap_life.document(), f"python -m saferule_ros.policy.swap_life > {path}"
+
+
+def test_every_state_can_be_reached_and_left_and_ends_in_steady() -> None:
+    assert len({(row.state, row.event) for row in TRANSITIONS}) == len(TRANSITIONS)
+    reached, waiting = {State.STEADY}, [State.STEADY]
+    while waiting:
+        state = waiting.pop()
+        for row in TRANSITIONS:
+            if row.state is state and row.to not in reached:
+                reached.add(row.to)
+                waiting.append(row.to)
+    assert reached == set(State)
+    ends = {State.STEADY}
+    for _ in State:
+        ends |= {row.state for row in TRANSITIONS if row.to in ends}
+    assert ends == set(State)
+    # Whatever is under way beside control can fail, and then nothing is under way.
+    beside = set(State) - {State.STEADY, State.PROBATION}
+    assert {row.state for row in TRANSITIONS if row.event is Event.REFUSED and row.to is State.STEADY} == beside
+
+
+@given(st.lists(st.sampled_from(list(Event)), max_size=40))
+def test_what_the_table_does_not_have_is_refused_and_changes_nothing(events: list[Event]) -> None:
+    life, table = SwapLife(), {(row.state, row.event): row.to for row in TRANSITIONS}
+    for event in events:
+        before = life.state
+        if (before, event) in table:
+            assert life.on(event) is table[before, event] is life.state
+        else:
+            with pytest.raises(SwapRefusedError, match=f"{event} is not possible"):
+                life.on(event)
+            assert life.state is before
+
+
+def test_a_second_swap_during_a_swap_is_refused_in_every_state() -> None:
+    for state in set(State) - {State.STEADY}:
+        life = SwapLife()
+        life.state = state
+        with pytest.raises(SwapRefusedError, match=f"under way \\({state}\\)"):
+            life.on(Event.SWAP)
+
+
+FAULTS = (Reason.INFERENCE_ERROR, Reason.NON_FINITE_ACTION, Reason.OUT_OF_BOUNDS, Reason.WRONG_SIZE, Reason.TOO_FAST)
+
+
+@pytest.mark.parametrize("reason", FAULTS)
+def test_one_faulty_action_ends_a_probation(reason: Reason) -> None:
+    probation = Probation(ProbationLimits(ticks=10))
+    assert probation.judge(Reason.NONE, "", 0.0) == ""
+    assert probation.judge(reason, "because", 0.0) == f"{reason}: because"
+
+
+def test_late_actions_are_counted_and_costs_are_summed_where_that_is_asked_for() -> None:
+    probation = Probation(ProbationLimits(ticks=10, late=2))
+    assert probation.judge(Reason.LATE, "21 ms", 0.0) == "" and probation.judge(Reason.NONE, "", 100.0) == ""
+    assert probation.judge(Reason.LATE, "22 ms", 0.0) == "late: 2 late actions, the last: 22 ms"
+    costly = Probation(ProbationLimits(ticks=10, cost=2.5))
+    assert [costly.judge(Reason.NONE, "", cost) for cost in (1.0, float("nan"), -5.0, 1.5)] == [""] * 4
+    assert costly.judge(Reason.NONE, "", 0.5) == "cost: 3 since the swap, limit 2.5"
+
+
+def test_a_probation_is_over_after_its_ticks() -> None:
+    probation = Probation(ProbationLimits(ticks=3))
+    for _ in range(3):
+        assert not probation.over
+        assert probation.judge(Reason.NONE, "", 0.0) == ""
+    assert probation.over
+
+
+def shadowed(runtime: PolicyRuntime, acting: TanhPolicy, ticks: int, limits: Limits = LIMITS) -> tuple[object, Tap]:
+    tap = Tap(ticks)
+    for row in np.random.default_rng(3).standard_normal((ticks + 5, SPEC.observation_size)).astype(np.float32):
+        tap.put(row, acting.act(row[None])[0])  # more than asked for: the tap is full by then
+    return run_shadow(runtime, limits, ShadowLimits(ticks, patience=0.1), tap), tap
+
+
+def test_a_shadow_run_counts_how_the_candidate_differs(tmp_path: Path) -> None:
+    store, ids = make_store(tmp_path, 1, 2)
+    same, _ = shadowed(PolicyRuntime(*store.get(ids[0])), TanhPolicy(1), 50)
+    assert same.ticks == 50 and same.divergence_max < 1e-5 and not same.violations
+    assert 0.0 < same.latency_p50 <= same.latency_p99
+    other, _ = shadowed(PolicyRuntime(*store.get(ids[1])), TanhPolicy(1), 50)
+    given = np.random.default_rng(3).standard_normal((50, SPEC.observation_size)).astype(np.float32)
+    expected = np.abs(TanhPolicy(2).act(given) - TanhPolicy(1).act(given)).max(axis=1)
+    assert other.divergence_mean == pytest.approx(expected.mean(), rel=1e-4)
+    assert other.divergence_max == pytest.approx(expected.max(), rel=1e-4)
+    other.require(ShadowLimits(50))
+    with pytest.raises(ShadowRefusedError, match=r"allowed on average: 0\.01"):
+        other.require(ShadowLimits(50, divergence=0.01))
+
+
+def test_what_a_candidate_may_not_send_is_counted_by_reason(tmp_path: Path) -> None:
+    store, ids = make_store(tmp_path, 1)
+    narrow = SPEC.model_copy(update={"action_low": (-0.1, -0.1), "action_high": (0.1, 0.1)})
+    report, _ = shadowed(PolicyRuntime(*store.get(ids[0])), TanhPolicy(1), 50, replace(LIMITS, spec=narrow))
+    assert set(report.violations) == {"out_of_bounds"} and report.violations.total() > 25
+    with pytest.raises(ShadowRefusedError, match=r"violations: \d+ out_of_bounds; the first: out_of_bounds: action"):
+        report.require(ShadowLimits(50))
+    fast, _ = shadowed(PolicyRuntime(*store.get(ids[0])), TanhPolicy(1), 50, replace(LIMITS, largest_rate=1.0))
+    assert set(fast.violations) == {"too_fast"}
+
+
+def test_a_shadow_run_that_sees_nothing_ends(tmp_path: Path) -> None:
+    store, ids = make_store(tmp_path, 1)
+    with pytest.raises(ShadowRefusedError, match=r"no observation came in 0\.05 s"):
+        run_shadow(PolicyRuntime(*store.get(ids[0])), LIMITS, ShadowLimits(5, patience=0.05), Tap(5))
+
+
+def test_a_candidate_that_fails_is_a_violation_not_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, ids = make_store(tmp_path, 1)
+    runtime = PolicyRuntime(*store.get(ids[0]))
+
+    def fail(_: object) -> np.ndarray:
+        raise InferenceError("boom")
+
+    monkeypatch.setattr(runtime, "act", fail)
+    report, _ = shadowed(runtime, TanhPolicy(1), 5)
+    assert report.violations == Counter({"inference_error": 5})
+
+
+def test_a_flight_log_decides_again_as_it_did(tmp_path: Path) -> None:
+    limits = replace(LIMITS, reaction=Reaction.HOLD, reactions={Reason.LATE: Reaction.DAMP}, largest_rate=5.0)
+    recorder, last = flight.FlightRecorder(100), None
+    for number, row in enumerate(np.random.default_rng(0).standard_normal((150, 28)).astype(np.float32)):
+        tick = Tick(
+            has_policy=True, observation=row[: 28 - (number % 10 == 3)], stamp_ns=number * 20_000_000,
+            previous_stamp_ns=(number - 1) * 20_000_000, now_ns=number * 20_000_000, last_action=last,
+            action=TanhPolicy(1).act(row[None])[0], elapsed_s=0.03 if number % 10 == 5 else 0.001,
+            last_was_policy=number % 3 == 0,
+        )  # fmt: skip
+        decision = decide(limits, tick)
+        last = decision.action
+        recorder.note(limits, "p", tick, decision)
+    path = tmp_path / "flights" / "log.jsonl"
+    flight.write(recorder.copy(), path)
+    replayed = flight.replay(path)
+    assert replayed.ticks == 100 and replayed.differing == ()
+    assert {"none", "wrong_size", "late", "too_fast"} <= set(replayed.reasons)
+    lines = path.read_text().splitlines()
+    forged = json.loads(lines[7])
+    forged["tick"]["elapsed_s"] = 5.0
+    path.write_text("\n".join([*lines[:7], json.dumps(forged), *lines[8:]]))
+    assert flight.replay(path).differing == (8,)
+    for bad in ("", "{}", "[]\n", lines[0] + "\n{}"):
+        path.write_text(bad)
+        with pytest.raises(flight.FlightError, match="is no flight log"):
+            flight.replay(path)
+
+
+def test_two_threads_cannot_both_begin_a_swap() -> None:
+    life, begun, refused = SwapLife(), [], []
+    barrier = threading.Barrier(8)
+
+    def ask() -> None:
+        barrier.wait()
+        try:
+            begun.append(life.on(Event.SWAP))
+        except SwapRefusedError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(begun) == 1 and len(refused) == 7
