@@ -161,11 +161,15 @@ def test_ingest_of_a_bag_with_losses_is_partial_and_says_what_was_lost(workspace
     assert as_json("data", "info", workspace=workspace)["whole"]["episodes"] == 2
 
 
-def test_ingest_of_a_damaged_bag_names_the_file_and_changes_nothing(with_data: Path) -> None:
+def test_ingest_of_a_damaged_bag_names_the_file_and_takes_what_is_left(with_data: Path) -> None:
     place = Workspace(with_data)
     record_episodes(place.bag("monday"), [make_episode(0), make_episode(1)])
     last = sorted(place.bag("monday").glob("*.mcap"))[-1]
     last.write_bytes(last.read_bytes()[:100])
+    result = saferule("data", "ingest", workspace=with_data)
+    assert result.returncode == 1 and last.name in result.stderr and "PARTIAL" in result.stderr
+    assert as_json("data", "info", workspace=with_data)["whole"]["episodes"] == 1
+    last.with_name("monday_0.mcap").unlink()
     before = as_json("data", "info", workspace=with_data)
     assert last.name in refused("data", "ingest", workspace=with_data)
     assert as_json("data", "info", workspace=with_data) == before

@@ -44,6 +44,7 @@ def test_column_types_are_those_that_learning_expects():
         "truncated": "bool",
         "episode_index": "int32",
         "step": "int32",
+        "stamps": "int64",
     }
 
 

@@ -75,7 +75,7 @@ def test_metadata_is_what_rosbag2_writes_since_jazzy(tmp_path):
     assert [file["message_count"] for file in metadata["files"]] == [9, 11, 13]
     assert metadata["ros_distro"] == "jazzy"
     assert metadata["custom_data"] == {"saferule_ros.bag_id": "demo", "saferule_ros.recorded_by": "test"}
-    assert sorted(os.listdir(writer.folder)) == [*metadata["relative_file_paths"], "metadata.yaml"]
+    assert sorted(os.listdir(writer.folder)) == [*metadata["relative_file_paths"], "manifest.json", "metadata.yaml"]
     # As rosbag2 reads it with yaml-cpp: no anchors, and every key that version 9 requires.
     text = (writer.folder / "metadata.yaml").read_text()
     assert "&" not in text
@@ -126,7 +126,7 @@ def test_messages_of_other_topics_and_empty_episodes_are_refused(tmp_path):
         writer.write_episode(received([observation(EPISODES[0], 0)]), {})
     with pytest.raises(BagError, match="without messages"):
         writer.write_episode([], {})
-    assert os.listdir(writer.folder) == ["metadata.yaml"]
+    assert sorted(os.listdir(writer.folder)) == ["manifest.json", "metadata.yaml"]
 
 
 def test_a_full_disk_is_an_error_and_what_was_sealed_stays(tmp_path, monkeypatch):
@@ -140,7 +140,7 @@ def test_a_full_disk_is_an_error_and_what_was_sealed_stays(tmp_path, monkeypatch
     with pytest.raises(BagError, match="No space left on device"):
         writer.write_episode(received(stream(EPISODES[1])), {})
     monkeypatch.setattr(os, "fsync", sync)
-    assert sorted(os.listdir(writer.folder)) == ["demo_0.mcap", "metadata.yaml"]
+    assert sorted(os.listdir(writer.folder)) == ["demo_0.mcap", "manifest.json", "metadata.yaml"]
     writer.write_episode(received(stream(EPISODES[2])), {})
     with Reader(writer.folder) as reader:
         assert len(list(reader.messages())) == 9 + 13

@@ -56,7 +56,7 @@ def test_all_columns_are_synced_before_the_dataset_names_them(tmp_path, log):
     make_dataset().save(tmp_path / "dataset")
     named = log.index(("name", str(tmp_path / "dataset" / "dataset.json")))
     columns = list((tmp_path / "dataset").glob("columns-*/*.npy"))
-    assert len(columns) == 9
+    assert len(columns) == 10
     for path in [*columns, columns[0].parent, tmp_path / "dataset"]:
         assert ("sync", str(path)) in log[:named]
     assert ("sync", str(tmp_path / "dataset")) in log[named:]

@@ -119,10 +119,18 @@ def _all_bags(place: Workspace) -> list[Path]:
 def _show(report: IngestReport) -> None:
     from saferule_ros.cli.output import note, print_table
 
-    rows = [[bag.bag_id, bag.episodes, bag.transitions, bag.duplicates, len(bag.incomplete), bag.malformed]
-            for bag in report.bags]  # fmt: skip
-    print_table(("bag", ">episodes", ">transitions", ">duplicates", ">incomplete", ">malformed"), rows)
+    rows = [[bag.bag_id, bag.status, bag.episodes, bag.transitions, bag.duplicates, len(bag.incomplete), bag.messages,
+             bag.lost_messages, bag.malformed, bag.signed_by or "-"] for bag in report.bags]  # fmt: skip
+    headings = ("bag", "status", ">episodes", ">transitions", ">duplicates", ">incomplete", ">messages", ">lost",
+                ">malformed", "signed by")  # fmt: skip
+    print_table(headings, rows)
     for bag in report.bags:
+        for problem in (*bag.problems, *(f"{name}: {why}" for name, why in bag.refused.items())):
+            note(f"{bag.bag_id}: {problem}")
+        for episode_id in bag.missing_episodes:
+            note(f"{bag.bag_id}: episode {episode_id} was acknowledged, says the manifest, and was not found")
+        for episode_id in bag.recovered_episodes:
+            note(f"{bag.bag_id}: episode {episode_id} was not sealed when its recorder ended: recovered, truncated")
         for episode_id, message in bag.incomplete.items():
             note(f"incomplete: {episode_id} in {bag.bag_id}: {message}")
     faults = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in asdict(report.faults).items() if count)

@@ -32,6 +32,7 @@ class EpisodeDataset:
         truncated: (N,) bool, true only in the last row of an episode that was cut.
         episode_index: (N,) int32, into `records`.
         step: (N,) int32, 0 in the first row of each episode.
+        stamps: (N,) int64, when the observation was measured [ns since the epoch]; 0 where that is not known.
         records: E records in row order.
     """
 
@@ -44,6 +45,7 @@ class EpisodeDataset:
     truncated: npt.NDArray[np.bool_]
     episode_index: npt.NDArray[np.int32]
     step: npt.NDArray[np.int32]
+    stamps: npt.NDArray[np.int64]
     records: tuple[EpisodeRecord, ...]
 
     @classmethod
@@ -78,6 +80,7 @@ class EpisodeDataset:
             truncated=_last_rows(lengths, [episode.truncated for episode in given]),
             episode_index=np.repeat(np.arange(len(given), dtype=np.int32), lengths),
             step=(np.arange(start) - np.repeat(starts, lengths)).astype(np.int32),
+            stamps=np.concatenate([episode.stamps for episode in given]),
         )
 
     def __len__(self) -> int:
@@ -112,9 +115,8 @@ class EpisodeDataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, hex, of the episodes' digests and bags in their order."""
-        content = {"schema": DATASET_SCHEMA, "episodes": [[r.bag_id, r.digest] for r in self.records]}
-        return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+        """SHA-256, hex, of the episodes' digests, bags and origins in their order."""
+        return digest_of(self.records)
 
     def episode(self, index: int) -> Episode:
         """The episode behind `records[index]`, rebuilt from the rows."""
@@ -134,6 +136,8 @@ class EpisodeDataset:
             fallbacks=record.fallbacks,
             lost=record.lost,
             first_step=record.first_step,
+            stamps=self.stamps[rows],
+            recorded_by=record.recorded_by,
         )
 
     def subset(self, episode_indices: Sequence[int] | npt.NDArray[np.integer]) -> "EpisodeDataset":
@@ -200,6 +204,14 @@ class EpisodeDataset:
         for column in columns.values():
             column.setflags(write=False)
         return cls(records=records, **columns)
+
+
+def digest_of(records: Iterable[EpisodeRecord]) -> str:
+    """The digest of a dataset with these records."""
+    # The origin only where it is known, so that datasets without keep the digests that they always had.
+    episodes = [[r.bag_id, r.digest, r.origin] if r.origin else [r.bag_id, r.digest] for r in records]
+    content = {"schema": DATASET_SCHEMA, "episodes": episodes}
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
 
 
 def _last_rows(lengths: npt.NDArray[np.int64], flags: list[bool]) -> npt.NDArray[np.bool_]:

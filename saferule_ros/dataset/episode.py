@@ -11,6 +11,7 @@ import numpy.typing as npt
 from saferule_ros.dataset.errors import DatasetError
 
 Floats = npt.NDArray[np.float32]
+Stamps = npt.NDArray[np.int64]
 
 # Part of every digest: content that is hashed in another way must not look alike.
 EPISODE_SCHEMA = "saferule_ros/episode/1"
@@ -33,6 +34,8 @@ class Episode:
         fallbacks: commands that were the declared safe action.
         lost: ticks that are known to be missing after the last transition.
         first_step: above 0 for a piece of an episode: the step at which it begins.
+        stamps: (T,) when each action's observation was measured [ns since the epoch]; zeros where that is not known.
+        recorded_by: who or what recorded it; empty where that is not known.
 
     Raises:
         DatasetError: shapes that do not fit each other, a non-finite value, a negative cost, no end.
@@ -50,6 +53,8 @@ class Episode:
     fallbacks: int = 0
     lost: int = 0
     first_step: int = 0
+    stamps: Stamps | None = None
+    recorded_by: str = ""
 
     def __post_init__(self) -> None:
         if not self.id:
@@ -57,6 +62,7 @@ class Episode:
         for name, dimensions in (("observations", 2), ("actions", 2), ("rewards", 1), ("costs", 1)):
             object.__setattr__(self, name, self._checked(name, dimensions))
         object.__setattr__(self, "policy_ids", tuple(self.policy_ids))
+        object.__setattr__(self, "stamps", self._checked_stamps())
         for name in ("terminated", "truncated"):
             object.__setattr__(self, name, bool(getattr(self, name)))
         self._check_fit()
@@ -77,11 +83,22 @@ class Episode:
         return float(self.costs.sum(dtype=np.float64))
 
     @cached_property
+    def origin(self) -> str:
+        """SHA-256, hex, of what is known of when and by whom it was recorded; empty if nothing is."""
+        assert self.stamps is not None  # set when it was made
+        if not self.recorded_by and not self.stamps.any():
+            return ""
+        name = self.recorded_by.encode()
+        content = hashlib.sha256(len(name).to_bytes(8, "little") + name)
+        content.update(np.ascontiguousarray(self.stamps, dtype="<i8").data)
+        return content.hexdigest()
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256, hex, of id, arrays, ends and counts.
 
-        The bag is left out: the same episode keeps its digest wherever it is stored, and the dataset's
-        digest binds the two.
+        The bag and the origin are left out: the same episode keeps its digest wherever it is stored, and the
+        dataset's digest binds all of them.
         """
         header = json.dumps(
             {
@@ -127,6 +144,17 @@ class Episode:
             )
         column.setflags(write=False)
         return column
+
+    def _checked_stamps(self) -> Stamps:
+        """A read-only copy; zeros where none were given."""
+        given = np.zeros(len(self.rewards), np.int64) if self.stamps is None else np.array(self.stamps, np.int64)
+        if given.shape != self.rewards.shape:
+            raise DatasetError(
+                f"episode {self.id!r}: stamps have shape {given.shape}, rewards {self.rewards.shape}",
+                "Give one stamp for each action, or none",
+            )
+        given.setflags(write=False)
+        return given
 
     def _check_fit(self) -> None:
         shapes = {name: getattr(self, name).shape for name in ("observations", "actions", "rewards", "costs")}

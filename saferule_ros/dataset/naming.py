@@ -19,9 +19,13 @@ def unknown_names(kind: str, unknown: Sequence[str], known: Sequence[str]) -> Da
     """
     asked = ", ".join(repr(name) for name in unknown[:_SHOWN])
     more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-    close = difflib.get_close_matches(unknown[0], known, n=_SHOWN, cutoff=0.6)
+    return DatasetError(f"unknown {kind} {asked}{more}", closest(unknown[0], known, kind))
+
+
+def closest(name: str, known: Sequence[str], kind: str) -> str:
+    """The hint for a name that is not known: the closest ones, or the first of all."""
+    close = difflib.get_close_matches(name, known, n=_SHOWN, cutoff=0.6)
     shown = close or list(known[:_SHOWN])
     names = ", ".join(repr(name) for name in shown) or "none"
     rest = f" (of {len(known)})" if len(known) > len(shown) else ""
-    hint = f"Did you mean {names}{rest}?" if close else f"Known {kind}s: {names}{rest}"
-    return DatasetError(f"unknown {kind} {asked}{more}", hint)
+    return f"Did you mean {names}{rest}?" if close else f"Known {kind}s: {names}{rest}"

@@ -24,6 +24,7 @@ def piece(episode: Episode, begin: int, end: int) -> Episode:
         episode, id=f"{episode.id}[{begin}:{end}]", first_step=episode.first_step + begin,
         observations=episode.observations[begin : end + 1], actions=episode.actions[begin:end],
         rewards=episode.rewards[begin:end], costs=episode.costs[begin:end],
+        stamps=None if episode.stamps is None else episode.stamps[begin:end],
         terminated=episode.terminated and last, truncated=episode.truncated or not last,
         fallbacks=0, lost=episode.lost if last else 0,
     )  # fmt: skip

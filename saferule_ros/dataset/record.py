@@ -22,6 +22,8 @@ class EpisodeRecord:
     fallbacks: int = 0
     lost: int = 0
     first_step: int = 0
+    recorded_by: str = ""
+    origin: str = ""
 
     @classmethod
     def of(cls, episode: Episode, start: int) -> "EpisodeRecord":

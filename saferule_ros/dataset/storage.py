@@ -4,7 +4,8 @@
     <folder>/columns-<name>/     observations.npy, actions.npy, …
 
 A new version gets a columns folder of its own; the rename of dataset.json is the one step that makes it
-current. Killed before it: the old dataset. Killed after it: the new one.
+current. Killed before it: the old dataset. Killed after it: the new one. Episodes that are added go behind the rows
+that are there (see `writer`), and count from the same rename on.
 """
 
 import fcntl
@@ -12,7 +13,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -20,54 +21,73 @@ from typing import Any
 
 import numpy as np
 
-from saferule_ros.dataset.dataset import DATASET_SCHEMA, EpisodeDataset
-from saferule_ros.dataset.durable import TEMPORARY_PREFIX, sync_file, sync_folder, write_atomically
+from saferule_ros.dataset.columns import open_column, write_columns
+from saferule_ros.dataset.dataset import DATASET_SCHEMA, EpisodeDataset, digest_of
+from saferule_ros.dataset.durable import TEMPORARY_PREFIX, sync_folder, write_atomically
 from saferule_ros.dataset.errors import DatasetError
 from saferule_ros.dataset.record import EpisodeRecord
 
 INDEX_NAME = "dataset.json"
-_COLUMNS_PREFIX = "columns-"
+COLUMNS_PREFIX = "columns-"
 _WRITER_LOCK = ".writer"
-_DTYPES = {"terminated": np.bool_, "truncated": np.bool_, "episode_index": np.int32, "step": np.int32}
+_DTYPES = {
+    "terminated": np.bool_, "truncated": np.bool_, "episode_index": np.int32, "step": np.int32, "stamps": np.int64,
+}  # fmt: skip
 
 
 def save(dataset: EpisodeDataset, folder: Path) -> None:
     """See `EpisodeDataset.save`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_ours(folder)
-        with _only_writer(folder):
-            columns = folder / f"{_COLUMNS_PREFIX}{uuid.uuid4().hex[:12]}"
-            columns.mkdir()
-            for name in EpisodeDataset.column_names():
-                np.save(columns / f"{name}.npy", getattr(dataset, name), allow_pickle=False)
-                sync_file(columns / f"{name}.npy")
-            sync_folder(columns)
-            sync_folder(folder)
-            index = {
-                "schema": DATASET_SCHEMA,
-                "digest": dataset.digest,
-                "columns": columns.name,
-                "episodes": [asdict(record) for record in dataset.records],
-            }
-            write_atomically(folder / INDEX_NAME, json.dumps(index, indent=1).encode())
-            _remove_leftovers(folder, columns.name)
-            sync_folder(folder.parent)
+        check_ours(folder)
+        with only_writer(folder):
+            columns = new_columns(folder)
+            write_columns(columns, {name: getattr(dataset, name) for name in EpisodeDataset.column_names()})
+            make_current(folder, columns, dataset.records)
     except OSError as error:
-        raise DatasetError(
-            f"the dataset cannot be written to {str(folder)!r}: {error}",
-            "Make room or give a folder that this user may write to; what was there before is untouched",
-        ) from error
+        raise cannot_write(folder, error) from error
+
+
+def new_columns(folder: Path) -> Path:
+    """A fresh folder of columns."""
+    columns = folder / f"{COLUMNS_PREFIX}{uuid.uuid4().hex[:12]}"
+    columns.mkdir()
+    return columns
+
+
+def make_current(folder: Path, columns: Path, records: Sequence[EpisodeRecord]) -> str:
+    """Makes these columns the dataset, in one step, and removes others. Durable on return; returns the digest."""
+    sync_folder(columns)
+    sync_folder(folder)
+    digest = digest_of(records)
+    index = {
+        "schema": DATASET_SCHEMA,
+        "digest": digest,
+        "columns": columns.name,
+        "episodes": [asdict(record) for record in records],
+    }
+    write_atomically(folder / INDEX_NAME, json.dumps(index, indent=1).encode())
+    _remove_leftovers(folder, columns.name)
+    sync_folder(folder.parent)
+    return digest
+
+
+def cannot_write(folder: Path, error: OSError) -> DatasetError:
+    """The error for a disk that refuses."""
+    return DatasetError(
+        f"the dataset cannot be written to {str(folder)!r}: {error}",
+        "Make room or give a folder that this user may write to; what was there before is untouched",
+    )
 
 
 def load(folder: Path, mmap: bool) -> EpisodeDataset:
     """See `EpisodeDataset.load`."""
-    index = _read_index(folder)
+    index = read_index(folder)
     try:
         dataset = _open(folder, index, mmap)
     except FileNotFoundError:
         # A writer may have replaced the dataset between our two reads; then the new index is complete.
-        index = _read_index(folder)
+        index = read_index(folder)
         try:
             dataset = _open(folder, index, mmap)
         except FileNotFoundError as error:
@@ -77,18 +97,18 @@ def load(folder: Path, mmap: bool) -> EpisodeDataset:
 
 
 @contextmanager
-def _only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path) -> Iterator[None]:
     """Waits until no other process writes here: then all leftovers are those of killed writers."""
     with open(folder / _WRITER_LOCK, "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def _check_ours(folder: Path) -> None:
+def check_ours(folder: Path) -> None:
     """Refuses to write into a folder that holds other things."""
     ours = (INDEX_NAME, _WRITER_LOCK)
     for entry in os.listdir(folder):
-        if entry not in ours and not entry.startswith((_COLUMNS_PREFIX, TEMPORARY_PREFIX)):
+        if entry not in ours and not entry.startswith((COLUMNS_PREFIX, TEMPORARY_PREFIX)):
             raise DatasetError(
                 f"the folder {str(folder)!r} holds {entry!r}, which is no part of a dataset",
                 "Give an empty or new folder, or one that holds a dataset to be replaced",
@@ -97,13 +117,13 @@ def _check_ours(folder: Path) -> None:
 
 def _remove_leftovers(folder: Path, current: str) -> None:
     for entry in folder.iterdir():
-        if entry.name.startswith(_COLUMNS_PREFIX) and entry.name != current:
+        if entry.name.startswith(COLUMNS_PREFIX) and entry.name != current:
             shutil.rmtree(entry)
         elif entry.name.startswith(TEMPORARY_PREFIX):
             entry.unlink()
 
 
-def _read_index(folder: Path) -> dict[str, Any]:
+def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX_NAME
     try:
         index = json.loads(path.read_bytes())
@@ -124,6 +144,30 @@ def _read_index(folder: Path) -> dict[str, Any]:
 
 
 def _open(folder: Path, index: dict[str, Any], mmap: bool) -> EpisodeDataset:
+    records, columns_folder = contents(folder, index)
+    rows = sum(record.length for record in records)
+    columns = {}
+    for name in EpisodeDataset.column_names():
+        path = columns_folder / f"{name}.npy"
+        if name == "stamps" and not path.exists() and not any(record.origin for record in records):
+            columns[name] = np.zeros(rows, np.int64)  # a dataset of an older version
+            continue
+        try:
+            column = open_column(path, rows, mmap)
+        except (ValueError, EOFError) as error:
+            raise _damaged(folder, f"{path.name} cannot be read: {error}") from error
+        if column.dtype != _DTYPES.get(name, np.float32):
+            raise _damaged(folder, f"{path.name} has type {column.dtype}")
+        columns[name] = column
+    return EpisodeDataset._assembled(records, **columns)
+
+
+def contents(folder: Path, index: dict[str, Any]) -> tuple[tuple[EpisodeRecord, ...], Path]:
+    """The records and the folder of columns that an index names.
+
+    Raises:
+        DatasetError: it lacks something, or leads elsewhere.
+    """
     names = {field.name for field in fields(EpisodeRecord)}
     try:
         columns_name = str(index["columns"])
@@ -134,30 +178,17 @@ def _open(folder: Path, index: dict[str, Any], mmap: bool) -> EpisodeDataset:
             )
             for entry in index["episodes"]
         )
+        if not all(isinstance(record.length, int) and record.length > 0 for record in records):
+            raise TypeError("lengths of at least 1")
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder, f"{INDEX_NAME} lacks {error}") from error
-    if not columns_name.startswith(_COLUMNS_PREFIX) or Path(columns_name).name != columns_name:
+    if not columns_name.startswith(COLUMNS_PREFIX) or Path(columns_name).name != columns_name:
         raise _damaged(folder, f"columns folder {columns_name!r} is none of ours")
-    columns = {}
-    for name in EpisodeDataset.column_names():
-        path = folder / columns_name / f"{name}.npy"
-        try:
-            column = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise _damaged(folder, f"{path.name} cannot be read: {error}") from error
-        if column.dtype != _DTYPES.get(name, np.float32):
-            raise _damaged(folder, f"{path.name} has type {column.dtype}")
-        columns[name] = column
-    return EpisodeDataset._assembled(records, **columns)
+    return records, folder / columns_name
 
 
 def _verify(dataset: EpisodeDataset, index: dict[str, Any], folder: Path) -> None:
     """Rebuilds every episode from the columns and compares: not one value can differ unnoticed."""
-    count = sum(record.length for record in dataset.records)
-    for name in EpisodeDataset.column_names():
-        rows = getattr(dataset, name).shape[:1]
-        if rows != (count,):
-            raise _damaged(folder, f"{name} has {rows} rows, the records say {count}")
     start = 0
     for number, record in enumerate(dataset.records):
         if record.start != start or record.length < 1:
@@ -176,6 +207,7 @@ def _verify(dataset: EpisodeDataset, index: dict[str, Any], folder: Path) -> Non
             "cost": episode.episode_cost == record.episode_cost,
             "terminated": episode.terminated == record.terminated and not ends,
             "truncated": episode.truncated == record.truncated,
+            "origin": episode.origin == record.origin,
             "episode_index": bool((dataset.episode_index[rows] == number).all()),
             "step": bool((dataset.step[rows] == np.arange(record.length)).all()),
             "next_observations": bool(
@@ -189,7 +221,7 @@ def _verify(dataset: EpisodeDataset, index: dict[str, Any], folder: Path) -> Non
         if wrong:
             raise _damaged(folder, f"episode {record.id!r} does not fit its recorded {', '.join(wrong)}")
     if dataset.digest != index.get("digest"):
-        raise _damaged(folder, f"its digest is {dataset.digest}, recorded as {index.get('digest')}")
+        raise _damaged(folder, f"the digest of its {start} rows is {dataset.digest}, recorded as {index.get('digest')}")
 
 
 def _damaged(folder: Path, what: str) -> DatasetError:

@@ -1,6 +1,8 @@
 """What the assembler hands out: an episode as far as it is clean, and everything that was wrong with it."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from saferule_ros.dataset.episode import Episode
@@ -30,6 +32,26 @@ class Faults:
         return Faults(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
 
 
+@dataclass
+class TopicCounts:
+    """What became of one topic's messages of an episode.
+
+    Attributes:
+        received: all that came.
+        dropped: ticks, up to the episode's last one, of which none came.
+        late: observations that came after the command which answers them; commands that came after the observation
+            which follows.
+        out_of_order: that came after one of a later tick.
+        duplicated: that came twice, alike.
+    """
+
+    received: int = 0
+    dropped: int = 0
+    late: int = 0
+    out_of_order: int = 0
+    duplicated: int = 0
+
+
 @dataclass(frozen=True)
 class AssembledEpisode:
     """One finished episode.
@@ -41,6 +63,7 @@ class AssembledEpisode:
         message: empty, or the same in words.
         messages: whatever was handed in with each of its messages, in the order of reception.
         end: stamp of its last observation [ns].
+        topics: counts of "observation" and "action".
     """
 
     episode_id: str
@@ -49,6 +72,7 @@ class AssembledEpisode:
     message: str
     messages: tuple[Any, ...]
     end: int
+    topics: Mapping[str, TopicCounts] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -57,5 +81,9 @@ class AssembledEpisode:
             "episode_id": self.episode_id,
             "digest": self.episode.digest if self.episode else "",
             "length": str(self.episode.length if self.episode else 0),
+            "return": repr(self.episode.episode_return if self.episode else 0.0),
+            "cost": repr(self.episode.episode_cost if self.episode else 0.0),
+            "policy_ids": " ".join(self.episode.policy_ids if self.episode else ()),
             "message": self.message,
+            "topics": json.dumps({name: asdict(counts) for name, counts in self.topics.items()}, sort_keys=True),
         }

@@ -123,42 +123,35 @@ class BagDescription:
     bag_id: str
     files: tuple[Path, ...]
     custom: Mapping[str, str]
+    counts: Mapping[str, int]
 
 
 def read_description(folder: Path) -> BagDescription:
     """Reads metadata.yaml of any version.
 
     Raises:
-        BagError: no bag, no or damaged metadata, another storage than uncompressed MCAP, a file is missing.
+        BagError: there is none, or it is damaged.
     """
     path = folder / METADATA_NAME
-    if not folder.is_dir():
-        raise BagError(f"there is no bag folder {str(folder)!r}", "Name the folder that holds metadata.yaml")
     try:
         content = yaml.load(path.read_bytes(), Loader=_Loader)[_ROOT]
-        storage, names = content["storage_identifier"], [str(name) for name in content["relative_file_paths"]]
-        compression = content.get("compression_mode") or ""
+        names = [str(name) for name in content["relative_file_paths"]]
         custom = {str(key): str(value) for key, value in (content.get("custom_data") or {}).items()}
+        counts = {
+            Path(str(entry["path"])).name: int(entry["message_count"]) for entry in content.get("files") or []
+        }  # fmt: skip
+        if not counts and len(names) == 1:
+            counts = {Path(names[0]).name: int(content["message_count"])}
     except FileNotFoundError as error:
         raise BagError(
             f"{str(folder)!r} has no {METADATA_NAME}",
             f"Its recorder was killed or a copy is incomplete: `ros2 bag reindex -s mcap {folder}` makes it anew",
         ) from error
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BagError(
-            f"{str(path)!r} cannot be understood: {type(error).__name__} {error}",
+            f"{str(path)!r} cannot be understood: {type(error).__name__} {error}".replace("\n", " "),
             f"Delete it and let `ros2 bag reindex -s mcap {folder}` make it anew",
         ) from error
-    if storage != "mcap" or compression.lower() not in ("", "none"):
-        raise BagError(
-            f"bag {str(folder)!r} is stored as {storage!r}, compression {compression or 'none'!r}",
-            "This reads MCAP files: convert it with `ros2 bag convert`",
-        )
+    # Only names in the folder itself: metadata of a foreign bag must not lead elsewhere.
     files = tuple(folder / Path(name).name for name in names)
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        raise BagError(
-            f"bag {str(folder)!r} lacks {missing[0]!r}, which its {METADATA_NAME} names",
-            "Copy the whole folder",
-        )
-    return BagDescription(custom.get(_BAG_ID, folder.resolve().name), files, custom)
+    return BagDescription(custom.get(_BAG_ID) or folder.resolve().name, files, custom, counts)

@@ -1,22 +1,39 @@
-"""Writes rosbag2 folders of MCAP files, one file per episode, each durable before it is acknowledged."""
+"""Writes rosbag2 folders of MCAP files, one file or more per episode, each durable before it is acknowledged."""
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
 
+from saferule_ros import __version__
 from saferule_ros.dataset.durable import sync_folder, temporary_name, write_atomically
 from saferule_ros.recording.bag_metadata import METADATA_NAME, SplitFile, Topic, metadata_text, qos_text
 from saferule_ros.recording.definitions import installed_definition
 from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.manifest import BagManifest, SealedEpisode
 from saferule_ros.recording.messages import ACTION_TYPE, OBSERVATION_TYPE, RawMessage
+from saferule_ros.signing import PrivateKey
 from saferule_ros.workspace import check_name
 
-# Name of the MCAP metadata record that says what episode a file holds.
+# In the header of each file: it holds one episode, or a part of one.
+LIBRARY = "saferule_ros"
+# Name of the MCAP metadata record that says what episode a file holds; in it, where the episode goes on in the next.
 EPISODE_RECORD = "saferule_ros.episode"
+CONTINUED = "continued"
+# In the bag's metadata.
+RECORDED_BY = "saferule_ros.recorded_by"
+CONTRACT = "saferule_ros.contract"
+
+
+@dataclass(frozen=True)
+class SplitLimits:
+    """Where an episode's file ends and the next one begins: at so many bytes of messages, or after so many ns."""
+
+    size: int = 2**30
+    time: int = 3600 * 10**9
 
 
 @dataclass(frozen=True)
@@ -52,6 +69,9 @@ class BagWriter:
         topics: all topics that messages will come from.
         recorded_by: who or what records, kept in the metadata.
         ros_distro: by default $ROS_DISTRO.
+        contract: digest of the contract that the robot's topics are read by; empty: none.
+        key: signs the manifest; None: it is not signed.
+        limits: of one file.
 
     Raises:
         BagError: the folder is there already or cannot be made.
@@ -64,16 +84,22 @@ class BagWriter:
         topics: Sequence[Topic],
         recorded_by: str = "",
         ros_distro: str | None = None,
+        contract: str = "",
+        key: PrivateKey | None = None,
+        limits: SplitLimits | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.bag_id = check_name(self.folder.name, "bag id")
         self._topics = {topic.name: topic for topic in topics}
-        self._custom = {"saferule_ros.recorded_by": recorded_by}
+        self._custom = {RECORDED_BY: recorded_by, **({CONTRACT: contract} if contract else {})}
+        self._key, self._limits = key, limits or SplitLimits()
+        self._manifest = BagManifest(self.bag_id, recorded_by, f"saferule_ros {__version__}", contract)
         self._ros_distro = os.environ.get("ROS_DISTRO", "") if ros_distro is None else ros_distro
         self._files: list[SplitFile] = []
         try:
             self.folder.mkdir(parents=True)
             self._write_metadata(self._files)
+            self._manifest.write(self.folder, self._key)
             sync_folder(self.folder.parent)
         except FileExistsError as error:
             raise BagError(f"bag {str(self.folder)!r} is there already", "Give the new bag another id") from error
@@ -85,15 +111,20 @@ class BagWriter:
         """What is durable at this moment."""
         return BagSummary(self.bag_id, self.folder, len(self._files), sum(file.messages for file in self._files))
 
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """All topics that messages may come from."""
+        return tuple(self._topics.values())
+
     def write_episode(self, messages: Sequence[RawMessage], facts: Mapping[str, str]) -> Path:
-        """Adds one file. When this returns, the file, its name and the metadata are on disk.
+        """Adds one file, or more of a long episode. When this returns, files, names, metadata and manifest are on disk.
 
         Args:
             messages: everything that was received for the episode. Written in the order of reception.
             facts: kept with the episode, see `AssembledEpisode.facts`.
 
         Returns:
-            The file's path.
+            The path of the last file, which has the facts.
 
         Raises:
             BagError: no message, a topic that was not announced, or the disk refuses; the bag is as before.
@@ -101,22 +132,41 @@ class BagWriter:
         self._check(messages)
         # A command may be received before the observation that it answers, and be matched with it later.
         ordered = sorted(messages, key=lambda message: message.log_time)
-        path = self.folder / f"{self.bag_id}_{len(self._files)}.mcap"
-        temporary = temporary_name(path)
-        counts = Counter(message.topic for message in messages)
-        files = [*self._files, SplitFile(path.name, ordered[0].log_time, ordered[-1].log_time, counts)]
+        parts = list(_parts(ordered, self._limits))
+        files = list(self._files)
+        path = temporary = self.folder
         try:
-            self._write_file(temporary, ordered, facts)
-            os.rename(temporary, path)
+            for number, part in enumerate(parts):
+                last = number == len(parts) - 1
+                path = self.folder / f"{self.bag_id}_{len(files)}.mcap"
+                temporary = temporary_name(path)
+                counts = Counter(message.topic for message in part)
+                files.append(SplitFile(path.name, part[0].log_time, part[-1].log_time, counts))
+                self._write_file(temporary, part, {**facts, **({} if last else {CONTINUED: "true"})})
+                os.rename(temporary, path)
             sync_folder(self.folder)
             self._write_metadata(files)
+            manifest = self._with(facts, [file.name for file in files[len(self._files) :]])
+            manifest.write(self.folder, self._key)
         except OSError as error:
             # A file that got its name stays: it is whole, metadata.yaml may name it already, and the next
             # episode takes the same name.
-            temporary.unlink(missing_ok=True)
+            if temporary != self.folder:
+                temporary.unlink(missing_ok=True)
             raise self._cannot_write(error) from error
-        self._files = files
+        self._files, self._manifest = files, manifest
         return path
+
+    def _with(self, facts: Mapping[str, str], names: Sequence[str]) -> BagManifest:
+        """The manifest with one more episode. Of one without a whole transition nothing is promised."""
+        if not facts.get("digest"):
+            return self._manifest
+        episode = SealedEpisode(
+            id=facts["episode_id"], digest=facts["digest"], files=tuple(names), length=int(facts["length"]),
+            episode_return=float(facts["return"]), episode_cost=float(facts["cost"]),
+            policy_ids=tuple(facts["policy_ids"].split()),
+        )  # fmt: skip
+        return replace(self._manifest, episodes=(*self._manifest.episodes, episode))
 
     def _check(self, messages: Sequence[RawMessage]) -> None:
         if not messages:
@@ -132,7 +182,7 @@ class BagWriter:
         with open(path, "xb") as file:
             # Uncompressed, as rosbag2 by default: sensor floats hardly shrink, and CPU time is for control.
             writer = Writer(file, compression=CompressionType.NONE, enable_data_crcs=True)
-            writer.start(profile="ros2", library="saferule_ros")
+            writer.start(profile="ros2", library=LIBRARY)
             channels = {}
             for topic in self._topics.values():
                 definition = topic.definition
@@ -162,3 +212,15 @@ class BagWriter:
             f"bag {str(self.folder)!r} cannot be written: {error}",
             "Make room or give a folder that this user may write to; sealed episodes are safe",
         )
+
+
+def _parts(messages: Sequence[RawMessage], limits: SplitLimits) -> Iterator[Sequence[RawMessage]]:
+    """What goes into one file each: at least one message."""
+    begin = size = 0
+    for number, message in enumerate(messages):
+        over = size + len(message.data) > limits.size or message.log_time - messages[begin].log_time > limits.time
+        if number > begin and over:
+            yield messages[begin:number]
+            begin, size = number, 0
+        size += len(message.data)
+    yield messages[begin:]

@@ -10,7 +10,7 @@ from pathlib import Path
 from saferule_ros.recording.errors import BagError
 
 # This line and "MSG: package/Type" stand before each nested definition (MCAP's schema encoding "ros2msg").
-_SEPARATOR = "=" * 80
+SEPARATOR = "=" * 80
 _INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _PRIMITIVES = frozenset([*_INTEGERS, "bool", "byte", "char", "float32", "float64", "string", "wstring"])
 _FIELD = re.compile(
@@ -54,13 +54,13 @@ def installed_definition(type_name: str, prefixes: Iterable[Path] | None = None)
             waiting += _nested_types(texts[nested], nested)
     parts = [root.rstrip("\n")]
     for nested in list(texts)[1:]:
-        parts += [_SEPARATOR, f"MSG: {_short(nested)}", texts[nested].rstrip("\n")]
+        parts += [SEPARATOR, f"MSG: {_short(nested)}", texts[nested].rstrip("\n")]
     return MessageDefinition(type_name, "\n".join(parts) + "\n", _type_hash(type_name, where))
 
 
 def field_list(text: str) -> tuple[str, ...]:
     """The fields of the first definition in `text`, "type name" each: no comments, constants, defaults."""
-    root = text.split(_SEPARATOR)[0]
+    root = text.split(SEPARATOR)[0]
     found = (_FIELD.fullmatch(line.split("#")[0].strip()) for line in root.splitlines())
     return tuple(
         f"{field['type']}{field['bound'] or ''}{field['array'] or ''} {field['name']}"

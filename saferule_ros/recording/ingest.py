@@ -1,33 +1,88 @@
-"""Bags into a dataset: all of them or none; the dataset that was there stays until the new one is whole."""
+"""Bags into a dataset, in one step: what was there stays until the new dataset is whole.
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+Each bag is read into a part of its own first, `.ingest-<dataset>/<bag>` beside the dataset, in several processes if
+asked. A part that is finished is not made again: after a kill, the same command goes on where it was.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.episode import Episode
+from saferule_ros import __version__
+from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.dataset.record import EpisodeRecord
+from saferule_ros.dataset.storage import contents, read_index
+from saferule_ros.dataset.writer import DatasetWriter
 from saferule_ros.recording.assembly import Faults
 from saferule_ros.recording.errors import BagError
-from saferule_ros.recording.reader import BagContent, read_bag_content
+from saferule_ros.recording.manifest import missing_episodes, read_manifest
+from saferule_ros.recording.own_messages import Translation
+from saferule_ros.recording.reader import BagReading
+from saferule_ros.signing import TrustedKeys
 
 # Called with (bags done, bags in all, id or folder of the bag that comes next or "" at the end).
 Progress = Callable[[int, int, str], None]
+#: Makes the translation of one bag; called in the process that reads it, so it must survive being sent there.
+MakeTranslation = Callable[[], Translation]
+
+_REPORT = "report.json"
+_DATASET = "dataset"
+
+
+class Status(StrEnum):
+    """How an ingest ended: nothing lost, something lost, or nothing taken."""
+
+    COMPLETE = "complete"
+    PARTIAL = "partial"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class BagReport:
-    """What one bag gave. `incomplete` maps episode ids to what was wrong; the rest as in `BagContent`."""
+    """What one bag gave.
+
+    Attributes:
+        bag_id, folder: which one.
+        status: see `Status`.
+        episodes, transitions: that were taken from it.
+        duplicates: episodes that came in an earlier bag already, alike.
+        incomplete: episode id -> why there is not one whole transition of it.
+        refused: file -> why its episode is not what was acknowledged.
+        recovered_episodes: that their recorder had not sealed when it was killed; truncated.
+        missing_episodes: that the bag's manifest promises and that were not found.
+        problems: damage, in words; or why the bag failed.
+        faults: see `Faults`.
+        malformed, strays: messages that could not be decoded, or belong to no episode.
+        messages: that were read, of all topics.
+        lost_messages: that are known to be missing.
+        signed_by: name of the trusted key that signed the manifest; empty if it was not checked or not signed.
+    """
 
     bag_id: str
     folder: str
-    episodes: int
-    transitions: int
-    duplicates: int
-    incomplete: dict[str, str]
-    faults: Faults
-    malformed: int
-    strays: int
+    status: Status = Status.COMPLETE
+    episodes: int = 0
+    transitions: int = 0
+    duplicates: int = 0
+    incomplete: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    recovered_episodes: tuple[str, ...] = ()
+    missing_episodes: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    faults: Faults = field(default_factory=Faults)
+    malformed: int = 0
+    strays: int = 0
+    messages: int = 0
+    lost_messages: int = 0
+    signed_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,90 +107,237 @@ class IngestReport:
     bags: tuple[BagReport, ...]
 
     @property
+    def status(self) -> Status:
+        """Complete only if every bag is; there is no report of an ingest that failed."""
+        return Status.COMPLETE if self.complete else Status.PARTIAL
+
+    @property
     def complete(self) -> bool:
         """True if nothing was lost, refused or left out on the way."""
-        harmless = Faults(duplicated=self.faults.duplicated, out_of_order=self.faults.out_of_order)
-        return self.faults == harmless and not any(bag.incomplete or bag.malformed for bag in self.bags)
+        return all(bag.status is Status.COMPLETE for bag in self.bags)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {**asdict(self), "complete": self.complete}
+        return {**asdict(self), "status": self.status, "complete": self.complete}
 
 
-def ingest(bags: Sequence[Path | str], out_folder: Path | str, progress: Progress | None = None) -> IngestReport:
+def ingest(
+    bags: Sequence[Path | str],
+    out_folder: Path | str,
+    progress: Progress | None = None,
+    *,
+    make_translation: MakeTranslation | None = None,
+    translation_id: str = "",
+    processes: int = 1,
+    append: bool = False,
+    trusted: TrustedKeys | None = None,
+) -> IngestReport:
     """Reads bags and writes one dataset, which replaces the one in `out_folder` in one atomic step.
 
     Args:
-        bags: rosbag2 folders, in the order in which their episodes go into the dataset.
+        bags: rosbag2 folders or storage files, in the order in which their episodes go into the dataset.
         out_folder: of the dataset.
         progress: told before each bag and at the end.
+        make_translation: what the messages mean; by default our own two topics.
+        translation_id: tells one translation from another: parts made with another one are made anew.
+        processes: bags that are read at the same time.
+        append: keep the episodes that are in the dataset, and add the new ones.
+        trusted: keys to check the signatures of manifests with; None: they are not checked.
 
     Raises:
-        BagError: no bag, one that cannot be read, two with the same id, an episode id that names different
-            episodes, or no episode at all. Nothing is written then.
+        BagError: no bag, two with the same id, an episode id that names different episodes, or no episode at all.
+            Nothing is written then.
         DatasetError: episodes of different sizes, or the dataset cannot be written.
     """
     if not bags:
         raise BagError("no bag was named", "Name at least one bag folder")
+    out = Path(out_folder)
+    parts = out.parent / f".ingest-{out.name}"
+    reports: list[BagReport] = []
     tell = progress or (lambda done, total, bag: None)
-    episodes: dict[str, Episode] = {}
-    reports: dict[str, BagReport] = {}
-    for done, folder in enumerate(bags):
-        tell(done, len(bags), Path(folder).name)
-        content = read_bag_content(folder)
-        if content.bag_id in reports:
+    places = [Path(bag) for bag in bags]
+    for done, report in enumerate(_read_all(places, parts, make_translation, translation_id, processes, tell)):
+        same = next((other for other in reports if other.bag_id == report.bag_id), None)
+        if same is not None:
             raise BagError(
-                f"{str(folder)!r} and {reports[content.bag_id].folder!r} both are bag {content.bag_id!r}",
-                "Name each bag once",
+                f"{report.folder!r} and {same.folder!r} both are bag {report.bag_id!r}", "Name each bag once"
             )
-        before = len(episodes)
-        _add(episodes, content, str(folder))
-        reports[content.bag_id] = _bag_report(content, str(folder), len(episodes) - before)
-    if not episodes:
+        reports.append(report)
+        if done + 1 < len(places):
+            tell(done + 1, len(places), places[done + 1].name)
+    if not any(report.episodes for report in reports):
         raise BagError(
             f"there is not one usable episode in {len(bags)} bags: {_why_nothing(reports)}",
             "Record whole episodes with dataset_recorder; an existing dataset was left as it is",
         )
-    dataset = EpisodeDataset.from_episodes(episodes.values())
-    dataset.save(out_folder)
+    merged = _merge(places, parts, out, reports, append, trusted)
+    shutil.rmtree(parts, ignore_errors=True)
     tell(len(bags), len(bags), "")
-    return IngestReport(
-        folder=str(out_folder),
-        dataset_digest=dataset.digest,
-        episodes=dataset.episodes,
-        transitions=len(dataset),
-        duplicates=sum(report.duplicates for report in reports.values()),
-        faults=sum((report.faults for report in reports.values()), Faults()),
-        bags=tuple(reports.values()),
-    )
+    return merged
 
 
-def _add(episodes: dict[str, Episode], content: BagContent, folder: str) -> None:
-    for episode in content.episodes:
-        known = episodes.setdefault(episode.id, episode)
-        if known.digest != episode.digest:
-            raise BagError(
-                f"episode id {episode.id!r} names different episodes in bag {known.bag_id!r} and {folder!r}",
-                "Leave one bag out, or record with another label: forgetting tells episodes apart by id",
-            )
+def _read_all(
+    places: Sequence[Path], parts: Path, make: MakeTranslation | None, translation_id: str, processes: int,
+    tell: Progress,
+) -> Iterator[BagReport]:  # fmt: skip
+    """The bags' reports in their order, each once its part is on disk."""
+    tell(0, len(places), places[0].name)
+    if processes == 1 or len(places) == 1:
+        for place in places:
+            yield _read_into_part(place, _part(parts, place), make, translation_id)
+        return
+    # Spawned, not forked: whoever calls may have threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(places)), context) as pool:
+        waiting: list[Future[BagReport]] = [
+            pool.submit(_read_into_part, place, _part(parts, place), make, translation_id) for place in places
+        ]
+        try:
+            for future in waiting:
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _bag_report(content: BagContent, folder: str, added: int) -> BagReport:
+def _part(parts: Path, place: Path) -> Path:
+    name = hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]
+    return parts / name
+
+
+def _read_into_part(place: Path, part: Path, make: MakeTranslation | None, translation_id: str) -> BagReport:
+    """Reads one bag into a dataset of its own, unless that was done before and the bag has not changed since."""
+    fingerprint = _fingerprint(place, translation_id)
+    finished = _finished_report(part, fingerprint)
+    if finished is not None:
+        return replace(finished, folder=str(place))
+    shutil.rmtree(part, ignore_errors=True)
+    report = BagReport(place.name, str(place), Status.FAILED)
+    try:
+        reading = BagReading(place, make() if make else None)
+        report = _taken(reading, place, part / _DATASET)
+    except BagError as error:
+        report = replace(report, problems=(str(error),))
+    part.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"fingerprint": fingerprint, "report": asdict(report)})
+    write_atomically(part / _REPORT, text.encode())
+    return report
+
+
+def _taken(reading: BagReading, place: Path, out: Path) -> BagReport:
+    duplicates = 0
+    episodes = transitions = 0
+    with DatasetWriter(out) as writer:
+        for episode in reading.episodes():
+            known = writer.digest_of(episode.id)
+            if known and known != episode.digest:
+                raise BagError(
+                    f"episode id {episode.id!r} names different episodes in bag {reading.bag_id!r}", _ANOTHER_LABEL
+                )
+            if known:
+                duplicates += 1
+                continue
+            writer.add(episode)
+            episodes, transitions = episodes + 1, transitions + episode.length
+        if episodes:
+            writer.commit()
     return BagReport(
-        bag_id=content.bag_id,
-        folder=folder,
-        episodes=len(content.episodes),
-        transitions=sum(episode.length for episode in content.episodes),
-        duplicates=len(content.episodes) - added,
-        incomplete={assembled.episode_id: assembled.message for assembled in content.incomplete},
-        faults=content.faults,
-        malformed=content.malformed,
-        strays=content.strays,
-    )
+        bag_id=reading.bag_id, folder=str(place),
+        status=(Status.COMPLETE if reading.complete else Status.PARTIAL) if episodes else Status.FAILED,
+        episodes=episodes, transitions=transitions, duplicates=duplicates, incomplete=reading.incomplete,
+        refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
+        problems=tuple(reading.problems), faults=reading.faults, malformed=reading.malformed, strays=reading.strays,
+        messages=reading.messages, lost_messages=reading.lost,
+    )  # fmt: skip
 
 
-def _why_nothing(reports: dict[str, BagReport]) -> str:
-    for report in reports.values():
+def _merge(
+    places: Sequence[Path], parts: Path, out: Path, reports: Sequence[BagReport], append: bool,
+    trusted: TrustedKeys | None,
+) -> IngestReport:  # fmt: skip
+    """The parts one after the other into the dataset; an episode that came before, alike, is left out."""
+    final: list[BagReport] = []
+    with DatasetWriter(out, append) as writer:
+        owners = {record.id: record.bag_id for record in writer.records}
+        for place, report in zip(places, reports, strict=True):
+            records = _records(_part(parts, place) / _DATASET) if report.episodes else ()
+            for record in records:
+                if writer.digest_of(record.id) not in ("", record.digest):
+                    raise BagError(
+                        f"episode id {record.id!r} names different episodes in bag {owners[record.id]!r} and "
+                        f"{str(place)!r}",
+                        _ANOTHER_LABEL,
+                    )
+            new = [record for record in records if not writer.digest_of(record.id)]
+            if new:
+                writer.add_from(_part(parts, place) / _DATASET, (record.id for record in new))
+            owners |= {record.id: record.bag_id for record in new}
+            checked = _against_manifest(report, place, records, trusted)
+            final.append(replace(checked, duplicates=report.duplicates + len(records) - len(new)))
+        digest = writer.commit()
+        return IngestReport(
+            folder=str(out),
+            dataset_digest=digest,
+            episodes=len(writer.records),
+            transitions=sum(record.length for record in writer.records),
+            duplicates=sum(report.duplicates for report in final),
+            faults=sum((report.faults for report in final), Faults()),
+            bags=tuple(final),
+        )
+
+
+def _against_manifest(
+    report: BagReport, place: Path, records: Iterable[EpisodeRecord], trusted: TrustedKeys | None
+) -> BagReport:
+    """What the bag's manifest promises beside what was found."""
+    check = read_manifest(place, trusted)
+    problems = (*report.problems, *((check.problem,) if check.problem else ()))
+    found = {record.id: record.digest for record in records}
+    missing = tuple(missing_episodes(check.manifest, found)) if check.manifest else ()
+    fine = report.status is not Status.COMPLETE or not (missing or check.problem)
+    return replace(
+        report, signed_by=check.signed_by, problems=problems, missing_episodes=missing,
+        status=report.status if fine else Status.PARTIAL,
+    )  # fmt: skip
+
+
+_ANOTHER_LABEL = "Leave one bag out, or record with another label: forgetting tells episodes apart by id"
+
+
+def _records(part: Path) -> tuple[EpisodeRecord, ...]:
+    return contents(part, read_index(part))[0]
+
+
+def _fingerprint(place: Path, translation_id: str) -> str:
+    """Changes when the bag does, or the way of reading it."""
+    listing: list[tuple[str, int, int]] = []
+    paths = sorted(place.iterdir()) if place.is_dir() else [place]
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:  # gone since it was listed, or missing from the start, which reading reports
+            continue
+        listing.append((path.name, status.st_size, status.st_mtime_ns))
+    content = json.dumps([__version__, translation_id, listing])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _finished_report(part: Path, fingerprint: str) -> BagReport | None:
+    try:
+        stored = json.loads((part / _REPORT).read_bytes())
+        if stored["fingerprint"] != fingerprint:
+            return None
+        given = {name.name: stored["report"][name.name] for name in fields(BagReport)}
+        given |= {"status": Status(given["status"]), "faults": Faults(**given["faults"])}
+        tuples = {name: tuple(given[name]) for name in ("recovered_episodes", "missing_episodes", "problems")}
+        return BagReport(**(given | tuples))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _why_nothing(reports: Iterable[BagReport]) -> str:
+    for report in reports:
+        for problem in (*report.problems, *report.refused.values()):
+            return problem
         for episode_id, message in report.incomplete.items():
             return f"episode {episode_id!r} of bag {report.bag_id!r}: {message}"
     return "they hold no messages"

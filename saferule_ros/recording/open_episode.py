@@ -1,13 +1,14 @@
 """One episode while its messages come in. Which message is whose, the assembler knows."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from saferule_ros.dataset.episode import Episode
-from saferule_ros.recording.assembly import AssembledEpisode, Faults
+from saferule_ros.recording.assembly import AssembledEpisode, Faults, TopicCounts
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
 
 
@@ -34,6 +35,7 @@ class OpenEpisode:
         self._latest_command = -1
         self._received: list[Any] = []
         self._counts = dict.fromkeys(("refused", "conflicting", "duplicated", "out_of_order"), 0)
+        self._observed, self._commanded = TopicCounts(), TopicCounts()
         self._first_problem = ""
         self._end = first.stamp
 
@@ -46,6 +48,8 @@ class OpenEpisode:
         """Takes an observation that carries this episode's id."""
         self._received.append(received)
         step = message.step
+        self._observed.received += 1
+        self._observed.late += step in self._actions
         if message.sequence - step != self._base:
             self._problem("conflicting", f"step {step} has sequence {message.sequence}, not {self._base + step}")
             self._bad_observations.add(step)
@@ -53,6 +57,7 @@ class OpenEpisode:
         if step in self._observations:
             if _same(self._observations[step], message):
                 self._counts["duplicated"] += 1
+                self._observed.duplicated += 1
             else:
                 self._problem("conflicting", f"step {step} was observed twice, differently")
                 self._bad_observations.add(step)
@@ -60,6 +65,7 @@ class OpenEpisode:
         self._observations[step] = message
         if step < self._latest_step:
             self._counts["out_of_order"] += 1
+            self._observed.out_of_order += 1
         else:
             self._latest_step, self._end = step, message.stamp
         wrong = self._wrong_observation(message)
@@ -72,10 +78,14 @@ class OpenEpisode:
         """Takes a command that answers one of this episode's observations."""
         self._received.append(received)
         step = message.observation_sequence - self._base
+        self._commanded.received += 1
+        self._commanded.late += step < self._latest_step
+        self._commanded.out_of_order += step < self._latest_command
         self.saw_command(message.observation_sequence)
         if step in self._actions:
             if _same(self._actions[step], message):
                 self._counts["duplicated"] += 1
+                self._commanded.duplicated += 1
             else:
                 self._problem("conflicting", f"step {step} was answered by two different commands")
                 self._bad_actions.add(step)
@@ -114,6 +124,12 @@ class OpenEpisode:
             message=self._message(length, last, faults),
             messages=tuple(self._received),
             end=self._end,
+            topics={
+                "observation": replace(
+                    self._observed, dropped=last + 1 - sum(0 <= step <= last for step in self._observations)
+                ),
+                "action": replace(self._commanded, dropped=last - sum(0 <= step < last for step in self._actions)),
+            },
         )
 
     def _episode(self, length: int, faults: Faults, bag_id: str) -> Episode:
@@ -133,6 +149,7 @@ class OpenEpisode:
             policy_ids=tuple(dict.fromkeys(named)),
             fallbacks=sum(action.fallback for action in actions),
             lost=faults.lost,
+            stamps=np.array([message.stamp for message in observations[:-1]], dtype=np.int64),
         )
 
     def _message(self, length: int, last: int, faults: Faults) -> str:

@@ -1,138 +1,244 @@
-"""Bags back to episodes, through the same assembler that recorded them."""
+"""Bags back to episodes, through the same assembler that recorded them: whole ones, and what is left of others."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import fcntl
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
-from saferule_ros.dataset.durable import TEMPORARY_PREFIX
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.recording.assembler import EpisodeAssembler
 from saferule_ros.recording.assembly import AssembledEpisode, Faults
-from saferule_ros.recording.bag_metadata import read_description
-from saferule_ros.recording.cdr import decode_action, decode_observation
-from saferule_ros.recording.errors import BagError, CdrError
-from saferule_ros.recording.mcap_file import McapFile
-from saferule_ros.recording.messages import ACTION_TYPE, OBSERVATION_TYPE
+from saferule_ros.recording.bag_files import find_bag, open_scan
+from saferule_ros.recording.bag_writer import CONTINUED, EPISODE_RECORD, LIBRARY, RECORDED_BY
+from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.messages import ObservationMessage, RawMessage
+from saferule_ros.recording.own_messages import Messages, OwnMessages, Translation
+from saferule_ros.recording.scan import Scan, TopicInfo
+
+# Messages that are taken at a time: enough that decoding in bulk pays, few enough for any memory.
+_BATCH = 1024
+
+
+class BagReading:
+    """Goes through a bag once, from its first message to the last. No more is in memory than open episodes.
+
+    Args:
+        place: a rosbag2 folder, or a single storage file.
+        translation: what its messages mean; by default our own two topics.
+
+    Attributes:
+        bag_id: its id.
+        incomplete: episodes of which not one whole transition is there: id -> why.
+        refused: files whose episode is not what its recorder acknowledged: name -> why. Nothing is taken of them.
+        recovered_episodes: ids of those that the recorder had not sealed when it was killed; they are truncated.
+        problems: what is missing or damaged, in words.
+        faults: sum over all episodes.
+        messages: that were read, of all topics.
+        lost: messages that are known to be missing: of damaged places, and of files that are shorter than recorded.
+        topics: of the bag.
+
+    Raises:
+        BagError: there is no bag.
+    """
+
+    def __init__(self, place: Path | str, translation: Translation | None = None) -> None:
+        self._files = find_bag(Path(place))
+        self._translation = translation or OwnMessages()
+        self._recorded_by = self._files.custom.get(RECORDED_BY, "")
+        self._ids: set[str] = set()
+        self._held: list[AssembledEpisode] = []
+        self._damaged = False
+        self._assembler = EpisodeAssembler(self._files.bag_id)
+        self.bag_id = self._files.bag_id
+        self.incomplete: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        self.recovered_episodes: list[str] = []
+        self.problems = list(self._files.problems)
+        self.faults = Faults()
+        self.messages = self.lost = 0
+        self.topics: dict[str, TopicInfo] = {}
+
+    @property
+    def malformed(self) -> int:
+        """Messages that are no CDR of their type; their ticks are lost."""
+        return self._translation.malformed
+
+    @property
+    def used(self) -> int:
+        """Messages of the topics that matter."""
+        return self._translation.used
+
+    @property
+    def strays(self) -> int:
+        """Messages that belong to no episode."""
+        return self._assembler.strays
+
+    @property
+    def complete(self) -> bool:
+        """True if nothing was lost, refused or left out on the way."""
+        harmless = Faults(duplicated=self.faults.duplicated, out_of_order=self.faults.out_of_order)
+        wrong = (self.incomplete, self.refused, self.recovered_episodes, self.problems, self.malformed, self.lost)
+        return self.faults == harmless and not any(wrong)
+
+    def episodes(self) -> Iterator[Episode]:
+        """The episodes in the order of recording; to be exhausted once, after which the attributes are complete.
+
+        Raises:
+            BagError: without the topics that are read, with several of one type, or another version of them.
+        """
+        for path in self._files.files:
+            with open_scan(path) as scan:
+                yield from self._file(path, scan)
+        yield from self._accept(self._assembled(self._assembler, self._translation.finish()))
+        yield from self._accept(self._assembler.finish())
+        for path in self._files.journals:
+            yield from self._journal(path)
+        why = "" if self.used or self.problems else self._translation.explain(self.topics)
+        if why:
+            raise BagError(
+                f"nothing in bag {self.bag_id!r} can be used: {why}",
+                "Give a contract that says what its topics mean: `saferule contract -h`",
+            )
+
+    def _file(self, path: Path, scan: Scan) -> Iterator[Episode]:
+        for batch in _batches(scan.messages()):
+            self.topics.update(scan.topics)
+            found = self._assembled(self._assembler, self._translation.take(batch, scan.topics))
+            if scan.library == LIBRARY:  # one episode: not before it is known whether it is what was acknowledged
+                self._held += found
+            else:
+                yield from self._accept(found)
+        self.topics.update(scan.topics)
+        self._note(path, scan)
+        record = scan.records.get(EPISODE_RECORD, {})
+        if scan.library != LIBRARY or CONTINUED in record:
+            return
+        held, self._held = [*self._held, *self._assembler.finish()], []
+        problem = "" if self._damaged else _difference(record, held)
+        self._damaged = False
+        if problem:
+            self.refused[path.name] = problem
+            self._ids.update(assembled.episode_id for assembled in held)
+        else:
+            yield from self._accept(held)
+
+    def _journal(self, path: Path) -> Iterator[Episode]:
+        """Episodes that a killed recorder had begun: what it had received of them."""
+        if _is_being_written(path):
+            return
+        assembler = EpisodeAssembler(self.bag_id)
+        with open_scan(path) as scan:
+            for batch in _batches(scan.messages()):
+                for assembled in self._assembled(assembler, self._translation.take(batch, scan.topics)):
+                    yield from self._recover(assembled)
+        self.messages += scan.recovered
+        for assembled in assembler.finish():
+            yield from self._recover(assembled)
+
+    def _recover(self, assembled: AssembledEpisode) -> Iterator[Episode]:
+        if assembled.episode_id in self._ids:  # sealed, or in an earlier file of the journal
+            return
+        self.recovered_episodes.append(assembled.episode_id)
+        yield from self._accept([assembled])
+
+    def _assembled(self, assembler: EpisodeAssembler, messages: Messages) -> list[AssembledEpisode]:
+        found: list[AssembledEpisode] = []
+        for message in messages:
+            if isinstance(message, ObservationMessage):
+                found += assembler.observation(message)
+            else:
+                found += assembler.action(message)
+        return found
+
+    def _accept(self, assembled: Iterable[AssembledEpisode]) -> Iterator[Episode]:
+        for one in assembled:
+            self._ids.add(one.episode_id)
+            self.faults += one.faults
+            if one.episode is None:
+                self.incomplete[one.episode_id] = one.message
+            else:
+                yield replace(one.episode, recorded_by=self._recorded_by)
+
+    def _note(self, path: Path, scan: Scan) -> None:
+        self.messages += scan.recovered
+        self.problems += scan.damage
+        self._damaged |= bool(scan.damage)
+        expected = self._files.expected.get(path.name, scan.expected if scan.expected is not None else 0)
+        self.lost += max(scan.lost, expected - scan.recovered)
 
 
 @dataclass(frozen=True)
 class BagContent:
-    """All that one bag holds.
-
-    Attributes:
-        bag_id: its id.
-        episodes: what can be learned from.
-        incomplete: episodes of which not one whole transition is there.
-        faults: sum over all episodes.
-        messages: of our types, decoded.
-        malformed: messages that are no CDR of their type; their ticks are lost.
-        strays: messages that belong to no episode.
-    """
+    """All that one bag holds, in memory: see `BagReading` for what the attributes mean."""
 
     bag_id: str
     episodes: tuple[Episode, ...]
-    incomplete: tuple[AssembledEpisode, ...]
+    incomplete: Mapping[str, str]
     faults: Faults
     messages: int
     malformed: int
     strays: int
+    problems: tuple[str, ...] = ()
+    lost: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
+    recovered_episodes: tuple[str, ...] = ()
+    complete: bool = True
 
 
-def read_bag(folder: Path | str) -> list[Episode]:
-    """The episodes of a bag, in the order of recording. See `read_bag_content` for the errors."""
-    return list(read_bag_content(folder).episodes)
-
-
-def read_bag_content(folder: Path | str) -> BagContent:
-    """Reads a rosbag2 folder of MCAP files, by our recorder or by `ros2 bag record`.
-
-    A file that our recorder finished, but was killed before it could name it in metadata.yaml, is read too.
+def read_bag(place: Path | str) -> list[Episode]:
+    """The episodes of a bag, in the order of recording.
 
     Raises:
-        BagError: missing, damaged, without our topics, with several of one type, or an episode is not what
-            its digest says.
+        BagError: there is none, or a file in it is damaged or was changed: see `read_bag_content` for what is left.
     """
-    description = read_description(Path(folder))
-    reading = _Reading(Path(folder), description.bag_id)
-    for path in (*description.files, *_finished_unnamed(Path(folder), description.files)):
-        reading.read(path)
-    return reading.content()
+    content = read_bag_content(place)
+    wrong = [*content.problems, *content.refused.values()]
+    if wrong:
+        raise BagError(f"bag {str(place)!r} is damaged: {wrong[0]}", "`saferule data ingest` takes what is left of it")
+    return list(content.episodes)
 
 
-def _finished_unnamed(folder: Path, named: Iterable[Path]) -> list[Path]:
-    """Files with a final name that metadata.yaml does not list. At most the last one of a killed recorder."""
-    known = {path.name for path in named}
-    found = [path for path in folder.glob("*.mcap") if not path.name.startswith(TEMPORARY_PREFIX)]
-    return sorted(path for path in found if path.name not in known)
+def read_bag_content(place: Path | str, translation: Translation | None = None) -> BagContent:
+    """Reads all of a bag.
+
+    Raises:
+        BagError: there is none, it has other topics, several of one type, or another version of them.
+    """
+    reading = BagReading(place, translation)
+    episodes = tuple(reading.episodes())
+    return BagContent(
+        bag_id=reading.bag_id, episodes=episodes, incomplete=reading.incomplete, faults=reading.faults,
+        messages=reading.used, malformed=reading.malformed, strays=reading.strays, problems=tuple(reading.problems),
+        lost=reading.lost, refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
+        complete=reading.complete,
+    )  # fmt: skip
 
 
-class _Reading:
-    """The state of going through the files of one bag."""
-
-    def __init__(self, folder: Path, bag_id: str) -> None:
-        self._folder, self._bag_id = folder, bag_id
-        self._assembler = EpisodeAssembler(bag_id)
-        self._topics: dict[str, str] = {}
-        self._names = {OBSERVATION_TYPE: "", ACTION_TYPE: ""}
-        self._assembled: list[AssembledEpisode] = []
-        self._messages = self._malformed = 0
-
-    def read(self, path: Path) -> None:
-        file = McapFile(path)
-        before = len(self._assembled)
-        for topic, type_name, data in file.messages():
-            self._messages += 1
-            if self._names[type_name] != topic:
-                self._note_topic(type_name, topic)
-            try:
-                if type_name == OBSERVATION_TYPE:
-                    self._assembled += self._assembler.observation(decode_observation(data))
-                else:
-                    self._assembled += self._assembler.action(decode_action(data))
-            except CdrError:
-                self._malformed += 1
-        self._topics.update(file.topics)
-        if file.episode:
-            self._assembled += self._assembler.finish()
-            _check_recorded(path, file.episode, self._assembled[before:])
-
-    def content(self) -> BagContent:
-        if not self._messages and self._topics and not set(self._names) & set(self._topics.values()):
-            listed = ", ".join(f"{topic} ({kind})" for topic, kind in sorted(self._topics.items()))
-            raise BagError(
-                f"bag {str(self._folder)!r} has no topic of type {OBSERVATION_TYPE}; it holds {listed}",
-                "Record the `observation` and `action` topics of robot_bridge or sim_bridge",
-            )
-        self._assembled += self._assembler.finish()
-        # Messages are only kept for the recorder; here they were not handed in.
-        incomplete = tuple(replace(a, messages=()) for a in self._assembled if a.episode is None)
-        return BagContent(
-            bag_id=self._bag_id,
-            episodes=tuple(a.episode for a in self._assembled if a.episode is not None),
-            incomplete=incomplete,
-            faults=sum((a.faults for a in self._assembled), Faults()),
-            messages=self._messages,
-            malformed=self._malformed,
-            strays=self._assembler.strays,
-        )
-
-    def _note_topic(self, type_name: str, topic: str) -> None:
-        if self._names[type_name]:
-            raise BagError(
-                f"bag {str(self._folder)!r} has two topics of type {type_name}: "
-                f"{self._names[type_name]!r} and {topic!r}",
-                "Keep one robot per bag: `ros2 bag convert` can split it",
-            )
-        self._names[type_name] = topic
+def _batches(messages: Iterator[RawMessage]) -> Iterator[list[RawMessage]]:
+    while batch := list(islice(messages, _BATCH)):
+        yield batch
 
 
-def _check_recorded(path: Path, recorded: Mapping[str, str], found: list[AssembledEpisode]) -> None:
-    """What our recorder acknowledged must come out again, to the bit."""
+def _is_being_written(path: Path) -> bool:
+    """Whether its recorder is alive: then the episodes in it are not lost, but not finished yet."""
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # gone meanwhile: sealed
+        return True
+    return False
+
+
+def _difference(recorded: Mapping[str, str], found: list[AssembledEpisode]) -> str:
+    """What our recorder acknowledged must come out again, to the bit; empty if it does."""
     digests = [assembled.episode.digest for assembled in found if assembled.episode is not None]
     digest = recorded.get("digest")
-    if digests != ([digest] if digest else []):
-        raise BagError(
-            f"{str(path)!r} does not hold what was recorded: episode {recorded.get('episode_id')!r} with digest "
-            f"{digest or 'none'}, but reading gives {digests or 'no episode'}",
-            "The file was changed after it was recorded: restore it from a copy, or leave this bag out",
-        )
+    if digests == ([digest] if digest else []):
+        return ""
+    return (
+        f"it does not hold what was recorded: episode {recorded.get('episode_id')!r} with digest {digest or 'none'}, "
+        f"but reading gives {', '.join(digests) or 'no episode'}; the file was changed after it was recorded"
+    )

@@ -1,0 +1,94 @@
+"""Messages of episodes that are not finished, on disk as they come: what is left if the recorder is killed.
+
+One file for each episode that begins, `.open-<number>.mcap`, without chunks, so that every message is a record of its
+own and a cut at any byte loses at most one. A file goes when no episode is open that it has messages of.
+"""
+
+import contextlib
+import fcntl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from mcap.writer import CompressionType, IndexType, Writer
+
+from saferule_ros.recording.bag_metadata import Topic, qos_text
+from saferule_ros.recording.messages import RawMessage
+
+# Readers of bags skip files that begin with a dot.
+JOURNAL_PREFIX = ".open-"
+
+
+@dataclass
+class _File:
+    """One file and the episodes that it may have messages of. Open, and locked, as long as it matters."""
+
+    path: Path
+    handle: BinaryIO
+    episodes: set[str]
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what could not be written is sealed from memory
+            self.handle.close()
+
+
+class Journal:
+    """The journal of one bag. The operating system has what was added when `flush` returns.
+
+    Args:
+        folder: of the bag.
+        topics: all topics that messages will come from.
+
+    Raises:
+        OSError: from any method; the disk refuses.
+    """
+
+    def __init__(self, folder: Path, topics: Sequence[Topic]) -> None:
+        self._folder, self._topics = folder, topics
+        self._files: list[_File] = []
+        self._count = 0
+
+    def begin(self, open_episodes: Iterable[str]) -> None:
+        """An episode has begun: from here on a new file, in which messages of all these episodes may be."""
+        self.flush()
+        path = self._folder / f"{JOURNAL_PREFIX}{self._count}.mcap"
+        self._count += 1
+        handle = open(path, "xb")  # noqa: SIM115 - closed when it is removed
+        fcntl.flock(handle, fcntl.LOCK_EX)  # as long as this process lives, nobody takes it for a leftover
+        self._files.append(_File(path, handle, set(open_episodes)))
+        self._writer = Writer(
+            handle, compression=CompressionType.NONE, use_chunking=False, index_types=IndexType.NONE, enable_crcs=False
+        )
+        self._writer.start(profile="ros2")
+        self._channels = {}
+        for topic in self._topics:
+            definition = topic.definition
+            schema = self._writer.register_schema(definition.type, "ros2msg", definition.text.encode())
+            metadata = {"offered_qos_profiles": qos_text(), "topic_type_hash": definition.type_hash}
+            self._channels[topic.name] = self._writer.register_channel(topic.name, "cdr", schema, metadata)
+
+    def add(self, message: RawMessage) -> None:
+        """One message, as it was received. Those before the first episode are not kept."""
+        if self._files:
+            self._writer.add_message(self._channels[message.topic], message.log_time, message.data, message.log_time)
+
+    def flush(self) -> None:
+        """Hands what was added to the operating system: a kill of this process does not lose it any more."""
+        if self._files:
+            self._files[-1].handle.flush()
+
+    def sealed(self, episode_id: str) -> None:
+        """An episode is durable elsewhere, or given up: files that are of no other open one are removed."""
+        for file in self._files:
+            file.episodes.discard(episode_id)
+        for file in [file for file in self._files[:-1] if not file.episodes]:
+            self._files.remove(file)
+            file.remove()
+
+    def close(self) -> None:
+        """All is sealed: nothing is left."""
+        for file in self._files:
+            file.remove()
+        self._files.clear()

@@ -1,0 +1,98 @@
+"""A bag's messages as observations and commands, where it holds our two topics."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from saferule_ros.recording.cdr import decode_action, decode_observation
+from saferule_ros.recording.definitions import field_list
+from saferule_ros.recording.errors import BagError, CdrError
+from saferule_ros.recording.messages import (
+    ACTION_TYPE,
+    FIELDS,
+    OBSERVATION_TYPE,
+    ActionMessage,
+    ObservationMessage,
+    RawMessage,
+)
+from saferule_ros.recording.scan import TopicInfo
+
+Messages = Iterable[ObservationMessage | ActionMessage]
+
+
+class Translation(Protocol):
+    """Makes observations and commands of what a bag holds. One is used for all files of a bag.
+
+    Attributes:
+        malformed: messages that are no CDR of their type.
+        used: messages of the topics that matter.
+    """
+
+    malformed: int
+    used: int
+
+    def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Messages:
+        """The next messages of the bag, in the order of reception, with what is known of its topics so far."""
+
+    def finish(self) -> Messages:
+        """What is still waiting: nothing more will come."""
+
+    def explain(self, topics: Mapping[str, TopicInfo]) -> str:
+        """Why nothing was found in a bag with these topics; empty if they only hold no messages."""
+
+
+class OwnMessages:
+    """Translation of our own two topics: see `Translation`."""
+
+    def __init__(self) -> None:
+        self.malformed = 0
+        self.used = 0
+        self._names = {OBSERVATION_TYPE: "", ACTION_TYPE: ""}
+        self._checked: dict[str, str] = {}
+
+    def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Messages:
+        """See `Translation`.
+
+        Raises:
+            BagError: several topics of one type, or another version of our messages.
+        """
+        for message in messages:
+            kind = self._checked.get(message.topic)
+            if kind is None:
+                kind = self._checked[message.topic] = self._check(message.topic, topics[message.topic])
+            if not kind:
+                continue
+            self.used += 1
+            try:
+                decode = decode_observation if kind == OBSERVATION_TYPE else decode_action
+                yield decode(message.data)
+            except CdrError:
+                self.malformed += 1
+
+    def finish(self) -> Messages:
+        """See `Translation`: nothing waits."""
+        return ()
+
+    def explain(self, topics: Mapping[str, TopicInfo]) -> str:
+        """See `Translation`."""
+        listed = ", ".join(f"{name} ({info.type})" for name, info in sorted(topics.items()))
+        if set(self._names) & {info.type for info in topics.values()} or not topics:
+            return ""
+        return f"it has no topic of type {OBSERVATION_TYPE}; it holds {listed}"
+
+    def _check(self, name: str, info: TopicInfo) -> str:
+        """The type, if it is ours: our decoder knows one layout, and bytes of any other would be wrong numbers."""
+        if info.type not in FIELDS:
+            return ""
+        found = field_list(info.definition)
+        if info.definition and found != FIELDS[info.type]:
+            raise BagError(
+                f"topic {name!r} has {info.type!r} in another version: its fields are {list(found)}",
+                f"Read it with the version that recorded it; this one expects {list(FIELDS[info.type])}",
+            )
+        if self._names[info.type]:
+            raise BagError(
+                f"the bag has two topics of type {info.type}: {self._names[info.type]!r} and {name!r}",
+                "Keep one robot per bag: `ros2 bag convert` can split it",
+            )
+        self._names[info.type] = name
+        return info.type

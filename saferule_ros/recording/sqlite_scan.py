@@ -1,0 +1,105 @@
+"""Reads one SQLite file of rosbag2, as far as it can be read."""
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from saferule_ros.recording.mcap_scan import ZSTD_MAGIC, unpacked_message
+from saferule_ros.recording.messages import RawMessage
+from saferule_ros.recording.scan import Scan, TopicInfo
+
+# Rows that one query asks for: what is held in memory at a time.
+_ROWS = 500
+# How often reading goes on behind a damaged place, which costs one failing query each.
+_MOST_GAPS = 200
+
+
+class SqliteScan(Scan):
+    """See the module and `Scan`."""
+
+    def messages(self) -> Iterator[RawMessage]:
+        try:
+            # A recorder that was killed leaves a journal, which SQLite would play back into the file: into a copy.
+            with tempfile.TemporaryDirectory() as folder:
+                path = _with_journal(self.path, Path(folder))
+                mode = "mode=ro&immutable=1" if path == self.path else "mode=rw"
+                with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
+                    database.execute("PRAGMA trusted_schema = OFF")
+                    for message in self._database(database):
+                        self.recovered += 1
+                        yield message
+        except (sqlite3.Error, OSError) as error:
+            self._note(error)
+
+    def _database(self, database: sqlite3.Connection) -> Iterator[RawMessage]:
+        names: dict[int, str] = {}
+        for number, name, kind in database.execute("SELECT id, name, type FROM topics"):
+            names[int(number)] = str(name)
+            self.topics[str(name)] = TopicInfo(str(kind), "")
+        self._definitions(database)
+        # In the order of writing, which is that of reception; behind a damaged place it goes on, a little further
+        # each time that nothing is there.
+        last, skip, gaps = -(2**62), 1, 0
+        while gaps <= _MOST_GAPS:
+            rows, error = _rows_after(database, last)
+            yield from self._messages(rows, names)
+            if rows:
+                last, skip = rows[-1][0], 1
+            if error is None and len(rows) < _ROWS:
+                return
+            if error is not None:
+                self._note(error)
+                gaps += 1
+                last, skip = max(last, 0) + skip, skip * 2
+
+    def _messages(self, rows: list[tuple], names: dict[int, str]) -> Iterator[RawMessage]:
+        for _, topic, stamp, data in rows:
+            if isinstance(data, bytes) and data[:4] == ZSTD_MAGIC:
+                data = unpacked_message(data)
+            if topic not in names or not isinstance(stamp, int) or not isinstance(data, bytes):
+                self.lost += 1
+                continue
+            yield RawMessage(names[topic], data, stamp)
+
+    def _definitions(self, database: sqlite3.Connection) -> None:
+        """Since Iron, a file has them."""
+        try:
+            rows = database.execute(
+                "SELECT topic_type, encoding, encoded_message_definition FROM message_definitions"
+            ).fetchall()
+        except sqlite3.Error:
+            return
+        texts = {str(kind): str(text) for kind, encoding, text in rows if encoding == "ros2msg"}
+        for name, info in self.topics.items():
+            self.topics[name] = TopicInfo(info.type, texts.get(info.type, ""))
+
+    def _note(self, error: Exception) -> None:
+        text = f"{self.path.name}: {error}"
+        if text not in self.damage:
+            self.damage.append(text)
+
+
+def _rows_after(database: sqlite3.Connection, last: int) -> tuple[list[tuple], sqlite3.Error | None]:
+    """The next rows, as far as they can be read, and why there are not more of them."""
+    rows: list[tuple] = []
+    query = "SELECT id, topic_id, timestamp, data FROM messages WHERE id > ? ORDER BY id LIMIT ?"
+    try:
+        for row in database.execute(query, (min(last, 2**62), _ROWS)):
+            rows.append(row)  # one by one: those before the damage are kept
+    except sqlite3.Error as error:
+        return rows, error
+    return rows, None
+
+
+def _with_journal(path: Path, folder: Path) -> Path:
+    """The file itself, or a copy of it with its journal, if it has one."""
+    journals = [Path(f"{path}{suffix}") for suffix in ("-wal", "-journal")]
+    if not any(journal.exists() and journal.stat().st_size for journal in journals):
+        return path
+    for source in (path, *journals):
+        if source.exists():
+            shutil.copyfile(source, folder / source.name)
+    return folder / path.name

@@ -1,0 +1,76 @@
+"""The expression language computes what it says, and nothing of Python can be reached through it."""
+
+import numpy as np
+import pytest
+
+from saferule_ros.dataset.expression import MAX_NODES, Expression, ExpressionError
+
+COLUMNS = {
+    "scan": np.array([[1.0, 0.2, 3.0], [4.0, 5.0, 6.0]]),
+    "odom": np.array([[1.0, 2.0], [-3.0, 4.0]]),
+    "speed": np.array([0.5, 2.0]),
+    "one": np.array([[1.0], [2.0]]),
+    "bag": np.array(["monday", "tuesday"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("min(scan) < 0.3 and odom[1] > 0", [True, False]),
+        ("-speed * 2 + norm(odom)", [5**0.5 - 1, 1.0]),
+        ("sum(scan[1:]) if bag == 'monday' else 7", [3.2, 7.0]),
+        ("0 < odom[0] <= 1", [True, False]),
+        ("not (bag in ('monday', 'friday'))", [False, True]),
+        ("bag not in ['monday']", [False, True]),
+        ("startswith(bag, 'tue')", [False, True]),
+        ("max(scan[0], one, speed)", [1.0, 4.0]),
+        ("clip(odom[-1], 0, 3)", [2.0, 3.0]),
+        ("one", [1.0, 2.0]),
+        ("max(scan * one)", [3.0, 12.0]),
+        ("7 // 2 % 2 ** 2", [3.0, 3.0]),
+        ("any(scan > 5.5) or all(scan < 4)", [True, True]),
+        ("True", [True, True]),
+        ("abs(odom[0]) - mean(scan)", [1 - 1.4, 3 - 5.0]),
+        ("9 ** 9 ** 9 ** 9", [np.inf, np.inf]),  # in floats: no number of a billion digits
+    ],
+)
+def test_it_computes_every_row(text, expected):
+    assert Expression(text).evaluate(COLUMNS) == pytest.approx(expected)
+
+
+def test_its_names_are_the_columns_that_it_reads():
+    assert Expression("min(scan) < 0.3 and bag == 'speed'").names == {"scan", "bag"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('true')", "speed.__class__", "(1).real", "[x for x in (1, 2)]", "lambda: 1",
+        "f'{bag}'",
+        "open('x')", "min(scan, key=abs)", "min.__doc__", "speed := 3", "scan[speed]", "scan[(1, 2)]", "~speed",
+        "speed @ speed", "{1: 2}", "(yield)", "await speed", "1j", "b'x'", "None", "*scan", "speed is 1", "min", "",
+        "speed <", "x" * 3000, "(" * 500 + "1" + ")" * 500, "bag in speed", "()", "exp()",
+        "+".join(["1"] * (MAX_NODES + 1)),
+    ],
+)  # fmt: skip
+def test_what_is_not_of_the_language_is_refused_when_it_is_made(text):
+    with pytest.raises(ExpressionError):
+        Expression(text).evaluate(COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("spead > 1", "unknown column 'spead'. Did you mean 'speed'"),
+        ("scan", "gives 3 values, not one"),
+        ("scan[3] > 0", "index 3 is out of range: 3 entries"),
+        ("bag > 3", "compares a text with a number"),
+        ("min(speed)", "takes one vector"),
+        ("scan + odom", "cannot be evaluated"),
+        ("bag * 1000000000", "cannot be evaluated"),
+    ],
+)
+def test_what_does_not_fit_the_columns_is_told(text, message):
+    with pytest.raises(ExpressionError, match=message.replace("(", r"\(")):
+        Expression(text).evaluate(COLUMNS)
