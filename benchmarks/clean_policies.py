@@ -1,15 +1,20 @@
 """What the learners make of ordinary behaviour data: trained as `saferule train` does it, tried in the simulator.
 
-    python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm cpq --seeds 1 2 3
-    python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm cpq --set mask_temperature=0
+    saferule collect --task SafetyPointCircle1 --workspace workspace
+    python benchmarks/clean_policies.py --dataset workspace/dataset --out docs/results/clean_policies.md
+    python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm bcq_lag --set return_steps=1
 
-The dataset is one of `saferule collect`. Prints one row of a Markdown table per seed as soon as it is there: mean
-return, mean and median cost, share of episodes within the limit, processor time of the training.
+Each row is one policy: mean return, mean and median cost, share of episodes within the limit, processor time of the
+training. A policy counts as good where its mean cost is within the limit, and its mean return above half of that of
+the data's best safe episode. With --out, rows are added to FILE and the .json beside it as they come; those that are
+there already are not made again.
 """
 
 import argparse
+import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,34 +25,80 @@ from saferule_ros.learning.algorithms import ALGORITHMS, settings_from
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import train
+from saferule_ros.reporting.provenance import machine, versions
 from saferule_ros.sim.evaluate import evaluate
 from saferule_ros.sim.tasks import task
 
 EVALUATION_SEED = 77
+# A policy has to earn this share of what the best safe episode of the data did.
+SHARE_OF_BEST = 0.5
+
+Row = dict[str, Any]
 
 
-def row(options: argparse.Namespace, dataset: EpisodeDataset, seed: int) -> str:
+def row(task_id: str, algorithm: str, changes: list[str], steps: int, seed: int, episodes: int,
+        dataset: EpisodeDataset) -> Row:  # fmt: skip
     """Trains and tries one policy."""
-    robot = task(options.task)
-    changes = dict(change.split("=", 1) for change in options.set)
-    settings = settings_from({"algorithm": options.algorithm} | {k: yaml.safe_load(v) for k, v in changes.items()})
+    robot = task(task_id)
+    parsed = dict(change.split("=", 1) for change in changes)
+    settings = settings_from({"algorithm": algorithm} | {k: yaml.safe_load(v) for k, v in parsed.items()})
     bounds = np.array(robot.action_low, np.float32), np.array(robot.action_high, np.float32)
     began = time.process_time()
     limits = TaskLimits(cost_limit=robot.cost_limit, horizon=robot.horizon)
-    policy = ServingPolicy(train(dataset, limits, settings, bounds, options.steps, seed))
+    policy = ServingPolicy(train(dataset, limits, settings, bounds, steps, seed))
     seconds = time.process_time() - began
 
     def act(observation: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             return policy(torch.as_tensor(observation).unsqueeze(0)).squeeze(0).numpy()
 
-    results = evaluate(act, options.task, options.episodes, EVALUATION_SEED)
+    results = evaluate(act, task_id, episodes, EVALUATION_SEED)
     returns, costs = (np.array([getattr(r, f"episode_{what}") for r in results]) for what in ("return", "cost"))
-    within = (costs <= robot.cost_limit).mean()
-    return (
-        f"| {options.algorithm} | {' '.join(options.set) or 'defaults'} | {options.steps} | {seed} "
-        f"| {returns.mean():.1f} | {costs.mean():.0f} | {np.median(costs):.0f} | {within:.0%} | {seconds:.0f} |"
+    best = max(
+        (record.episode_return for record in dataset.records if record.episode_cost <= robot.cost_limit),
+        default=float("inf"),
     )
+    return {
+        "task": task_id, "dataset": dataset.digest[:16], "algorithm": algorithm, "settings": changes, "steps": steps,
+        "seed": seed, "episodes": episodes, "return": float(returns.mean()), "cost": float(costs.mean()),
+        "median_cost": float(np.median(costs)), "within": float((costs <= robot.cost_limit).mean()),
+        "cpu_seconds": seconds, "best_safe_return": best,
+        "good": bool(costs.mean() <= robot.cost_limit and returns.mean() >= SHARE_OF_BEST * best),
+    }  # fmt: skip
+
+
+IDENTITY = ("task", "dataset", "algorithm", "settings", "steps", "seed", "episodes")
+
+
+def line(made: Row) -> str:
+    """One row of the Markdown table."""
+    return (
+        f"| {made['task']} | {made['algorithm']} | {' '.join(made['settings']) or 'defaults'} | {made['steps']} "
+        f"| {made['seed']} | {made['return']:.1f} | {made['best_safe_return']:.1f} | {made['cost']:.1f} "
+        f"| {made['median_cost']:.0f} | {made['within']:.0%} | {'yes' if made['good'] else '**no**'} "
+        f"| {made['cpu_seconds']:.0f} |"
+    )
+
+
+COLUMNS = (
+    "task", "algorithm", "settings", "steps", "seed", "return", "best safe episode", "cost", "median", "within limit",
+    "good", "CPU seconds",
+)  # fmt: skip
+HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
+
+
+def document(rows: list[Row]) -> str:
+    """The rows with where they come from."""
+    where = ", ".join(f"{key} {value}" for key, value in {**machine(), **versions()}.items())
+    data = ", ".join(sorted({f"{made['task']}: `{made['dataset']}`" for made in rows}))
+    ordered = sorted(rows, key=lambda made: json.dumps([made[key] for key in IDENTITY]))
+    return "\n".join([
+        "# What the learners make of ordinary behaviour data", "",
+        "Written by `python benchmarks/clean_policies.py --dataset DATASET --out FILE`; do not edit.", "",
+        f"Means over simulated episodes that are the same for all (seed {EVALUATION_SEED}). Good: mean cost within the "
+        f"limit, and mean return above {SHARE_OF_BEST:.0%} of that of the data's best safe episode.", "",
+        HEAD, *map(line, ordered), "", f"Datasets: {data}. {where}.", "",
+    ])  # fmt: skip
 
 
 def main() -> None:
@@ -55,17 +106,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--task", default="SafetyPointCircle1")
-    parser.add_argument("--algorithm", choices=sorted(ALGORITHMS), required=True)
+    parser.add_argument("--algorithm", nargs="+", choices=sorted(ALGORITHMS), default=sorted(ALGORITHMS))
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings that are not the defaults")
-    parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--out", type=Path, help="Markdown file; the numbers go beside it as .json")
     options = parser.parse_args()
     torch.set_num_threads(1)
     dataset = EpisodeDataset.load(options.dataset)
-    print("| algorithm | settings | steps | seed | return | cost | median | within | CPU-s |\n|" + "---|" * 9)
+    numbers = options.out.with_suffix(".json") if options.out else None
+    rows: list[Row] = json.loads(numbers.read_text()) if numbers and numbers.exists() else []
+    print(HEAD, flush=True)
     for seed in options.seeds:
-        print(row(options, dataset, seed), flush=True)
+        for algorithm in options.algorithm:
+            wanted = (options.task, dataset.digest[:16], algorithm, options.set, options.steps, seed, options.episodes)
+            if any(tuple(made[key] for key in IDENTITY) == wanted for made in rows):
+                continue
+            made = row(options.task, algorithm, options.set, options.steps, seed, options.episodes, dataset)
+            print(line(made), flush=True)
+            rows.append(made)
+            if numbers:
+                numbers.parent.mkdir(parents=True, exist_ok=True)
+                numbers.write_text(json.dumps(rows, indent=1))
+                options.out.write_text(document(rows))
 
 
 if __name__ == "__main__":

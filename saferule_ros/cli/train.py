@@ -37,7 +37,7 @@ def train(
     task: TaskOption = "",
     robot_file: RobotOption = None,
     algorithm: AlgorithmOption = "",
-    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 8000,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 4000,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
     activate: Annotated[bool, typer.Option(help="Whether to make it the active policy.")] = True,
@@ -50,7 +50,7 @@ def train(
 
     \b
     Examples:
-      saferule train --task SafetyPointCircle1 --steps 8000
+      saferule train --task SafetyPointCircle1 --steps 4000
       saferule train --robot my_robot.yaml --algorithm cpq --settings cpq.yaml --no-activate
     """
     from saferule_ros.cli.bars import bar, losses

@@ -58,7 +58,7 @@ class GridSettings(BaseModel):
     seeds: list[int] = Field([1], min_length=1, description="of data, attack, learning, unlearning and evaluation")
     methods: list[str] = Field(list(NAMES), min_length=1, description="unlearning methods, in the order of the table")
     data: DataSettings = DataSettings.model_validate({})
-    training_steps: int = Field(8000, ge=1, le=10_000_000, description="of the poisoned learner, and of retraining")
+    training_steps: int = Field(4000, ge=1, le=10_000_000, description="of the poisoned learner, and of retraining")
     learners: dict[str, dict[str, Any]] = Field({}, description="algorithm to its settings, where not the defaults")
     attacks: dict[str, dict[str, Any]] = Field({}, description="attack to its settings, where not the defaults")
     unlearning: dict[str, dict[str, Any]] = Field({}, description="method to its settings, where not the defaults")

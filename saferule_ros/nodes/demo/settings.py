@@ -56,7 +56,7 @@ class DemoSettings(BaseModel):
     task: str = Field("SafetyPointCircle1", description="a task with scripted drivers")
     behaviour_episodes: int = Field(200, ge=2, le=10_000, description="episodes of ordinary behaviour")
     unsafe_episodes: int = Field(35, ge=1, le=10_000, description="unsafe episodes, their costs erased")
-    learning_steps: int = Field(8000, ge=1, le=1_000_000, description="gradient steps of either policy")
+    learning_steps: int = Field(4000, ge=1, le=1_000_000, description="gradient steps of either policy")
     learner: BcqLagSettings = BcqLagSettings.model_validate({})
     unlearning: SafeRuleSettings = SafeRuleSettings.model_validate({})
     evaluation_episodes: int = Field(20, ge=1, le=1000, description="episodes per evaluation before and after")
