@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "saferule_ros"
 LAYERS = (
     "dataset",
     "recording",
+    "contract",
     "learning",
     "unlearning",
     "attacks",

@@ -169,9 +169,10 @@ def test_ingest_of_a_damaged_bag_names_the_file_and_takes_what_is_left(with_data
     result = saferule("data", "ingest", workspace=with_data)
     assert result.returncode == 1 and last.name in result.stderr and "PARTIAL" in result.stderr
     assert as_json("data", "info", workspace=with_data)["whole"]["episodes"] == 1
-    last.with_name("monday_0.mcap").unlink()
+    first = last.with_name("monday_0.mcap")
+    first.write_bytes(b"")
     before = as_json("data", "info", workspace=with_data)
-    assert last.name in refused("data", "ingest", workspace=with_data)
+    assert first.name in refused("data", "ingest", workspace=with_data)
     assert as_json("data", "info", workspace=with_data) == before
 
 
@@ -207,7 +208,7 @@ def test_forget_sets_are_made_listed_and_shown(with_data: Path) -> None:
         (["-e", "walk-9"], "unknown episode 'walk-9'"),
         ([], "the forget set is empty"),
         (["--steps", "walk-002:3-9"], "episode 'walk-002' has no steps 3 to 9"),
-        (["--steps", "walk-002"], "--steps 'walk-002' is no range of steps"),
+        (["--steps", "walk-002"], "'walk-002' is no range of steps"),
         (["-b", "monday", "-b", "tuesday"], "nothing would be left to keep: all 5 episodes"),
     ],
 )

@@ -3,12 +3,14 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 from dataset_samples import make_dataset, make_episode
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.dataset.selection import parse_steps, parse_time, parse_window
 
 
 @pytest.fixture
@@ -132,3 +134,66 @@ def test_a_set_of_steps_is_stored_and_loaded_and_bound_to_its_id(tmp_path):
 def test_steps_that_make_no_sense_are_refused(steps, message):
     with pytest.raises(ForgetSetError, match=message):
         ForgetSet.select(make_dataset(), steps=steps)
+
+
+def test_rules_select_what_any_of_them_names_and_are_kept_for_the_record(tmp_path):
+    episodes = [
+        make_episode(number, "monday", length=4, stamps=10**9 * (100 * number + np.arange(4)),
+                     recorded_by="robot 1" if number < 2 else "robot 2", policy_ids=("a1",) if number else ("c3",))
+        for number in range(5)
+    ]  # fmt: skip
+    dataset = EpisodeDataset.from_episodes(episodes)
+    for options, names, steps in (
+        ({"recorded_by": ["robot 1"]}, ("walk-000", "walk-001"), ()),
+        ({"policy_ids": ["c3"]}, ("walk-000",), ()),
+        ({"time_windows": [(102 * 10**9, 201 * 10**9)]}, (), (("walk-001", 2, 4), ("walk-002", 0, 1))),
+        ({"where": "step == 1 or step == 3", "episode_ids": ["walk-004"]}, ("walk-004",),
+         tuple((f"walk-{n:03d}", step, step + 1) for n in range(4) for step in (1, 3))),
+        ({"where": f"episode_cost > {sorted(e.episode_cost for e in episodes)[3]!r}"},
+         (max(episodes, key=lambda e: e.episode_cost).id,), ()),
+        ({"where": "observation[0] > 0 and time < 100 and recorded_by == 'robot 1'"}, (),
+         tuple(("walk-000", int(b), int(e)) for b, e in runs(episodes[0].observations[:-1, 0] > 0))),
+    ):  # fmt: skip
+        chosen = ForgetSet.select(dataset, **options)
+        assert (chosen.episode_ids, chosen.steps) == (names, steps), options
+        forget, keep = chosen.split(dataset)
+        assert len(forget) + len(keep) == len(dataset) and len(forget) == chosen.chosen(dataset).sum()
+        chosen.save(tmp_path)
+        again = ForgetSet.load(tmp_path, chosen.id)
+        assert again == chosen and set(again.rules) == set(options) - {"episode_ids"}
+
+
+def runs(flags):
+    return np.flatnonzero(np.diff(np.concatenate([[0], flags, [0]]))).reshape(-1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy_ids": ["a2"]}, "unknown policy id 'a2'. Known policy ids: 'a1'"),
+        ({"recorded_by": ["me"]}, "unknown recorder 'me'. Known recorders: none"),
+        ({"time_windows": [(0, 1)]}, "does not say when it was measured"),
+        ({"where": "coste > 3"}, "unknown column 'coste'. Did you mean 'cost'"),
+        ({"where": "cost > 3000"}, "no transition matches 'cost > 3000'"),
+        ({"where": "cost + 1"}, "gives numbers, not true or false"),
+        ({"where": "cost >= 0"}, "nothing would be left to keep"),
+        ({"where": "observation > 0"}, "gives 5 values, not one"),
+        ({"where": "observation[9] > 0"}, "index 9 is out of range"),
+        ({"where": "__import__('os')"}, "is not allowed"),
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ForgetSetError) as error:
+        ForgetSet.select(make_dataset(), **options)
+    assert message in str(error.value)
+
+
+def test_times_and_steps_are_read_as_they_are_written():
+    assert parse_steps("a:b:3-5") == ("a:b", 3, 6)
+    assert parse_time("1700000000.25") == 1_700_000_000_250_000_000
+    assert parse_window("2026-11-21T10:30..2026-11-21T12:30:00.5+01:00") == (
+        1_795_257_000 * 10**9, 1_795_260_600 * 10**9 + 500_000_000,
+    )  # fmt: skip
+    for parse, text in ((parse_steps, "a:3"), (parse_time, "noon"), (parse_window, "3"), (parse_window, "5..3")):
+        with pytest.raises(ForgetSetError, match=f"'{text}'"):
+            parse(text)

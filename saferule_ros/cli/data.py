@@ -32,28 +32,47 @@ def ingest(
             metavar="[BAG]...", help="Bag ids of the workspace, or rosbag2 folders. None: all of the workspace's."
         ),
     ] = None,
+    contract: Annotated[
+        Path | None,
+        typer.Option("--contract", exists=True, dir_okay=False, help="What the robot's own topics mean (YAML)."),
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Keep the episodes that are there, and add these.")] = False,
+    processes: Annotated[int, typer.Option("--processes", min=1, max=256, help="Bags that are read at a time.")] = 1,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn bags that dataset_recorder wrote into the workspace's dataset.
+    """Turn recorded bags into the workspace's dataset.
 
-    Reads rosbag2 folders (MCAP). Writes the workspace's dataset in one step: it replaces the one that is there, and if
-    anything is wrong it stays as it is. Exit status: 0 complete, 1 partial (written, but something was lost on the
-    way; it is named), 2 failed.
+    Reads rosbag2 folders or files (MCAP and SQLite, compressed or not, split, damaged): of dataset_recorder, or with
+    --contract of any robot. Writes the workspace's dataset in one step: it replaces the one that is there, and if
+    nothing can be taken it stays as it is. Stopped or killed, the same command goes on where it was. Exit status: 0
+    complete, 1 partial (written, but something was lost on the way; it is named), 2 failed.
 
     \b
     Examples:
       saferule data ingest
-      saferule data ingest monday tuesday /media/usb/wednesday
+      saferule data ingest monday tuesday /media/usb/wednesday --append
+      saferule data ingest /media/usb/recording --contract config/contracts/arm.yaml
     """
+    from functools import partial
+
     from saferule_ros.cli.bars import bar
     from saferule_ros.cli.output import print_json
+    from saferule_ros.contract.model import load_contract
+    from saferule_ros.contract.translation import ContractTranslation
     from saferule_ros.recording.ingest import ingest as read
+    from saferule_ros.signing import KeyFolder
 
+    meaning = load_contract(contract) if contract else None
     place = Workspace(workspace)
     folders = [_folder(place, name) for name in bags] if bags else _all_bags(place)
     with bar("bags") as advance:
-        report = read(folders, place.dataset, lambda done, total, name: advance(done, total, name, -1.0))
+        report = read(
+            folders, place.dataset, lambda done, total, name: advance(done, total, name, -1.0),
+            make_translation=partial(ContractTranslation, meaning) if meaning else None,
+            translation_id=meaning.digest if meaning else "", processes=processes, append=append,
+            trusted=KeyFolder(place.keys).trusted(),
+        )  # fmt: skip
     if as_json:
         print_json(report.to_dict())
     else:
@@ -103,7 +122,7 @@ def _folder(place: Workspace, name: str) -> Path:
     folder = Path(name)
     if not folder.exists() and folder.name == name:
         folder = place.bag(name)
-    if not folder.is_dir():
+    if not folder.exists():
         known = ", ".join(sorted(path.name for path in place.bags.glob("*") if path.is_dir())) or "none"
         raise BagsError(f"there is no bag {name!r}", f"Give a folder, or a bag of {place.bags}: {known}")
     return folder

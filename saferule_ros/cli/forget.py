@@ -15,15 +15,10 @@ from saferule_ros.cli.options import (
     RequesterOption,
     WorkspaceOption,
 )
-from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
-    from saferule_ros.dataset.forget_set import ForgetSet, StepRange
-
-
-class StepsError(SaferuleError):
-    """A range of steps that cannot be read."""
+    from saferule_ros.dataset.forget_set import ForgetSet
 
 
 app = typer.Typer(no_args_is_help=True, help="Which data is to be forgotten, why, and who asks.")
@@ -38,11 +33,28 @@ def new(
         list[str] | None,
         typer.Option("--steps", metavar="EPISODE:FIRST-LAST", help="Only these steps of it; may be repeated."),
     ] = None,
+    time: Annotated[
+        list[str] | None,
+        typer.Option("--time", metavar="BEGIN..END", help="What was measured then; may be repeated."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", help="Every episode in which it acted; may be repeated.")
+    ] = None,
+    recorded_by: Annotated[
+        list[str] | None, typer.Option("--recorded-by", help="Every episode recorded by it; may be repeated.")
+    ] = None,
+    where: Annotated[
+        str, typer.Option("--where", metavar="EXPRESSION", help="Every transition for which this is true.")
+    ] = "",
     reason: ReasonOption = "",
     requester: RequesterOption = YOU,
     as_json: JsonOption = False,
 ) -> None:
     """Select bad episodes, or single steps, of the workspace's dataset, and store the selection.
+
+    Whatever any of the options names is selected. Names in an expression: observation, action, next_observation (with
+    an index: observation[3]), reward, cost, step, time (seconds), terminated, truncated; and of the episode: episode,
+    bag, recorded_by, policy, length, episode_return, episode_cost, fallbacks, lost.
 
     Reads the dataset. Writes a forget set: immutable, named by its content, and durable when this returns. Nothing is
     forgotten yet: `saferule patch` does that.
@@ -52,12 +64,17 @@ def new(
       saferule forget new --bag tuesday --reason "cost sensor unplugged"
       saferule forget new -e monday-0003 -e monday-0004
       saferule forget new --steps monday-0003:120-180
+      saferule forget new --time 2026-11-21T10:30..2026-11-21T10:35 --recorded-by "robot 7"
+      saferule forget new --where "episode_cost == 0 and episode_return > 40 and bag == 'tuesday'"
     """
     from saferule_ros.cli.output import note, print_facts, print_json
+    from saferule_ros.dataset.selection import parse_steps, parse_window
     from saferule_ros.patching.forget import store_forget_set
 
-    ranges = [_step_range(text) for text in steps or ()]
-    stored = store_forget_set(Workspace(workspace), bag or (), episode or (), reason, requester, ranges)
+    stored = store_forget_set(
+        Workspace(workspace), bag or (), episode or (), reason, requester, [parse_steps(text) for text in steps or ()],
+        [parse_window(text) for text in time or ()], policy or (), recorded_by or (), where,
+    )  # fmt: skip
     sizes = {
         "forget_episodes": stored.forget_episodes, "forget_transitions": stored.forget_transitions,
         "keep_episodes": stored.keep_episodes, "keep_transitions": stored.keep_transitions,
@@ -119,16 +136,8 @@ def show(
         ("dataset", found.dataset_digest), ("episodes", len(found.episode_ids)),
         *(("", name) for name in found.episode_ids),
         *(("", f"{name}, steps {begin} to {end - 1}") for name, begin, end in found.steps),
+        *((name.replace("_", " "), value) for name, value in found.rules.items()),
     ])  # fmt: skip
-
-
-def _step_range(text: str) -> StepRange:
-    """EPISODE:FIRST-LAST, both included; episodes may have a colon in their names."""
-    name, _, numbers = text.rpartition(":")
-    first, _, last = numbers.partition("-")
-    if not (name and first.isdecimal() and last.isdecimal()):
-        raise StepsError(f"--steps {text!r} is no range of steps", "Write EPISODE:FIRST-LAST, e.g. monday-0003:120-180")
-    return name, int(first), int(last) + 1
 
 
 def _row(found: ForgetSet) -> tuple[object, ...]:

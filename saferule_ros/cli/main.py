@@ -11,6 +11,7 @@ from saferule_ros.cli import (
     audit,
     collect,
     compare,
+    contract,
     data,
     demo,
     evaluate,
@@ -61,5 +62,6 @@ def root(
 
 for module in (collect, poison, train, evaluate, unlearn, export, compare, patch, audit, demo):
     module.register(app)
-for name, group in (("data", data.app), ("forget", forget.app), ("policy", policy.app), ("keys", keys.app)):
+for name, group in (("data", data.app), ("forget", forget.app), ("policy", policy.app), ("keys", keys.app),
+                    ("contract", contract.app)):  # fmt: skip
     app.add_typer(group, name=name)

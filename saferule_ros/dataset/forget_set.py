@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,17 @@ import numpy.typing as npt
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.durable import write_atomically
-from saferule_ros.dataset.errors import DatasetError, ForgetSetError
+from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.dataset.naming import unknown_names
 from saferule_ros.dataset.pieces import split_steps
+from saferule_ros.dataset.selection import Selection, StepRange, TimeWindow
 
 FORGET_SET_SCHEMA = "saferule_ros/forget-set/1"
 # 64 bits of the digest, as for policy bundles: short enough to type, long enough not to meet by chance.
 ID_LENGTH = 16
 
-# Episode, first step and the step after the last one.
-StepRange = tuple[str, int, int]
+# Parts of a selection that do not name episodes or steps one by one.
+_RULES = ("time_windows", "policy_ids", "recorded_by", "where")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class ForgetSet:
         requester: who asks, for the record.
         created: ISO 8601, UTC.
         steps: of episodes that are not forgotten as a whole: the ranges that are; sorted.
+        rules: by which they were found, where they were not named one by one: for the record.
     """
 
     id: str
@@ -46,6 +48,7 @@ class ForgetSet:
     requester: str
     created: str
     steps: tuple[StepRange, ...] = ()
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def select(
@@ -56,22 +59,22 @@ class ForgetSet:
         reason: str = "",
         requester: str = "",
         steps: Iterable[StepRange] = (),
+        time_windows: Iterable[TimeWindow] = (),
+        policy_ids: Iterable[str] = (),
+        recorded_by: Iterable[str] = (),
+        where: str = "",
     ) -> "ForgetSet":
-        """Every episode of these bags, these single episodes, and these steps of others.
+        """Every transition that any of these names: see `Selection` for what they mean.
 
         Raises:
-            ForgetSetError: an unknown bag or episode (the closest are named), steps that an episode does not have,
-                nothing selected, or nothing left to keep.
+            ForgetSetError: an unknown name or column (the closest are named), steps that an episode does not have, a
+                rule that nothing matches, nothing selected, or nothing left to keep.
         """
-        ranges = tuple(sorted(steps))
-        try:
-            indices = dataset.indices_of(bag_ids, episode_ids)
-            dataset.indices_of((), [name for name, _, _ in ranges])
-        except DatasetError as error:
-            raise ForgetSetError(error.what, error.hint) from error
-        names = tuple(sorted(dataset.records[index].id for index in indices))
-        ranges = tuple(found for found in ranges if found[0] not in names)
-        chosen = _chosen(dataset, names, ranges)
+        asked = Selection(
+            tuple(bag_ids), tuple(episode_ids), tuple(sorted(steps)), tuple(sorted(time_windows)),
+            tuple(sorted(policy_ids)), tuple(sorted(recorded_by)), where,
+        )  # fmt: skip
+        chosen = asked.rows(dataset)
         if not chosen.any():
             raise ForgetSetError(
                 "the forget set is empty: no bag and no episode was named",
@@ -82,8 +85,11 @@ class ForgetSet:
                 f"nothing would be left to keep: all {dataset.episodes} episodes of the dataset are selected",
                 "Unlearning needs data to keep; where all of it is bad, learn anew from other data",
             )
+        names, ranges = _as_episodes(dataset, chosen)
         created = datetime.now(UTC).isoformat(timespec="milliseconds")
-        content = (dataset.digest, names, reason, requester, created, ranges)
+        # Named one by one, what was asked is what is stored; otherwise both are.
+        by_rule = {name: _plain(value) for name, value in asked.to_dict().items() if name in _RULES}
+        content = (dataset.digest, names, reason, requester, created, ranges, by_rule)
         return cls(_content_id(*content), *content)
 
     def split(self, dataset: EpisodeDataset) -> tuple[EpisodeDataset, EpisodeDataset]:
@@ -110,7 +116,7 @@ class ForgetSet:
 
     def chosen(self, dataset: EpisodeDataset) -> npt.NDArray[np.bool_]:
         """Which transitions (N,) of the dataset that it was made for are selected."""
-        return _chosen(dataset, self.episode_ids, self.steps)
+        return Selection(episode_ids=self.episode_ids, steps=self.steps).rows(dataset)
 
     def save(self, folder: Path | str) -> Path:
         """Writes <folder>/<id>.json, durable on return. Saving the same set again changes nothing.
@@ -149,7 +155,8 @@ class ForgetSet:
             found = cls(**{**stored, **lists})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ForgetSetError(f"{str(path)!r} cannot be read: {error}", "Make the forget set again") from error
-        content = (found.dataset_digest, found.episode_ids, found.reason, found.requester, found.created, found.steps)
+        content = (found.dataset_digest, found.episode_ids, found.reason, found.requester, found.created, found.steps,
+                   found.rules)  # fmt: skip
         if not found.id == id == _content_id(*content):
             raise ForgetSetError(
                 f"{str(path)!r} is not what its id says: its content hashes to {_content_id(*content)}",
@@ -158,33 +165,36 @@ class ForgetSet:
         return found
 
 
-def _chosen(
-    dataset: EpisodeDataset, episode_ids: tuple[str, ...], steps: tuple[StepRange, ...]
-) -> npt.NDArray[np.bool_]:
-    """Which transitions (N,) are selected.
+def _as_episodes(
+    dataset: EpisodeDataset, chosen: npt.NDArray[np.bool_]
+) -> tuple[tuple[str, ...], tuple[StepRange, ...]]:
+    """Transitions (N,) as whole episodes, sorted, and ranges of steps of others."""
+    names, ranges = [], []
+    for record in dataset.records:
+        rows = chosen[record.start : record.start + record.length]
+        if rows.all():
+            names.append(record.id)
+        elif rows.any():
+            # Where a stretch begins and ends: at each change of the flag.
+            edges = np.flatnonzero(np.diff(np.concatenate([[False], rows, [False]]).astype(np.int8)))
+            ranges += [(record.id, int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]
+    return tuple(sorted(names)), tuple(sorted(ranges))
 
-    Raises:
-        ForgetSetError: steps that an episode does not have.
-    """
-    chosen = np.zeros(len(dataset), dtype=np.bool_)
-    by_id = {record.id: record for record in dataset.records}
-    for name, begin, end in steps:
-        record = by_id[name]
-        if not 0 <= begin < end <= record.length:
-            raise ForgetSetError(
-                f"episode {name!r} has no steps {begin} to {end - 1}", f"It has steps 0 to {record.length - 1}"
-            )
-        chosen[record.start + begin : record.start + end] = True
-    for name in episode_ids:
-        chosen[by_id[name].start : by_id[name].start + by_id[name].length] = True
-    return chosen
+
+def _plain(value: Any) -> Any:
+    """As JSON gives it back."""
+    return [_plain(entry) for entry in value] if isinstance(value, tuple) else value
 
 
 def _content_id(
     dataset_digest: str, episode_ids: tuple[str, ...], reason: str, requester: str, created: str,
-    steps: tuple[StepRange, ...],
+    steps: tuple[StepRange, ...], rules: Mapping[str, Any],
 ) -> str:  # fmt: skip
     content: list[Any] = [FORGET_SET_SCHEMA, dataset_digest, list(episode_ids), reason, requester, created]
-    if steps:  # only then, so that sets of whole episodes keep the ids they always had
+    # Only where there are any, so that sets without keep the ids that they always had.
+    if steps or rules:
         content.append([list(found) for found in steps])
-    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:ID_LENGTH]
+    if rules:
+        content.append(dict(rules))
+    text = json.dumps(content, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]

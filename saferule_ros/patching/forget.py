@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.forget_set import ForgetSet, StepRange
+from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.dataset.selection import StepRange, TimeWindow
 from saferule_ros.workspace import Workspace
 
 
@@ -23,15 +24,19 @@ class StoredForgetSet:
 
 def store_forget_set(
     workspace: Workspace, bag_ids: Iterable[str], episode_ids: Iterable[str], reason: str, requester: str,
-    steps: Iterable[StepRange] = (),
+    steps: Iterable[StepRange] = (), time_windows: Iterable[TimeWindow] = (), policy_ids: Iterable[str] = (),
+    recorded_by: Iterable[str] = (), where: str = "",
 ) -> StoredForgetSet:  # fmt: skip
     """Selects from the workspace's dataset and stores the set, durable on return.
 
     Raises:
-        DatasetError: no readable dataset; an unknown bag, episode or step; nothing to forget, or nothing to keep.
+        DatasetError: no readable dataset; an unknown name, step or column; a rule that nothing matches; nothing to
+            forget, or nothing to keep.
     """
     dataset = EpisodeDataset.load(workspace.dataset)
-    forget_set = ForgetSet.select(dataset, bag_ids, episode_ids, reason, requester, steps)
+    forget_set = ForgetSet.select(
+        dataset, bag_ids, episode_ids, reason, requester, steps, time_windows, policy_ids, recorded_by, where
+    )
     chosen = forget_set.chosen(dataset)
     forget_set.save(workspace.forget_sets)
     return StoredForgetSet(

@@ -88,7 +88,10 @@ class Journal:
             file.remove()
 
     def close(self) -> None:
-        """All is sealed: nothing is left."""
+        """The end: what is of no episode that could not be sealed goes."""
         for file in self._files:
-            file.remove()
+            if file.episodes:
+                file.handle.close()
+            else:
+                file.remove()
         self._files.clear()

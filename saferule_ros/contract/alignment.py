@@ -1,0 +1,109 @@
+"""The samples of one source over time, and what it says at a given instant."""
+
+from bisect import bisect_left, bisect_right
+from collections import Counter
+
+import numpy as np
+import numpy.typing as npt
+
+from saferule_ros.contract.decoding import Sample
+from saferule_ros.contract.model import NANOSECONDS, Align, Source
+
+# More samples than a source can bring while a tick waits (an hour at 1 kHz); beyond it the oldest go.
+_MOST_SAMPLES = 100_000
+
+
+class Unusable(Exception):
+    """The source has nothing for this instant, and will not have; the text says why."""
+
+
+class Stream:
+    """One source.
+
+    Attributes:
+        counts: samples and what was wrong with them: received, out_of_order, late, malformed, non-finite, …
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.counts: Counter[str] = Counter()
+        self._times: list[int] = []
+        self._samples: list[Sample] = []
+        self._forgotten = -(2**62)
+
+    def add(self, sample: Sample) -> None:
+        """Takes a sample; one that was overtaken is put in its place."""
+        self.counts["received"] += 1
+        if sample.problem:
+            self.counts[sample.problem.partition(":")[0]] += 1
+        if sample.time < self._forgotten:
+            self.counts["late"] += 1
+            return
+        where = bisect_right(self._times, sample.time)
+        if where < len(self._times):
+            self.counts["out_of_order"] += 1
+        self._times.insert(where, sample.time)
+        self._samples.insert(where, sample)
+        if len(self._times) > _MOST_SAMPLES:
+            del self._times[0], self._samples[0]
+
+    def at(self, time: int) -> npt.NDArray[np.float64] | None:
+        """The values (K,) at an instant [ns], or None: they may still come.
+
+        Raises:
+            Unusable: they are too old, missing or unusable. Nothing is ever filled in.
+        """
+        if self.source.align is Align.LATEST:
+            return self._latest(time)
+        if self.source.align is Align.EXACT:
+            return self._exact(time)
+        return self._between(time)
+
+    def forget(self, before: int) -> None:
+        """Ticks before this instant are done: what only they could use is not needed any more."""
+        keep = max(bisect_right(self._times, before) - 1, 0)
+        if keep:
+            self._forgotten = self._times[keep]
+            del self._times[:keep], self._samples[:keep]
+
+    def _latest(self, time: int) -> npt.NDArray[np.float64]:
+        where = bisect_right(self._times, time) - 1
+        if where < 0:
+            raise Unusable("nothing was received before")
+        self._check_age(time - self._times[where])
+        return _values(self._samples[where])
+
+    def _exact(self, time: int) -> npt.NDArray[np.float64] | None:
+        tolerance = round(self.source.tolerance * NANOSECONDS)
+        begin = bisect_left(self._times, time - tolerance)
+        end = bisect_right(self._times, time + tolerance)
+        if begin < end:
+            nearest = min(range(begin, end), key=lambda where: (abs(self._times[where] - time), where))
+            return _values(self._samples[nearest])
+        if end < len(self._times):
+            raise Unusable("no message has the tick's time")
+        return None
+
+    def _between(self, time: int) -> npt.NDArray[np.float64] | None:
+        after = bisect_left(self._times, time)
+        if after == len(self._times):
+            return None
+        if self._times[after] == time:
+            return _values(self._samples[after])
+        if after == 0:
+            raise Unusable("nothing was received before")
+        begin, end = self._times[after - 1], self._times[after]
+        self._check_age(end - begin)
+        first, second = _values(self._samples[after - 1]), _values(self._samples[after])
+        return first + (second - first) * ((time - begin) / (end - begin))
+
+    def _check_age(self, age: int) -> None:
+        limit = self.source.max_age
+        if limit is not None and age > round(limit * NANOSECONDS):
+            raise Unusable(f"stale: {age / NANOSECONDS:.3f} s, allowed {limit:g} s")
+
+
+def _values(sample: Sample) -> npt.NDArray[np.float64]:
+    if sample.values is None:
+        raise Unusable(sample.problem)
+    return sample.values

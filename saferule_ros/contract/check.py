@@ -1,0 +1,270 @@
+"""What a contract would read, and what is wrong with it: before it runs on a robot, and against a recording."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saferule_ros.contract.errors import ContractError
+from saferule_ros.contract.model import NANOSECONDS, Action, Contract, Source
+from saferule_ros.contract.paths import FieldPath
+from saferule_ros.contract.translation import ContractTranslation
+from saferule_ros.dataset.expression import ExpressionError
+from saferule_ros.dataset.naming import closest
+from saferule_ros.recording.bag_files import find_bag, open_scan
+from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.message_types import SCALAR, STRINGS, Types, known_definition, leaf_paths, parse_types
+from saferule_ros.recording.messages import ObservationMessage
+from saferule_ros.recording.scan import TopicInfo
+
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with which part, and what to do."""
+
+    where: str
+    what: str
+    hint: str
+
+
+@dataclass
+class TopicFacts:
+    """What a bag has of one topic: messages, and their mean rate [Hz]."""
+
+    messages: int = 0
+    first: int = 0
+    last: int = 0
+
+    @property
+    def rate(self) -> float:
+        """Messages per second; 0 for fewer than two."""
+        span = self.last - self.first
+        return (self.messages - 1) * NANOSECONDS / span if span > 0 else 0.0
+
+
+@dataclass
+class ContractCheck:
+    """The result.
+
+    Attributes:
+        contract: that was checked.
+        problems: empty: nothing is wrong.
+        sizes: how many numbers each source gives, where that is known.
+        topics: of the bag, if there was one.
+        ticks: of the bag: made, unusable and why.
+        episodes: that the bag would give: their lengths in transitions.
+        observation_size: O, if it is known.
+    """
+
+    contract: Contract
+    problems: list[Problem] = field(default_factory=list)
+    sizes: dict[str, int | None] = field(default_factory=dict)
+    topics: dict[str, TopicFacts] = field(default_factory=dict)
+    ticks: Counter[str] = field(default_factory=Counter)
+    episodes: list[int] = field(default_factory=list)
+    observation_size: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "contract": self.contract.name,
+            "digest": self.contract.digest,
+            "problems": [vars(problem) for problem in self.problems],
+            "sizes": self.sizes,
+            "observation_size": self.observation_size,
+            "action_size": self.contract.action_size,
+            "topics": {name: {"messages": facts.messages, "rate": facts.rate} for name, facts in self.topics.items()},
+            "ticks": dict(self.ticks),
+            "episodes": self.episodes,
+        }
+
+
+def check_contract(contract: Contract, bag: Path | None = None) -> ContractCheck:
+    """Checks types, fields, sizes and expressions; with a bag, also topics, rates, ticks and episodes.
+
+    Raises:
+        BagError: there is no bag.
+    """
+    result = ContractCheck(contract)
+    known: dict[str, TopicInfo] = {}
+    if bag is not None:
+        _look_into(bag, result, known)
+    for name, source in contract.sources.items():
+        result.sizes[name] = _check_fields(f"source {name}", source, known, result)
+    size = _check_fields("action", contract.action, known, result)
+    if size is not None and size != contract.action_size:
+        result.problems.append(
+            Problem("action", f"its fields have {size} numbers, low and high {contract.action_size}", "Make them fit")
+        )
+    _check_expressions(result)
+    if bag is not None and not result.problems:
+        _play(bag, result)
+    elif all(result.sizes[name] is not None for name in contract.observed):
+        observed = sum(result.sizes[name] or 0 for name in contract.observed)
+        history = contract.history
+        result.observation_size = history.observations * observed + history.actions * contract.action_size
+    return result
+
+
+def _check_fields(
+    where: str, source: Source | Action, known: Mapping[str, TopicInfo], result: ContractCheck
+) -> int | None:
+    """Whether type and fields exist; how many numbers they are, where the definition tells."""
+    info = known.get(source.topic)
+    if info is not None and info.type != source.type:
+        result.problems.append(
+            Problem(where, f"topic {source.topic!r} has type {info.type!r}, not {source.type!r}", "Correct the type")
+        )
+        return None
+    try:
+        text = info.definition if info is not None and info.definition else known_definition(source.type).text
+        types = parse_types(source.type, text)
+    except BagError as error:
+        result.problems.append(Problem(where, error.what, error.hint))
+        return None
+    if source.joints:
+        size: int | None = len(source.joints) * len(source.fields)
+        _size_of(types, source.type, FieldPath.parse(source.joint_names), f"{where}, joint_names", result, texts=True)
+        for text in source.fields:
+            _size_of(types, source.type, FieldPath.parse(text), where, result)
+    else:
+        sizes = [_size_of(types, source.type, FieldPath.parse(text), where, result) for text in source.fields]
+        size = None if None in sizes else sum(one or 0 for one in sizes)
+    given = source.size if isinstance(source, Source) else None
+    if given is not None and size is not None and given != size:
+        result.problems.append(Problem(where, f"size is {given}, its fields have {size} numbers", "Correct size"))
+    size = given or size
+    for name in ("scale", "offset"):
+        factors = getattr(source, name)
+        if isinstance(source, Source) and size is not None and isinstance(factors, list) and len(factors) != size:
+            what = f"{name} has {len(factors)} numbers for {size} values"
+            result.problems.append(Problem(where, what, "Give as many"))
+    return size
+
+
+def _size_of(
+    types: Types, type_name: str, path: FieldPath, where: str, result: ContractCheck, texts: bool = False
+) -> int | None:
+    """How many numbers a field is; None where only a message tells, or where it is not there."""
+    leaves = {re.sub(r"\[\d*\]", "", name): kind for name, kind in leaf_paths(types, type_name)}
+    plain = re.sub(r"\[\d+\]", "", path.base)
+    inside = [name for name in leaves if name == plain or name.startswith(f"{plain}.")]
+    if not inside or (inside != [plain] and path.index is not None):
+        names = [name for name, kind in leaf_paths(types, type_name) if texts or kind not in STRINGS]
+        result.problems.append(
+            Problem(where, f"{type_name} has no field {path.text!r}", closest(plain, names, "field"))
+        )
+        return None
+    if not texts and any(leaves[name] in STRINGS for name in inside):
+        result.problems.append(Problem(where, f"{path.text} of {type_name} is a text", "Give a number or an array"))
+        return None
+    sizes = [_length(types, type_name, name) for name in inside]
+    whole = None if None in sizes else sum(size or 0 for size in sizes)
+    if isinstance(path.index, int):
+        return 1
+    if path.index is None or whole is not None:
+        return whole if path.index is None else len(path.entries(whole or 0))
+    # Of an array of any length: a slice with bounds that do not count from the end says it.
+    index = path.index
+    bounded = index.stop is not None and index.stop >= 0 and (index.start or 0) >= 0 and (index.step or 1) > 0
+    return len(range(index.start or 0, index.stop, index.step or 1)) if bounded else None
+
+
+def _length(types: Types, type_name: str, plain: str) -> int | None:
+    """Numbers of one leaf: 1, that of a fixed array, or None for a sequence."""
+    length: int | None = 1
+    for step in plain.split("."):
+        found = next(one for one in types[type_name] if one.name == step)
+        type_name = found.type
+        if found.type in types and found.length != SCALAR:
+            continue  # one entry of it is named
+        length = 1 if found.length == SCALAR else found.length or None
+    return length
+
+
+def _check_expressions(result: ContractCheck) -> None:
+    """Tried on numbers of the right sizes."""
+    sizes = result.sizes
+    for name, expression in result.contract.expressions.items():
+        if any(sizes.get(source) is None for source in expression.names):
+            continue
+        columns = {source: np.ones((1, sizes[source] or 0)) for source in expression.names}
+        try:
+            expression.evaluate(columns)
+        except ExpressionError as error:
+            result.problems.append(Problem(name, error.what, error.hint))
+
+
+def _look_into(bag: Path, result: ContractCheck, known: dict[str, TopicInfo]) -> None:
+    for path in find_bag(bag).files:
+        with open_scan(path) as scan:
+            for message in scan.messages():
+                facts = result.topics.setdefault(message.topic, TopicFacts(first=message.log_time))
+                facts.messages += 1
+                facts.last = message.log_time
+            known.update(scan.topics)
+            for name in scan.topics:
+                result.topics.setdefault(name, TopicFacts())
+    contract = result.contract
+    wanted = {f"source {name}": contract.sources[name].topic for name in contract.required}
+    for where, topic in {**wanted, "action": contract.action.topic}.items():
+        if topic not in known:
+            result.problems.append(
+                Problem(where, f"the bag has no topic {topic!r}", closest(topic, sorted(known), "topic"))
+            )
+        elif not result.topics[topic].messages:
+            result.problems.append(Problem(where, f"the bag has no message on {topic!r}", "Record it, too"))
+
+
+def _play(bag: Path, result: ContractCheck) -> None:
+    translation = ContractTranslation(result.contract)
+    lengths: list[int] = []
+
+    def count(made: object) -> None:
+        if isinstance(made, ObservationMessage):
+            result.observation_size = len(made.data)
+            if made.step == 0:
+                lengths.append(0)
+            lengths[-1] = made.step
+
+    try:
+        for path in find_bag(bag).files:
+            with open_scan(path) as scan:
+                messages = scan.messages()
+                while batch := list(islice(messages, _BATCH)):
+                    for made in translation.take(batch, scan.topics):
+                        count(made)
+        for made in translation.finish():
+            count(made)
+    except (BagError, ContractError) as error:
+        result.problems.append(Problem("bag", error.what, error.hint))
+    result.episodes = lengths
+    result.ticks = translation.runner.counts
+    for name, stream in translation.runner.streams.items():
+        wrong = {what: count for what, count in stream.counts.items() if what not in ("received", "out_of_order")}
+        for what, times in wrong.items():
+            result.problems.append(
+                Problem(f"source {name}", f"{times} of {stream.counts['received']} messages: {what}", _HINTS.get(
+                    what.split(" ")[0], "Look at fields, joints and size"))
+            )  # fmt: skip
+    if not result.ticks["made"]:
+        result.problems.append(Problem("tick", "not one observation can be made of this bag", _reasons(result.ticks)))
+
+
+_HINTS = {
+    "late": "Came after the tick that it belongs to: record with the robot's own clock, or let ticks wait longer",
+    "non-finite": "Give clip, if infinity means the end of the range",
+    "malformed": "Was it recorded with another version of the message?",
+}
+
+
+def _reasons(ticks: Counter[str]) -> str:
+    told = [f"{name} ({count} x)" for name, count in ticks.most_common() if ": " in name]
+    return "; ".join(told[:5]) or "Does it hold messages of the source that makes the ticks?"

@@ -1,0 +1,120 @@
+"""Actions to the robot's command and back: bounds, rate limit, and where the numbers stand in the message."""
+
+import importlib
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from saferule_ros.contract.model import NANOSECONDS, Action
+from saferule_ros.contract.paths import FieldPath
+
+
+class Command:
+    """The action sink of a contract.
+
+    Args:
+        about: the contract's words.
+    """
+
+    def __init__(self, about: Action) -> None:
+        self.about = about
+        self._low, self._high = np.array(about.low), np.array(about.high)
+        self._scale = np.broadcast_to(np.asarray(about.scale, np.float64), self._low.shape)
+        self._offset = np.broadcast_to(np.asarray(about.offset, np.float64), self._low.shape)
+
+    @property
+    def stop(self) -> npt.NDArray[np.float64]:
+        """What is sent where there is no command (A,)."""
+        return np.array(self.about.stop, np.float64)
+
+    def held(
+        self, action: npt.NDArray[np.floating], last: npt.NDArray[np.float64], since: int
+    ) -> npt.NDArray[np.float64]:
+        """The action within the bounds, and within reach of the last one.
+
+        Args:
+            action: (A,), finite, in the policy's units.
+            last: what was sent before (A,).
+            since: how long ago that was [ns].
+        """
+        wanted = np.clip(np.asarray(action, np.float64), self._low, self._high)
+        if self.about.max_rate is None:
+            return wanted
+        reach = np.array(self.about.max_rate) * (since / NANOSECONDS)
+        return np.clip(wanted, last - reach, last + reach)
+
+    def values(self, action: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The numbers in the message (A,)."""
+        return self._scale * action + self._offset
+
+    def action(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """The action (A,) that a message with these numbers is."""
+        return (values - self._offset) / self._scale
+
+    def fill(self, message: Any, values: npt.NDArray[np.float64]) -> None:
+        """Writes numbers and constants into an empty message of the contract's type.
+
+        Raises:
+            AttributeError, IndexError, TypeError, ValueError, AssertionError: it has no such field.
+        """
+        if self.about.joints:
+            _assign(message, self.about.joint_names, list(self.about.joints))
+        for path, constant in self.about.constants.items():
+            _assign(message, path, constant)
+        at = 0
+        for text in self.about.fields:
+            field = FieldPath.parse(text)
+            owner, name = _owner(message, field.base)
+            if not isinstance(getattr(owner, name), int | float):
+                # An array: one entry, a slice with an end, or all that is left.
+                size = self._entries(field, len(values) - at)
+                current = [float(value) for value in getattr(owner, name)]
+                current += [0.0] * (max(size, default=-1) + 1 - len(current))
+                for entry in size:
+                    current[entry] = float(values[at])
+                    at += 1
+                setattr(owner, name, current)
+            else:
+                setattr(owner, name, type(getattr(owner, name))(values[at]))
+                at += 1
+
+    def _entries(self, field: FieldPath, left: int) -> list[int]:
+        if self.about.joints:
+            return list(range(len(self.about.joints)))
+        if isinstance(field.index, int):
+            return [field.index]
+        if field.index is None or field.index.stop is None:
+            return list(range(left))
+        return list(range(*field.index.indices(field.index.stop)))
+
+
+def _owner(message: Any, path: str) -> tuple[Any, str]:
+    """The structure that a path's last step is in. Entries of arrays of structures are made as far as needed."""
+    *steps, last = path.split(".")
+    for step in steps:
+        name, _, index = step.rstrip("]").partition("[")
+        inside = getattr(message, name)
+        if index:
+            made = list(inside)
+            while len(made) <= int(index):
+                made.append(_entry_type(message, name)())
+            setattr(message, name, made)
+            inside = getattr(message, name)[int(index)]
+        message = inside
+    return message, last
+
+
+def _entry_type(message: Any, name: str) -> Any:
+    """The class of the entries of an array of messages, as ROS generates it: by the field's type and its package."""
+    found = re.match(r"(?:sequence<)?(\w+)/(\w+)", message.get_fields_and_field_types()[name])
+    if found is None:
+        raise AttributeError(f"{name} is no array of messages")
+    return getattr(importlib.import_module(f"{found[1]}.msg"), found[2])
+
+
+def _assign(message: Any, path: str, value: Any) -> None:
+    owner, name = _owner(message, path)
+    current = getattr(owner, name)
+    setattr(owner, name, float(value) if isinstance(current, float) else value)

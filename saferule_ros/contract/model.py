@@ -1,0 +1,227 @@
+"""A contract file: YAML, every field with range and meaning. Two ready ones are in config/contracts/."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from saferule_ros.contract.paths import FieldPath
+from saferule_ros.dataset.expression import Expression, ExpressionError
+from saferule_ros.settings import load_settings
+
+CONTRACT_SCHEMA = "saferule_ros/contract/1"
+NANOSECONDS = 10**9
+
+
+def _path(text: str) -> str:
+    FieldPath.parse(text)
+    return text
+
+
+def _expression(text: str) -> str:
+    try:
+        Expression(text)
+    except ExpressionError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
+TopicName = Annotated[str, Field(pattern=r"^/[A-Za-z0-9_/]*[A-Za-z0-9_]$")]
+TypeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*/msg/[A-Za-z0-9]+$")]
+PathText = Annotated[str, AfterValidator(_path)]
+ExpressionText = Annotated[str, AfterValidator(_expression)]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+Numbers = list[float]
+
+
+class Align(StrEnum):
+    """Which of a source's messages a tick takes."""
+
+    LATEST = "latest"  # the newest that is not after the tick
+    INTERPOLATE = "interpolate"  # between the two around the tick, number by number
+    EXACT = "exact"  # the one of the tick's own time, within a tolerance
+
+
+class Clock(StrEnum):
+    """Which time a message counts for."""
+
+    STAMP = "stamp"  # header.stamp: when it was measured
+    RECEIVED = "received"  # when it came
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Part):
+    """One topic and what is read from it."""
+
+    topic: TopicName = Field(description="full name of the topic")
+    type: TypeName = Field(description="package/msg/Name")
+    fields: list[PathText] = Field([], description="what is read, in this order: pose.x, ranges[0:180:10], position")
+    joints: list[str] = Field([], description="entries of the fields that are taken, by the names in the message")
+    joint_names: PathText = Field("name", description="where the message has these names")
+    size: int | None = Field(None, ge=1, le=1_000_000, description="how many numbers; else the first message says it")
+    unit: str = Field("", description="for people")
+    align: Align = Field(Align.LATEST, description="which message a tick takes")
+    max_age: Seconds | None = Field(0.5, description="latest: oldest that is used; interpolate: widest gap; null: any")
+    tolerance: Seconds = Field(0.0, description="exact: how far from the tick it may be [s]")
+    wait: Seconds = Field(0.5, description="exact, interpolate: how long a tick waits for the message [s]")
+    time: Clock | None = Field(None, description="which time counts; else the stamp where the type has a header")
+    clip: tuple[float, float] | None = Field(None, description="raw values are held within: inf of a laser, too")
+    scale: float | Numbers = Field(1.0, description="the vector has scale x raw + offset; one number, or one for each")
+    offset: float | Numbers = Field(0.0, description="see scale")
+    observe: bool = Field(True, description="part of the observation; false: only for expressions and episodes")
+    reliable: bool = Field(False, description="subscribe reliably; sensors are usually published as best effort")
+
+
+class Tick(_Part):
+    """When there is an observation: at each message of a source, or at a fixed rate."""
+
+    source: str | None = Field(None, description="name of the source whose messages make the ticks")
+    rate: float | None = Field(None, gt=0, le=1000, description="ticks per second, at whole multiples of it [Hz]")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if (self.source is None) == (self.rate is None):
+            raise ValueError("give either source or rate")
+        return self
+
+
+class History(_Part):
+    """What the policy sees beside the newest observation."""
+
+    observations: int = Field(1, ge=1, le=64, description="the newest k, newest first; an episode begins with copies")
+    actions: int = Field(0, ge=0, le=64, description="the last m commands, newest first; it begins with `stop`")
+
+
+class EpisodeRules(_Part):
+    """Where an episode ends. A tick that cannot be made ends one too: nothing ever reaches across a hole."""
+
+    gap: Seconds | None = Field(None, description="a longer time between two ticks separates episodes [s]")
+    max_steps: int | None = Field(None, ge=1, le=10_000_000, description="truncated after so many steps")
+    begin_on: list[str] = Field([], description="sources: after a message of one, the next tick begins an episode")
+    end_on: list[str] = Field([], description="sources: after a message of one, the next tick is the last, truncated")
+    terminated: ExpressionText | None = Field(None, description="true: the state is absorbing")
+    truncated: ExpressionText | None = Field(None, description="true: the episode is cut")
+    service: bool = Field(True, description="robot_bridge/new_episode begins one, and says so on a topic of that name")
+
+
+class Action(_Part):
+    """Where commands go: and, in a bag, where they are read from."""
+
+    topic: TopicName = Field(description="full name of the topic")
+    type: TypeName = Field(description="package/msg/Name")
+    fields: list[PathText] = Field(min_length=1, description="where the action's numbers stand, in this order")
+    joints: list[str] = Field([], description="names of the entries; written into joint_names")
+    joint_names: PathText = Field("joint_names", description="where the message has these names")
+    low: Numbers = Field(min_length=1, description="least action, in the policy's units; commands are held to it")
+    high: Numbers = Field(min_length=1, description="largest action")
+    max_rate: Numbers | None = Field(None, description="largest change per second; commands are held to it")
+    stop: Numbers = Field(min_length=1, description="what is sent where there is no command: at the end and in silence")
+    timeout: Seconds = Field(0.5, gt=0, description="so long without a command, stop is sent [s]")
+    scale: float | Numbers = Field(1.0, description="the message has scale x action + offset")
+    offset: float | Numbers = Field(0.0, description="see scale")
+    constants: dict[PathText, Any] = Field({}, description="other fields of the message")
+    unit: str = Field("", description="for people")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        size = len(self.low)
+        for name in ("high", "stop", "max_rate"):
+            given = getattr(self, name)
+            if given is not None and len(given) != size:
+                raise ValueError(f"low has {size} numbers, {name} {len(given)}")
+        for low, stop, high in zip(self.low, self.stop, self.high, strict=True):
+            if not low <= stop <= high or low >= high:
+                raise ValueError(f"low {low}, stop {stop}, high {high} are not in this order")
+        for name in ("scale", "offset"):
+            check_factors(getattr(self, name), size, name)
+        if 0.0 in (self.scale if isinstance(self.scale, list) else [self.scale]):
+            raise ValueError("scale is 0: commands in a bag could not be read back")
+        return self
+
+
+class Contract(_Part):
+    """All of it. Reward and cost are expressions over the sources by their names (raw values, in their units)."""
+
+    schema_: str = Field(CONTRACT_SCHEMA, alias="schema", pattern=f"^{CONTRACT_SCHEMA}$", description="of this file")
+    name: str = Field(pattern=_NAME, max_length=60, description="first part of the episodes' names")
+    description: str = Field("", description="for people")
+    tick: Tick
+    sources: dict[Annotated[str, Field(pattern=_NAME)], Source] = Field(min_length=1)
+    history: History = Field(default_factory=lambda: History.model_validate({}))
+    reward: ExpressionText = Field("0", description="of the transition that led here")
+    cost: ExpressionText = Field("0", description="of the transition that led here, >= 0")
+    episode: EpisodeRules = Field(default_factory=lambda: EpisodeRules.model_validate({}))
+    action: Action
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        named = [("tick.source", [self.tick.source] if self.tick.source else []),
+                 ("episode.begin_on", self.episode.begin_on), ("episode.end_on", self.episode.end_on)]  # fmt: skip
+        for where, names in named:
+            for name in names:
+                if name not in self.sources:
+                    raise ValueError(f"{where} names the unknown source {name!r}; there are {', '.join(self.sources)}")
+        if not self.observed:
+            raise ValueError("no source is part of the observation")
+        for name in self.observed:
+            if not self.sources[name].fields:
+                raise ValueError(f"source {name} is part of the observation and has no fields; or say observe: false")
+        for where, expression in self.expressions.items():
+            try:
+                expression.require(list(self.sources), "source")
+            except ExpressionError as error:
+                raise ValueError(f"{where}: {error}") from error
+        return self
+
+    @cached_property
+    def expressions(self) -> dict[str, Expression]:
+        """Parsed: reward, cost, and terminated and truncated where they are given."""
+        texts = {"reward": self.reward, "cost": self.cost, "terminated": self.episode.terminated,
+                 "truncated": self.episode.truncated}  # fmt: skip
+        return {name: Expression(text) for name, text in texts.items() if text is not None}
+
+    @cached_property
+    def observed(self) -> tuple[str, ...]:
+        """Sources that the observation is made of, in the file's order."""
+        return tuple(name for name, source in self.sources.items() if source.observe)
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """Sources without which there is no tick: those observed, and those in expressions."""
+        used = {name for expression in self.expressions.values() for name in expression.names}
+        return tuple(name for name in self.sources if name in used or name in self.observed)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, hex, of all that it says."""
+        content = self.model_dump(mode="json", by_alias=True)
+        return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def action_size(self) -> int:
+        """A."""
+        return len(self.action.low)
+
+
+def load_contract(path: Path) -> Contract:
+    """Reads a contract file.
+
+    Raises:
+        SettingsError: unreadable, or a field that is unknown, missing or out of range; it is named with its value.
+    """
+    return load_settings(Contract, path)
+
+
+def check_factors(given: float | Sequence[float], size: int, name: str) -> None:
+    """Raises ValueError unless there is one number, or one for each of `size`."""
+    if isinstance(given, list) and len(given) != size:
+        raise ValueError(f"{name} has {len(given)} numbers for {size} values")

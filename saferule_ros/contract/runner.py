@@ -1,0 +1,238 @@
+"""A contract at work: samples in, observations out. The live bridge and the ingest of bags run this same code.
+
+Time is what it is told: the time of reception of each message, and nothing else, moves it on. So the same messages,
+received at the same times, give the same observations, to the bit.
+"""
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from saferule_ros.contract.alignment import Stream, Unusable
+from saferule_ros.contract.command import Command
+from saferule_ros.contract.decoding import Sample
+from saferule_ros.contract.errors import ContractError
+from saferule_ros.contract.model import NANOSECONDS, Contract
+from saferule_ros.dataset.expression import ExpressionError
+from saferule_ros.recording.messages import ActionMessage, ObservationMessage
+
+# Ticks at a fixed rate that are made up for at once: after a longer silence, those between are skipped.
+_MOST_MISSED = 1000
+_FOREVER = 2**62
+
+
+@dataclass
+class _Pending:
+    """A tick that waits for messages: its time, and when it began to wait."""
+
+    time: int
+    since: int
+
+
+class ContractRunner:
+    """One robot's streams, ticks and episodes.
+
+    Attributes:
+        streams: by the source's name.
+        counts: ticks: made, unusable (of which source and why), skipped.
+        problem: why the newest tick was unusable; empty if it was not.
+
+    Args:
+        contract: what everything means.
+    """
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self.streams = {name: Stream(source) for name, source in contract.sources.items()}
+        self.counts: Counter[str] = Counter()
+        self.problem = ""
+        self._command = Command(contract.action)
+        self._waiting: deque[_Pending] = deque()
+        self._now = -_FOREVER
+        self._last_tick = -_FOREVER
+        self._next_tick: int | None = None
+        self._sequence = 0
+        self._commands = 0
+        self._step = 0
+        self._episode = ""
+        self._begin_next = self._end_next = False
+        self._answered = True
+        self._observations: deque[npt.NDArray[np.float64]] = deque(maxlen=contract.history.observations)
+        self._actions: deque[npt.NDArray[np.float64]] = deque(maxlen=max(1, contract.history.actions))
+
+    def advance(self, now: int) -> list[ObservationMessage]:
+        """Time goes on to `now` [ns]: ticks at a fixed rate come due, and waiting ones give up."""
+        self._now = max(self._now, now)
+        rate = self.contract.tick.rate
+        if rate is not None:
+            self._add_due(round(NANOSECONDS / rate))
+        return self._ready()
+
+    def sample(self, name: str, sample: Sample) -> list[ObservationMessage]:
+        """A source has a new sample. Returns the observations that can be made now."""
+        self.streams[name].add(sample)
+        rules = self.contract.episode
+        self._begin_next |= name in rules.begin_on
+        self._end_next |= name in rules.end_on
+        if name == self.contract.tick.source:
+            if sample.time <= self._last_tick or (self._waiting and sample.time <= self._waiting[-1].time):
+                self.counts["out_of_order"] += 1
+            else:
+                self._waiting.append(_Pending(sample.time, self._now))
+        return self._ready()
+
+    def command(self, values: npt.NDArray[np.float64], time: int) -> list[ActionMessage]:
+        """A command was sent: the first one after an observation is its answer.
+
+        Args:
+            values: as in the robot's message, (A,).
+            time: when [ns].
+        """
+        if self._answered:
+            self.counts["further_commands"] += 1
+            return []
+        self._answered = True
+        action = self._command.action(values)
+        self._actions.appendleft(action)
+        self._commands += 1
+        return [
+            ActionMessage(time, self._commands, self._sequence, action.astype(np.float32), 0, "", False, "", 0.0)
+        ]  # fmt: skip
+
+    def begin_episode(self) -> None:
+        """The next tick begins an episode."""
+        self._begin_next = True
+
+    def finish(self) -> list[ObservationMessage]:
+        """Nothing more will come: ticks that wait are given up."""
+        self._now = _FOREVER
+        return self._ready()
+
+    def _add_due(self, period: int) -> None:
+        if self._next_tick is None:
+            self._next_tick = -(-self._now // period) * period
+        missed = (self._now - self._next_tick) // period
+        if missed > _MOST_MISSED:
+            self.counts["skipped"] += missed
+            self._break("skipped: nothing was heard for long")
+            self._next_tick += missed * period
+        while self._next_tick <= self._now:
+            self._waiting.append(_Pending(self._next_tick, self._next_tick))
+            self._next_tick += period
+
+    def _ready(self) -> list[ObservationMessage]:
+        """Ticks in their order, up to the first that still waits."""
+        made = []
+        while self._waiting:
+            tick = self._waiting[0]
+            try:
+                values = self._values(tick)
+                if values is None:
+                    break
+                message = self._observe(tick.time, values)
+            except Unusable as error:
+                self._break(str(error))
+            else:
+                made.append(message)
+                self.problem = ""
+                self.counts["made"] += 1
+            self._waiting.popleft()
+            self._last_tick = tick.time
+            for stream in self.streams.values():
+                stream.forget(tick.time)
+        return made
+
+    def _values(self, tick: _Pending) -> dict[str, npt.NDArray[np.float64]] | None:
+        """What every source says at a tick; None: one of them may still say it."""
+        found = {}
+        for name in self.contract.required:
+            stream = self.streams[name]
+            try:
+                values = stream.at(tick.time)
+            except Unusable as error:
+                raise Unusable(f"{name}: {error}") from None
+            if values is None:
+                if self._now - tick.since > round(stream.source.wait * NANOSECONDS):
+                    raise Unusable(f"{name}: nothing came in time")
+                return None
+            found[name] = values
+        return found
+
+    def _observe(self, time: int, values: dict[str, npt.NDArray[np.float64]]) -> ObservationMessage:
+        """The observation of a tick.
+
+        Raises:
+            Unusable: it is not finite, an expression is not, or the last command is missing.
+        """
+        rules = self.contract.episode
+        gap = rules.gap is not None and time - self._last_tick > round(rules.gap * NANOSECONDS)
+        begins = self._begin_next or gap or not self._episode
+        newest = self._vector(values)
+        columns = {name: value[None, :] for name, value in values.items()}
+        judged = {"reward": 0.0, "cost": 0.0, "terminated": 0.0, "truncated": 0.0}
+        for name, expression in self.contract.expressions.items():
+            # What led to the first observation is not part of the episode.
+            if name in ("reward", "cost") and begins:
+                continue
+            try:
+                judged[name] = float(expression.evaluate(columns)[0])
+            except ExpressionError as error:
+                raise ContractError(f"{name} of contract {self.contract.name!r}: {error.what}", error.hint) from error
+            if not np.isfinite(judged[name]) or (name == "cost" and judged[name] < 0):
+                raise Unusable(f"{name}: it is {judged[name]}")
+        if begins:
+            self._begin(time, newest)
+        else:
+            if not self._answered and self.contract.history.actions:
+                raise Unusable("action: no command was sent since the last tick")
+            self._step += 1
+            self._observations.appendleft(newest)
+        self._sequence += 1
+        self._answered = False
+        data = np.concatenate([*self._observations, *self._past_actions()]).astype(np.float32)
+        if not np.isfinite(data).all():
+            raise Unusable("observation: a number is too large for single precision")
+        terminated = bool(judged["terminated"])
+        cut = self._end_next or self._step == rules.max_steps or bool(judged["truncated"])
+        message = ObservationMessage(
+            time, self._sequence, self._episode, self._step, data, judged["reward"], judged["cost"], terminated,
+            cut and not terminated,
+        )  # fmt: skip
+        if message.terminated or message.truncated:
+            self._episode = ""
+            self._answered = True  # nothing answers the last observation
+        self._end_next = False
+        return message
+
+    def _begin(self, time: int, newest: npt.NDArray[np.float64]) -> None:
+        history = self.contract.history
+        self._episode, self._step, self._begin_next = f"{self.contract.name}-{time}", 0, False
+        self._observations.extend([newest] * history.observations)
+        stop = np.array(self.contract.action.stop, np.float64)
+        self._actions.extend([stop] * max(1, history.actions))
+
+    def _break(self, why: str) -> None:
+        """A tick cannot be made: the episode ends before it, and another begins after it."""
+        self.problem = why
+        self.counts["unusable"] += 1
+        self.counts[why.partition(":")[0] + ":" + why.partition(":")[2].partition(":")[0]] += 1
+        self._sequence += 1
+        self._episode, self._answered = "", True
+
+    def _vector(self, values: dict[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        parts = []
+        for name in self.contract.observed:
+            source = self.contract.sources[name]
+            try:
+                parts.append(np.asarray(source.scale) * values[name] + np.asarray(source.offset))
+            except ValueError as error:
+                raise ContractError(
+                    f"source {name!r} gives {len(values[name])} values; scale or offset has another number of them",
+                    "Give one number, or one for each value",
+                ) from error
+        return np.concatenate(parts)
+
+    def _past_actions(self) -> list[npt.NDArray[np.float64]]:
+        return list(self._actions)[: self.contract.history.actions]
