@@ -9,8 +9,9 @@ from learning_cases import learner_for
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
-from saferule_ros.learning.bcq_lag import BcqLag
-from saferule_ros.learning.calibration import calibrate, raised_kappa
+from saferule_ros.learning.bcq_lag import BcqLag, BcqPolicy
+from saferule_ros.learning.calibration import STATES, calibrate, raised_kappa
+from saferule_ros.learning.replay import Replay
 
 SAFE, COSTLY = 3.0, 5.0  # what the two cost critics say where the observation is 0
 SLOPE = 4.0  # by how much more both say where it is 1
@@ -68,3 +69,23 @@ def test_kappa_is_not_raised_by_episodes_over_the_limit() -> None:
     learner = learner_that_says(unsafe, limit=2.0)
     replay = learner.replay(unsafe)
     assert raised_kappa(learner, unsafe, replay, 1.0) == learner.kappa
+
+
+def test_a_long_dataset_is_judged_on_part_of_its_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy weighs dozens of actions for each state: all states of a long log at once would not fit into memory."""
+    asked: list[int] = []
+    dataset = two_steps()
+    learner = learner_that_says(dataset, limit=4.0)
+    replay = Replay(dataset, learner.units, learner.settings.discount)
+    longer = replay.all._replace(observations=replay.all.observations.repeat(1000, 1))
+    monkeypatch.setattr(replay, "all", longer)
+    forward = BcqPolicy.forward
+
+    def counted(policy: BcqPolicy, observations: torch.Tensor) -> torch.Tensor:
+        asked.append(len(observations))
+        return forward(policy, observations)
+
+    monkeypatch.setattr(BcqPolicy, "forward", counted)
+    found = calibrate(learner, replay)
+    assert max(asked) <= STATES
+    assert found.excess_dataset == pytest.approx(COSTLY + SLOPE / 2 - learner.kappa, abs=0.2)

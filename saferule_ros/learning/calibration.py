@@ -16,6 +16,9 @@ from saferule_ros.learning.replay import Replay
 
 # A quantile over this many pairs is exact to a fraction of a percent; torch refuses more than 16 million.
 PAIRS = 100_000
+# Of the policy at states a mean over this many is exact to a few percent; a policy may weigh hundreds of actions for
+# each of them, all at once in memory.
+STATES = 2_000
 
 
 class Calibration(NamedTuple):
@@ -46,8 +49,8 @@ def calibrate(learner: CriticLearner, replay: Replay) -> Calibration:
         _, cost = by_kind(predicted)
         return float(learner.values(predicted).cost.mean()) - learner.kappa, float(cost.std(0).mean())
 
-    excess_initial, _ = at(_thinned(replay.initial_observations))
-    excess_dataset, noise = at(_thinned(replay.all.observations))
+    excess_initial, _ = at(_some(replay.initial_observations, STATES))
+    excess_dataset, noise = at(_some(replay.all.observations, STATES))
     return Calibration(learner.kappa, excess_initial, excess_dataset, noise)
 
 
@@ -66,11 +69,13 @@ def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay
     safe = [index for index, record in enumerate(dataset.records) if record.episode_cost <= limit]
     if not safe:
         return learner.kappa
-    rows = _thinned(torch.as_tensor(np.flatnonzero(np.isin(dataset.episode_index, safe)))).to(learner.device)
+    rows = _some(torch.as_tensor(np.flatnonzero(np.isin(dataset.episode_index, safe))), PAIRS).to(learner.device)
     cost = learner.values(learner.critics(replay.all.observations[rows], replay.all.actions[rows])).cost
     return max(learner.kappa, float(torch.quantile(cost, quantile)))
 
 
-def _thinned(rows: Tensor) -> Tensor:
-    """At most twice PAIRS of them, evenly spread."""
-    return rows[:: max(1, len(rows) // PAIRS)]
+def _some(rows: Tensor, most: int) -> Tensor:
+    """At most `most` of them, always the same. Drawn, because every n-th would fall into step with the episodes."""
+    if len(rows) <= most:
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most].to(rows.device)]
