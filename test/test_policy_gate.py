@@ -285,6 +285,15 @@ def test_the_gates_process_is_niced_and_judges_alike(
         run_gate_process(store.root, "0" * 16, SMALL, 0.05)
 
 
+def test_a_policy_that_asks_for_all_memory_is_refused_and_takes_none(store: PolicyStore, tmp_path: Path) -> None:
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [200_000, 200_000])  # 160 GB
+    nodes = [node("Expand", ["observation", "shape"], ["all"]), node("ReduceMax", ["all"], ["most"], keepdims=1),
+             node("Tanh", ["most"], ["action"])]  # fmt: skip
+    bomb = add_onnx(store, graph(nodes, initializers=[shape]), tmp_path).bundle_id
+    report = run_gate_process(store.root, bomb, SMALL, 0.05)
+    assert not report.passed and report.checks[-1].name in ("loads", "process"), report.summary
+
+
 def test_a_gate_that_crashes_or_hangs_is_a_refusal(
     store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

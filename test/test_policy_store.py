@@ -280,6 +280,16 @@ def test_a_trial_that_fails_leaves_the_places_as_before_it(store: PolicyStore, i
     assert [event.event for event in store.audit()][5:] == ["activate", "revert", "activate", "prove_good"]
 
 
+def test_the_way_back_never_leads_to_a_policy_on_trial(store: PolicyStore, ids: list[str]) -> None:
+    first, second, third = ids
+    store.activate(first)
+    store.activate(second, trial=True)
+    store.activate(third, trial=True)
+    assert places(store) == (third, first, None)
+    assert store.rollback() == first
+    assert places(store) == (first, None, None) and not store.places().trial
+
+
 def test_a_policy_that_failed_its_trial_does_not_make_others_too_old(store: PolicyStore, ids: list[str]) -> None:
     first, second, third = ids
     store.activate(first)

@@ -81,7 +81,7 @@ class Fallback(Node):
         if self._holds and self._in_a_row >= STEADY_BEATS:
             self._give_back(f"policy_server beats again, {self._in_a_row} times in a row")
         elif beat.waits and not self._holds:
-            self._tell("policy_server was silent for a moment, and nothing was taken")
+            self._tell("policy_server asked for control, and nobody had taken it")
 
     def _on_silence(self) -> None:
         self._silence.cancel()
@@ -106,8 +106,10 @@ class Fallback(Node):
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._control.publish(message)
-        say = self.get_logger().error if self._holds else self.get_logger().info
-        say(f"{message.holder} commands: {reason}")
+        if self._holds:  # two lines: rclpy allows one severity for each
+            self.get_logger().error(f"fallback commands: {reason}")
+        else:
+            self.get_logger().info(f"policy_server commands: {reason}")
         self._diagnostics.publish()
 
     def _command(self) -> None:

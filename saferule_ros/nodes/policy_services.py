@@ -232,7 +232,7 @@ class PolicyServices:
     # What follows a swap.
 
     def after_tick(self) -> None:
-        """To be called after every answer, when it has gone out: a probation may have ended with it."""
+        """To be called when an answer has gone out with which a probation ended."""
         verdict = self._path.take_verdict()
         if verdict is not None and self.life.state is State.PROBATION:
             self._on_verdict(verdict)
@@ -254,12 +254,13 @@ class PolicyServices:
     async def _take_back(
         self, reason: str, requester: str, response: RollbackPolicy.Response
     ) -> RollbackPolicy.Response:
+        taken = self._path.take_back(f"rolled back during its probation: {reason}")
+        verdict = self._path.take_verdict() if taken else None
+        if verdict is None:  # it ended this very moment, and what follows is under way
+            response.message = "roll_back refused: the probation ended just now. Ask again"
+            return self._filled(response)
         self.life.on(Event.ROLL_BACK)
-        assert self._path.served is not None
-        failed = self._path.served.id
-        self._path.take_back(f"rolled back during its probation: {reason}")
-        verdict = self._path.take_verdict()
-        assert verdict is not None
+        failed = verdict.policy_id
         self.trial_fault = f"{failed}: {verdict.fault}"
         self._kept = None
         self._after = Background(self._node, "revert", lambda: self._reverted(verdict.fault, requester))
@@ -275,9 +276,11 @@ class PolicyServices:
         """In a thread: the store first, then the log of the ticks that led to it."""
         entries = self._path.flight.copy()
         places = self._swapper.revert(fault, requester)
-        if entries:
-            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        try:
             flight.write(entries, self._settings.flights_folder / f"{stamp}.jsonl")
+        except SaferuleError as error:
+            self._node.get_logger().warning(f"the last ticks could not be written down: {error}")
         return places
 
     async def _follow(self, after: Background[Places], verdict: Verdict) -> bool:

@@ -7,7 +7,7 @@ goes out and the reason is said. This is no certified safety function.
     fault = input_fault(limits, tick)      # before inference: the policy never sees a bad input
     if fault is None:
         tick.action = runtime.act(...)     # or tick.error = ...; and tick.elapsed_s
-    decision = decide(limits, tick)
+    decision = decide_after(limits, tick, fault)
 """
 
 import math
@@ -141,7 +141,11 @@ class Decision:
 
 def decide(limits: Limits, tick: Tick) -> Decision:
     """The policy's action if nothing speaks against it, else the declared reaction with the first reason."""
-    fault = input_fault(limits, tick)
+    return decide_after(limits, tick, input_fault(limits, tick))
+
+
+def decide_after(limits: Limits, tick: Tick, fault: Fault | None) -> Decision:
+    """The same where the input has been judged already: `fault` is what input_fault said of this tick."""
     if fault is None:
         fault = output_fault(limits, tick)
     action = _vector(tick.action)

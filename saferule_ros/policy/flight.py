@@ -50,11 +50,13 @@ class FlightRecorder:
 
 
 def write(entries: list[Entry], path: Path) -> None:
-    """Writes a log, durably. Only ticks held against the newest limits are in it.
+    """Writes a log, durably; none where there were no ticks. Only those held against the newest limits are in it.
 
     Raises:
         StoreError: it cannot be written.
     """
+    if not entries:
+        return
     limits = entries[-1].limits
     lines: list[dict[str, Any]] = [_limits_record(limits)]
     lines += [_entry_record(entry) for entry in entries if entry.limits is limits or entry.limits == limits]

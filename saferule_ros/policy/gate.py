@@ -7,6 +7,7 @@ crashes or hangs ONNX Runtime then ends the gate, not the robot (see gate_proces
 
 import argparse
 import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,6 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.policy.checks import CHECKS, Subject, make
 from saferule_ros.policy.errors import SpecError
 from saferule_ros.policy.reader import StoreReader
 from saferule_ros.policy.refusals import RefusedBundleError, refusal_of
@@ -82,6 +82,8 @@ def run_gate(
     """
     if not 0.0 < deadline_s < float("inf"):
         raise SpecError(f"gate deadline is {deadline_s} s", "Give a positive number, e.g. half a tick")
+    from saferule_ros.policy.checks import CHECKS, Subject, make  # needs onnx, which serving does not load
+
     start = time.perf_counter()
     store = StoreReader(store_root, keys)
     places = store.places()
@@ -114,9 +116,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--contract", default="", help="the robot's PolicySpec as JSON; default: the bundle's")
     parser.add_argument("--keys", type=Path, help="folder of trusted keys; default: beside the store")
     parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
+    parser.add_argument("--memory", type=int, default=0, help="largest address space of this process [MiB]; 0: any")
     options = parser.parse_args(arguments)
     if options.nice:
         os.nice(options.nice)
+    if options.memory:
+        limit = options.memory << 20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
         contract = PolicySpec.model_validate_json(options.contract) if options.contract else None
         report = run_gate(options.store, options.bundle_id, contract, options.deadline, options.keys)

@@ -17,6 +17,10 @@ from saferule_ros.policy.spec import PolicySpec
 # The gate takes about a second; on a robot that is busy learning, a niced one takes some. Longer is a hang.
 GATE_TIMEOUT = 120.0  # [s]
 GATE_NICE = 10
+# Address space of the gate's process [MiB]: it takes about 300 with its libraries and a small policy, and some times
+# the size of a large one, at most 64. A policy that asks for much more (a few bytes of ONNX can) is refused, and does
+# not push the robot's other processes out of memory.
+GATE_MEMORY = 2048
 
 
 def run_gate_process(
@@ -37,7 +41,7 @@ def run_gate_process(
     """
     command = [
         sys.executable, "-P", "-m", "saferule_ros.policy.gate", str(Path(store_root).absolute()), bundle_id,
-        "--deadline", repr(deadline_s), "--nice", str(nice),
+        "--deadline", repr(deadline_s), "--nice", str(nice), "--memory", str(GATE_MEMORY),
     ]  # fmt: skip
     if keys is not None:
         command += ["--keys", str(keys.absolute())]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pydantic
 
-from saferule_ros.policy.errors import BundleError
+from saferule_ros.policy.errors import BundleError, SpecError
 from saferule_ros.policy.golden import tolerance
 from saferule_ros.policy.manifest import (
     CONTEXT,
@@ -138,6 +138,8 @@ def check_manifest(data: bytes, where: str) -> Manifest:
         expected = manifest_id(fields)
     except pydantic.ValidationError as error:
         raise ManifestSchemaError(f"manifest of {where} does not follow the schema: {explain(error)}") from error
+    except SpecError as error:
+        raise ManifestSchemaError(f"manifest of {where}: {error.what}") from error
     except (ValueError, RecursionError, BundleError) as error:  # BundleError: NaN, which is no JSON
         raise ManifestSchemaError(f"manifest of {where} is not JSON: {error}") from error
     if set(manifest.files) != {POLICY, GOLDEN}:

@@ -52,6 +52,8 @@ class Places(BaseModel):
     def activated(self, bundle_id: str, version: int, trial: bool) -> "Places":
         """With `bundle_id` active and what was active previous; it is no candidate any more.
 
+        What is active on trial does not become previous: a way back always leads to a policy that proved good.
+
         Args:
             version: its version counter.
             trial: whether it has to prove good first: then it does not count as active yet for the counter.
@@ -59,10 +61,11 @@ class Places(BaseModel):
         candidate = None if self.candidate == bundle_id else self.candidate
         if self.active == bundle_id:
             return self.model_copy(update={"candidate": candidate})
+        good = self.reverted() if self.trial else self
         floor = self.version_floor if trial else max(self.version_floor, version)
-        return self.model_copy(update={
-            "active": bundle_id, "previous": self.active, "candidate": candidate, "trial": trial,
-            "before_trial": self.previous if trial else None, "version_floor": floor,
+        return good.model_copy(update={
+            "active": bundle_id, "previous": good.active, "candidate": candidate, "trial": trial,
+            "before_trial": good.previous if trial else None, "version_floor": floor,
         })  # fmt: skip
 
     def proved_good(self, version: int) -> "Places":
@@ -77,10 +80,10 @@ class Places(BaseModel):
         })  # fmt: skip
 
     def rolled_back(self) -> "Places":
-        """With active and previous swapped."""
-        return self.model_copy(update={
-            "active": self.previous, "previous": self.active, "trial": False, "before_trial": None,
-        })  # fmt: skip
+        """With active and previous swapped; where active is on trial, as before that."""
+        if self.trial:
+            return self.reverted()
+        return self.model_copy(update={"active": self.previous, "previous": self.active})
 
 
 @contextlib.contextmanager

@@ -200,7 +200,8 @@ class PolicyStore(StoreReader):
             return places.previous
 
     def rollback(self, *, reason: str = "", requester: str = "") -> str:
-        """Swaps active and previous, and returns the id that is active now. Twice brings back the first.
+        """Swaps active and previous, and returns the id that is active now. Twice brings back the first, unless that
+        was on trial: then this ends it.
 
         Works with a damaged active bundle; the previous one is verified.
 

@@ -1,0 +1,224 @@
+# ruff: noqa: F811  (a fixture that is imported is redefined by each parameter of its name)
+"""A swap from shadow run to the end of its probation, with policies that fail in service; and the store's services."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from faulty_policies import TRAP_LOW, add_faulty
+from ros_helpers import READY, Ros, ros  # noqa: F401
+from saferule_ros.msg import PolicyStatus
+from saferule_ros.srv import (
+    ExportPolicy,
+    ImportPolicy,
+    ListPolicies,
+    PrunePolicies,
+    RollbackPolicy,
+    ShowPolicy,
+    SwapPolicy,
+    VerifyPolicy,
+)
+from serving_samples import SPEC, make_store
+from test_node_policy_server import SWAP, Robot, Vector, roll_back, start, swap, vectors
+
+from saferule_ros.nodes import qos
+from saferule_ros.policy import flight
+from saferule_ros.policy.store import PolicyStore
+
+pytestmark = pytest.mark.ros
+
+
+def trapped() -> Vector:
+    """An observation at which the faulty policies fail."""
+    vector = vectors(1)[0]
+    vector[0] = TRAP_LOW + 50.0
+    return vector
+
+
+def settled(ros: Ros, robot: Robot) -> PolicyStatus:
+    """The status once nothing is under way any more."""
+    ros.probe.wait_for(lambda: robot.status[-1].swap_state == "steady", "the swap is over")
+    return robot.status[-1]
+
+
+@pytest.mark.parametrize("kind", ["non_finite_action", "out_of_bounds", "inference_error"])
+def test_a_faulty_policy_is_taken_back_with_the_next_tick(ros: Ros, tmp_path: Path, kind: str) -> None:
+    store, (old,) = make_store(tmp_path, 1)
+    new = add_faulty(store, kind, tmp_path)
+    start(ros, store, probation_ticks=1000)
+    robot = Robot(ros)
+    reply = swap(ros, new)
+    assert reply.success, reply.message
+    assert robot.ask(vectors(1)[0]).policy_id == new and store.places().trial
+    fault = robot.ask(trapped())
+    assert (fault.fallback, fault.fallback_reason, list(fault.data)) == (True, kind, [0.0, 0.0])
+    after = robot.ask(trapped())  # within two ticks: here with the next one
+    assert (after.policy_id, after.fallback, after.sequence) == (old, False, fault.sequence + 1)
+    assert after.policy_generation == reply.policy_generation + 1
+    status = settled(ros, robot)
+    assert status.trial_fault.startswith(f"{new}: {kind}") and status.active_id == old
+    places = PolicyStore(store.root).places()
+    assert (places.active, places.previous, places.trial) == (old, None, False)
+    event = store.audit()[-1]
+    assert (event.event, event.before, event.after) == ("revert", new, old) and kind in event.reason
+    (log,) = (tmp_path / "flights").iterdir()
+    replayed = flight.replay(log)
+    assert replayed.differing == () and replayed.reasons[kind] == 1
+
+
+def test_a_slow_or_costly_policy_is_taken_back_too(ros: Ros, tmp_path: Path) -> None:
+    store, (old,) = make_store(tmp_path, 1)
+    slow, costly = add_faulty(store, "late", tmp_path), add_faulty(store, "sound", tmp_path)
+    start(ros, store, probation_ticks=1000, probation_late=2, probation_cost=2.5, deadline=0.0005)
+    robot = Robot(ros)
+    assert swap(ros, slow).success
+    first, second, third = (robot.ask(vectors(1)[0]) for _ in range(3))
+    assert [first.fallback_reason, second.fallback_reason] == ["late", "late"]
+    assert third.policy_id in (old, "") and third.policy_generation == second.policy_generation + 1
+    assert settled(ros, robot).trial_fault.startswith(f"{slow}: late: 2 late actions")
+    ros.runner.stop()
+
+    start(ros, store, probation_ticks=1000, probation_cost=2.5)
+    robot = Robot(ros)
+    assert swap(ros, costly).success
+    for cost in (0.0, 1.0, 1.0):
+        assert robot.ask(vectors(1)[0], cost=cost).policy_id == costly
+    assert robot.ask(vectors(1)[0], cost=1.0).policy_id == costly
+    assert robot.ask(vectors(1)[0], cost=0.0).policy_id == old
+    assert settled(ros, robot).trial_fault == f"{costly}: cost: 3 since the swap, limit 2.5"
+
+
+def test_a_sound_policy_proves_good_and_a_restart_serves_it(ros: Ros, tmp_path: Path) -> None:
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    start(ros, store, probation_ticks=10)
+    robot = Robot(ros)
+    assert swap(ros, new).success
+    assert robot.status[-1].swap_state == "probation" and not swap(ros, old).success
+    bad = robot.ask(vectors(1)[0][:3])
+    assert bad.fallback_reason == "wrong_size"  # which is not the policy's fault
+    for _ in range(10):
+        assert robot.ask(vectors(1)[0]).policy_id == new
+    status = settled(ros, robot)
+    assert (status.active_id, status.trial_fault, status.probation_left) == (new, "", 0)
+    ros.probe.wait_for(lambda: store.audit()[-1].event == "prove_good", "the store knows")
+    assert not store.places().trial and store.places().version_floor == 2
+
+
+def test_a_process_that_dies_with_its_new_policy_comes_back_with_the_old_one(ros: Ros, tmp_path: Path) -> None:
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    start(ros, store, probation_ticks=1000)
+    robot = Robot(ros)
+    assert swap(ros, new).success and robot.ask(vectors(1)[0]).policy_id == new
+    ros.runner.processes["policy_server"].signal(signal.SIGKILL)
+    ros.runner.stop()
+    ros.renew_probe()
+    start(ros, store, probation_ticks=1000)
+    robot = Robot(ros)
+    assert robot.ask(vectors(1)[0]).policy_id == old
+    ros.probe.wait_for(lambda: robot.status, "a status came")
+    assert "ended during its probation" in robot.status[-1].trial_fault
+    assert store.audit()[-1].event == "revert" and store.places().active == old
+
+
+def test_a_rollback_during_the_probation_takes_the_new_policy_back(ros: Ros, tmp_path: Path) -> None:
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    start(ros, store, probation_ticks=1000)
+    robot = Robot(ros)
+    assert swap(ros, new).success and robot.ask(vectors(1)[0]).policy_id == new
+    reply = roll_back(ros, "drives into walls")
+    assert reply.success and reply.policy_id == old and "drives into walls" in reply.message
+    assert robot.ask(vectors(1)[0]).policy_id == old
+    assert "drives into walls" in settled(ros, robot).trial_fault
+    assert store.places().previous is None and not store.places().trial
+    assert swap(ros, new).success  # it may be tried again
+
+
+def swap_with_shadow(ros: Ros, robot: Robot, policy_id: str, given: Vector) -> SwapPolicy.Response:
+    """A swap while the robot asks for actions."""
+    request = SwapPolicy.Request(
+        policy_id=policy_id, shadow_ticks=50, probation_ticks=0, reason="tried", requester="ada"
+    )
+    response = ros.probe.call_later(SwapPolicy, "policy_server/swap", request, SWAP)
+    ros.probe.wait_for(lambda: robot.status and robot.status[-1].swap_state == "shadowing", "the shadow run is on")
+    before = robot.status[-1].active_id
+    for _ in range(50):
+        assert robot.ask(given).policy_id == before  # only the active one acts
+    reply: SwapPolicy.Response = response()
+    return reply
+
+
+def test_a_shadow_run_lets_only_the_active_policy_act_and_counts(ros: Ros, tmp_path: Path) -> None:
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    faulty = add_faulty(store, "out_of_bounds", tmp_path)
+    start(ros, store)
+    robot = Robot(ros)
+    robot.ask(vectors(1)[0])
+    refused = swap_with_shadow(ros, robot, faulty, trapped())
+    assert not refused.success and "violations: 50 out_of_bounds" in refused.message, refused.message
+    assert refused.policy_id == old and settled(ros, robot).active_id == old
+    event = store.audit()[-1]
+    assert (event.event, event.after, event.requester) == ("refuse_swap", faulty, "ada")
+    accepted = swap_with_shadow(ros, robot, new, vectors(1)[0])
+    assert accepted.success and "shadow: 50 ticks" in accepted.message, accepted.message
+    assert robot.ask(vectors(1)[0]).policy_id == new
+    status = settled(ros, robot)
+    assert status.shadow_ticks == 50 and status.shadow_violations == 0
+    assert 0.0 < status.shadow_divergence_mean <= status.shadow_divergence_max
+    assert 0.0 < status.shadow_latency_p50 <= status.shadow_latency_p99
+    assert store.audit()[-1].requester == "ada" and store.audit()[-1].reason.startswith("tried: ")
+
+
+def test_the_store_is_served(ros: Ros, tmp_path: Path) -> None:
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    other, foreign = make_store(tmp_path / "other", 3)
+    start(ros, store)
+    call = ros.probe.call
+
+    def ask(kind: Any, name: str, **request: Any) -> Any:
+        return call(kind, f"policy_server/{name}", kind.Request(**request), SWAP)
+
+    shown = ask(ShowPolicy, "show")
+    assert (shown.success, shown.policy_id, shown.place) == (True, old, "active") and "signed by own" in shown.signer
+    assert json.loads(shown.manifest)["spec"]["task"] == SPEC.task
+    assert "has no candidate" in ask(VerifyPolicy, "verify").message
+    verified = ask(VerifyPolicy, "verify", policy_id=new)
+    assert verified.success and verified.passed and verified.invariants[2] == "signature"
+    assert len(verified.invariants) == len(verified.found) == len(verified.allowed)
+    exported = ask(ExportPolicy, "export", policy_id=new, path=str(tmp_path))
+    assert exported.success and Path(exported.path) == tmp_path / f"{new}.saferule"
+    assert ask(PrunePolicies, "prune", keep=0, requester="ada").policy_ids == [new]
+    imported = ask(ImportPolicy, "import", path=exported.path, candidate=True)
+    assert imported.success and imported.policy_id == new and store.place("candidate") == new
+    strange = tmp_path / "strange.saferule"
+    other.export_archive(foreign[0], strange)
+    refused = ask(ImportPolicy, "import", path=str(strange))
+    assert not refused.success and "is not trusted here" in refused.message
+    assert list(ask(ListPolicies, "list").policy_ids) == [old, new]
+    assert ask(SwapPolicy, "swap").success and ask(RollbackPolicy, "rollback").success
+    status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
+    ros.probe.wait_for(lambda: status and status[-1].active_id == old, "the old one acts")
+
+
+def test_a_stop_reaction_lasts_until_the_server_is_activated_again(ros: Ros, tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path, 1)
+    start(ros, store, reaction="hold", reactions="wrong_size=stop, stale_observation=damp")
+    robot = Robot(ros)
+    good = vectors(1)[0]
+    last = list(robot.ask(good).data)
+    assert list(robot.ask(np.where(np.arange(28) == 1, np.nan, good).astype(np.float32)).data) == last
+    stopped = robot.ask(good[:3])
+    assert (stopped.fallback_reason, list(stopped.data)) == ("wrong_size", [0.0, 0.0])
+    again = robot.ask(good)
+    assert (again.fallback_reason, list(again.data)) == ("stopped", [0.0, 0.0])
+
+
+def test_a_misspelt_reaction_is_refused_at_the_start(ros: Ros, tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path, 1)
+    ros.runner.start("policy_server", parameters={"store": str(store.root), "reactions": "late=limp"})
+    node = ros.runner.processes["policy_server"]
+    assert node.wait(READY) == 2 and "'late=limp'" in node.log.read_text()
