@@ -100,12 +100,14 @@ class ControlPath:
         self.generation += 1
         self.first_sequence = self.sequence + 1
 
-    def take_back(self, fault: str) -> None:
-        """Ends the probation: from the next action on, what acted before it acts again."""
+    def take_back(self, fault: str) -> bool:
+        """Ends the probation: from the next action on, what acted before it acts again. False: it had ended already."""
         failed, before = self.served, self._before
-        assert failed is not None and before is not None, "a probation begins with a switch from a policy"
+        if self.probation is None or failed is None or before is None:
+            return False
         self.switch(before)
         self._verdict = Verdict(failed.id, fault)
+        return True
 
     def take_verdict(self) -> Verdict | None:
         """How a probation ended since this was last asked; None: none did."""
