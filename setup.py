@@ -44,6 +44,7 @@ setup(
         "mcap>=1.1",
         "mcap-ros2-support>=0.5",
         "rosbags>=0.10",
+        "h5py>=3.10",
     ],
     extras_require={
         "serving": SERVING,

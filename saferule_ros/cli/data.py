@@ -48,14 +48,22 @@ def ingest(
     nothing can be taken it stays as it is. Stopped or killed, the same command goes on where it was. Exit status: 0
     complete, 1 partial (written, but something was lost on the way; it is named), 2 failed.
 
+    Datasets of other libraries, too: HDF5 files in the form of DSRL, and minari:NAME where Minari is installed.
+
     \b
     Examples:
       saferule data ingest
       saferule data ingest monday tuesday /media/usb/wednesday --append
       saferule data ingest /media/usb/recording --contract config/contracts/arm.yaml
+      saferule data ingest SafetyPointCircle1-v0.hdf5
     """
     from functools import partial
 
+    from saferule_ros.dataset.exchange import is_dataset
+
+    if bags and all(is_dataset(name) for name in bags):
+        _take_in(bags, Workspace(workspace).dataset, append, as_json)
+        return
     from saferule_ros.cli.bars import bar
     from saferule_ros.cli.output import print_json
     from saferule_ros.contract.model import load_contract
@@ -106,6 +114,84 @@ def info(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = F
     ])  # fmt: skip
     headings = ("bag", ">episodes", ">transitions", ">return", ">(range)", ">cost", ">(range)", ">fallbacks", ">lost")
     print_table(headings, [_row(part) for part in (*summary.bags, summary.whole)])
+
+
+@app.command()
+def check(
+    contract: Annotated[
+        Path | None, typer.Option("--contract", exists=True, dir_okay=False, help="Take the actions' bounds from it.")
+    ] = None,
+    reward: Annotated[
+        tuple[float, float] | None, typer.Option("--reward", metavar="LOW HIGH", help="Of a transition.")
+    ] = None,
+    cost: Annotated[float | None, typer.Option("--cost", help="Highest cost of a transition.")] = None,
+    gap: Annotated[float | None, typer.Option("--gap", help="Longest step in seconds; else 5 median steps.")] = None,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the workspace's dataset: is it fit to be learned from?
+
+    Looks at digests, shapes, finite numbers, episodes, time, gaps, actions' bounds, rewards, costs, duplicates. Writes
+    nothing. Exit status: 0 all passed, 1 a check failed, 2 there is no dataset, or it is damaged.
+
+    \b
+    Examples:
+      saferule data check
+      saferule data check --contract config/contracts/arm.yaml --cost 1
+    """
+    from saferule_ros.cli.output import print_json, print_table, verdict
+    from saferule_ros.contract.model import load_contract
+    from saferule_ros.dataset.checks import Limits, check_dataset
+    from saferule_ros.dataset.dataset import EpisodeDataset
+
+    about = load_contract(contract).action if contract else None
+    low, high = reward or (None, None)
+    limits = Limits(about.low if about else None, about.high if about else None, low, high, cost, gap)
+    results = check_dataset(EpisodeDataset.load(Workspace(workspace).dataset), limits)
+    if as_json:
+        print_json([asdict(result) for result in results])
+    else:
+        rows = [[result.name, verdict(result.passed), result.found] for result in results]
+        print_table(("check", "verdict", "found"), [["digests", verdict(True), "all as recorded"], *rows])
+    if not all(result.passed for result in results):
+        raise typer.Exit(CHECK_FAILED)
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="FILE.hdf5, or minari:ROBOT/TASK-v0.")],
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+) -> None:
+    """Write the workspace's dataset in a form that other libraries read.
+
+    HDF5 in the form of DSRL: observations, next_observations, actions, rewards, costs, terminals, timeouts. Such a file
+    of ours comes back as the same dataset. Minari: where it is installed.
+
+    \b
+    Examples:
+      saferule data export walks.hdf5
+      saferule data export minari:robot/walks-v0
+    """
+    from saferule_ros.cli.output import note
+    from saferule_ros.dataset.dataset import EpisodeDataset
+    from saferule_ros.dataset.exchange import give_out
+
+    dataset = EpisodeDataset.load(Workspace(workspace).dataset)
+    give_out(dataset, target)
+    note(f"{target}: {dataset.episodes} episodes, {len(dataset)} transitions, digest {dataset.digest}")
+
+
+def _take_in(names: list[str], folder: Path, append: bool, as_json: bool) -> None:
+    from saferule_ros.cli.output import note, print_json
+    from saferule_ros.dataset.exchange import take_in
+
+    digest, records = take_in(names, folder, append)
+    transitions = sum(record.length for record in records)
+    if as_json:
+        print_json({"folder": str(folder), "dataset_digest": digest, "episodes": len(records),
+                    "transitions": transitions, "status": "complete", "complete": True})  # fmt: skip
+        return
+    note(f"{folder}: {len(records)} episodes, {transitions} transitions, complete")
 
 
 def _row(part: PartSummary) -> list[object]:

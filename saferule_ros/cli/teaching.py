@@ -25,6 +25,7 @@ _ROS = "Source a ROS 2 set-up with this package built (colcon build), or run `ma
 EXTRAS = {
     "torch": _LEARNING, "safetensors": _LEARNING, "onnxscript": _LEARNING, "onnx": _LEARNING, "onnxruntime": _LEARNING,
     "safety_gymnasium": _SIM, "gymnasium": _SIM, "mujoco": _SIM, "matplotlib": _SIM, "jinja2": _SIM, "PIL": _SIM,
+    "h5py": "pip install h5py", "minari": "pip install --no-deps minari==0.5.0",
     "rclpy": _ROS, "rosbag2_py": _ROS, "rosidl_runtime_py": _ROS, "saferule_ros.msg": _ROS, "saferule_ros.srv": _ROS,
     "saferule_ros.action": _ROS, "cryptography": "pip install 'saferule_ros'",
 }  # fmt: skip

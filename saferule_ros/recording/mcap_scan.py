@@ -200,7 +200,8 @@ class McapScan(Scan):
                     self._other(opcode, content)
         except (struct.error, ValueError, IndexError):
             return None
-        return min((start for start in starts if after < start < summary_start), default=summary_start)
+        # Always further on: damage in the index itself must not lead back.
+        return min((start for start in (*starts, summary_start) if after < start <= summary_start), default=None)
 
     def _note(self, at: int, what: str) -> None:
         self.damage.append(f"{self.path.name}, byte {at}: {what}")

@@ -28,6 +28,9 @@ class SqliteScan(Scan):
                 mode = "mode=ro&immutable=1" if path == self.path else "mode=rw"
                 with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
                     database.execute("PRAGMA trusted_schema = OFF")
+                    # Otherwise SQLite refuses a file that is shorter than it should be as a whole.
+                    database.execute("PRAGMA writable_schema = ON")
+                    self._check_size(path)
                     for message in self._database(database):
                         self.recovered += 1
                         yield message
@@ -63,6 +66,16 @@ class SqliteScan(Scan):
                 self.lost += 1
                 continue
             yield RawMessage(names[topic], data, stamp)
+
+    def _check_size(self, path: Path) -> None:
+        """Pages that the file's header counts and that are not there. Source: SQLite file format, 1.3."""
+        with open(path, "rb") as file:
+            head = file.read(100)
+            size = file.seek(0, 2)
+        page = int.from_bytes(head[16:18], "big")
+        expected = (2**16 if page == 1 else page) * int.from_bytes(head[28:32], "big")
+        if len(head) == 100 and head[24:28] == head[92:96] and size < expected:
+            self.damage.append(f"{self.path.name} is cut: {size} bytes of {expected}")
 
     def _definitions(self, database: sqlite3.Connection) -> None:
         """Since Iron, a file has them."""
