@@ -38,8 +38,9 @@ class Parameters:
     workspace: str = parameter("", "folder of the robot's bags", required=True)
     autostart: bool = parameter(False, "record from the start on, into a bag that is named by the time")
     recorded_by: str = parameter("", "who or what records, for the metadata of bags that `autostart` makes")
+    # DDS repairs what got lost at the end of a burst at its next heartbeat, by default within 3 s.
     command_patience: float = parameter(
-        1.0,
+        5.0,
         "how long an ended episode waits for a missing command",
         unit="s",
         low=0.01,
@@ -127,8 +128,12 @@ class DatasetRecorder(Node):
 
     def _give_up_missing(self) -> None:
         recording = self._recording
+        if recording is None or not recording.lacks_commands:
+            return
+        # To a process that was held up, this timer is due before the messages that wait for it.
+        self._drain()
         quiet = time.monotonic() - self._last_message
-        if recording is not None and recording.lacks_commands and quiet > self._settings.command_patience:
+        if recording.lacks_commands and quiet > self._settings.command_patience:
             recording.give_up_missing_commands()
 
     def _on_sealed(self, sealed: Sealed) -> None:
