@@ -1,0 +1,76 @@
+"""`saferule contract` and `saferule data` as users meet them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from cli_process import as_json, done, refused, saferule
+from contract_samples import ARM, DRIVE, drive_stream, write_bag
+from dataset_samples import make_dataset
+
+from saferule_ros.workspace import Workspace
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    return tmp_path / "robot"
+
+
+def test_a_contract_is_explained_and_its_problems_are_told_with_what_to_do(workspace: Path, tmp_path: Path) -> None:
+    shown = done("contract", "check", ARM, workspace=workspace)
+    assert "/joint_states" in shown and "31 numbers" in shown and "-norm(position - target)" in shown
+    bag = write_bag(tmp_path / "bag", drive_stream(seconds=1.0))
+    found = as_json("contract", "check", DRIVE, "--bag", bag, workspace=workspace)
+    assert found["problems"] == [] and found["ticks"]["made"] >= 8 and found["topics"]["/odom"]["rate"] > 40
+    content = yaml.safe_load(DRIVE.read_text())
+    content["sources"]["scan"]["topic"] = "/scam"
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump(content))
+    result = saferule("contract", "check", wrong, "--bag", bag, workspace=workspace)
+    assert result.returncode == 1 and "Did you mean '/scan'" in result.stderr
+    content["tick"] = {}
+    wrong.write_text(yaml.safe_dump(content))
+    assert "give either source or rate" in refused("contract", "check", wrong, workspace=workspace)
+
+
+def test_a_robots_own_bag_becomes_a_dataset_through_its_contract(workspace: Path, tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", drive_stream(seconds=3.0))
+    assert "Give a contract" in refused("data", "ingest", bag, workspace=workspace)
+    report = as_json("data", "ingest", bag, "--contract", DRIVE, workspace=workspace)
+    assert report["status"] == "complete" and report["transitions"] > 20
+    info = as_json("data", "info", workspace=workspace)
+    assert (info["observation_size"], info["action_size"]) == (34, 2)
+    checks = {check["name"]: check for check in as_json("data", "check", "--contract", DRIVE, workspace=workspace)}
+    assert all(check["passed"] for check in checks.values()) and "median step 0.1 s" in checks["gaps"]["found"]
+    (bag / "metadata.yaml").unlink()
+    result = saferule("data", "ingest", bag, "--contract", DRIVE, workspace=workspace)
+    assert result.returncode == 1 and "PARTIAL" in result.stderr and "no metadata.yaml" in result.stderr
+
+
+def test_a_failed_check_is_named_and_tells_by_its_status(workspace: Path) -> None:
+    make_dataset().save(Workspace(workspace).dataset)
+    assert "no episode comes twice" in done("data", "check", workspace=workspace)
+    result = saferule("data", "check", "--cost", "0.1", workspace=workspace)
+    assert result.returncode == 1 and "highest" in result.stdout
+
+
+def test_a_dataset_goes_out_as_hdf5_and_comes_back_the_same(workspace: Path, tmp_path: Path) -> None:
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    make_dataset().save(Workspace(workspace).dataset)
+    done("data", "export", tmp_path / "walks.hdf5", workspace=workspace)
+    other = tmp_path / "other"
+    report = as_json("data", "ingest", tmp_path / "walks.hdf5", workspace=other)
+    assert report["dataset_digest"] == make_dataset().digest
+    assert "comes twice" in refused("data", "ingest", tmp_path / "walks.hdf5", "--append", workspace=other)
+    assert "tells no form" in refused("data", "export", tmp_path / "walks.csv", workspace=workspace)
+
+
+def test_a_forget_set_by_an_expression_is_made_and_shown(workspace: Path) -> None:
+    make_dataset().save(Workspace(workspace).dataset)
+    where = "bag == 'tuesday' and step < 2"
+    made = as_json("forget", "new", "--where", where, "--reason", "sensor", workspace=workspace)
+    assert (made["forget_episodes"], made["forget_transitions"], made["keep_episodes"]) == (2, 4, 5)
+    shown = done("forget", "show", made["id"], workspace=workspace)
+    assert where in shown and "walk-003, steps 0 to 1" in shown
+    assert "Did you mean 'cost'" in refused("forget", "new", "--where", "coste > 1", workspace=workspace)
+    assert "does not say when" in refused("forget", "new", "--time", "2026-01-01..2026-01-02", workspace=workspace)
