@@ -25,7 +25,8 @@ from rosbags.typesys import Stores, get_typestore
 
 from saferule_ros.contract.model import Contract
 from saferule_ros.contract.translation import ContractTranslation
-from saferule_ros.recording.ingest import IngestReport, ingest
+from saferule_ros.recording.ingest import ingest
+from saferule_ros.recording.ingest_report import IngestReport
 from saferule_ros.recording.layout import batches
 from saferule_ros.recording.message_types import known_definition, parse_types
 

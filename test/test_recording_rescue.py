@@ -167,6 +167,8 @@ def test_manifests_are_signed_and_say_what_must_be_there(tmp_path):
     path.write_text(path.read_text().replace("c0ffee", "decade"))
     report = ingest([tmp_path / "demo"], tmp_path / "dataset", trusted=keys.trusted())
     assert report.status == "partial" and "is not of this bag-manifest" in report.bags[0].problems[0]
+    with pytest.raises(BagError, match="not signed with a trusted key"):
+        ingest([tmp_path / "demo"], tmp_path / "dataset", trusted=keys.trusted(), only_signed=True)
     stranger = KeyFolder(tmp_path / "other")
     stranger.own()
     shutil.rmtree(tmp_path / "demo")

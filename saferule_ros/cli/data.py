@@ -15,7 +15,7 @@ from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
     from saferule_ros.dataset.summary import PartSummary
-    from saferule_ros.recording.ingest import IngestReport
+    from saferule_ros.recording.ingest_report import IngestReport
 
 app = typer.Typer(no_args_is_help=True, help="Recorded bags into a dataset, and what a dataset holds.")
 
@@ -37,6 +37,7 @@ def ingest(
         typer.Option("--contract", exists=True, dir_okay=False, help="What the robot's own topics mean (YAML)."),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Keep the episodes that are there, and add these.")] = False,
+    signed: Annotated[bool, typer.Option("--signed", help="Only bags that a trusted key has signed.")] = False,
     processes: Annotated[int, typer.Option("--processes", min=1, max=256, help="Bags that are read at a time.")] = 1,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
@@ -79,7 +80,7 @@ def ingest(
             folders, place.dataset, lambda done, total, name: advance(done, total, name, -1.0),
             make_translation=partial(ContractTranslation, meaning) if meaning else None,
             translation_id=meaning.digest if meaning else "", processes=processes, append=append,
-            trusted=KeyFolder(place.keys).trusted(),
+            trusted=KeyFolder(place.keys).trusted(), only_signed=signed,
         )  # fmt: skip
     if as_json:
         print_json(report.to_dict())

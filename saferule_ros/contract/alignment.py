@@ -9,8 +9,8 @@ import numpy.typing as npt
 from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.model import NANOSECONDS, Align, Source
 
-# More samples than a source can bring while a tick waits (an hour at 1 kHz); beyond it the oldest go.
-_MOST_SAMPLES = 100_000
+# More samples than a source brings while a tick waits (four seconds at 1 kHz); beyond it the oldest go.
+_MOST_SAMPLES = 4096
 
 
 class Unusable(Exception):

@@ -11,10 +11,8 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field, fields, replace
-from enum import StrEnum
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
 
 from saferule_ros import __version__
 from saferule_ros.dataset.durable import write_atomically
@@ -23,6 +21,7 @@ from saferule_ros.dataset.storage import contents, read_index
 from saferule_ros.dataset.writer import DatasetWriter
 from saferule_ros.recording.assembly import Faults
 from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.ingest_report import BagReport, IngestReport, Status
 from saferule_ros.recording.manifest import missing_episodes, read_manifest
 from saferule_ros.recording.own_messages import Translation
 from saferule_ros.recording.reader import BagReading
@@ -37,90 +36,6 @@ _REPORT = "report.json"
 _DATASET = "dataset"
 
 
-class Status(StrEnum):
-    """How an ingest ended: nothing lost, something lost, or nothing taken."""
-
-    COMPLETE = "complete"
-    PARTIAL = "partial"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True)
-class BagReport:
-    """What one bag gave.
-
-    Attributes:
-        bag_id, folder: which one.
-        status: see `Status`.
-        episodes, transitions: that were taken from it.
-        duplicates: episodes that came in an earlier bag already, alike.
-        incomplete: episode id -> why there is not one whole transition of it.
-        refused: file -> why its episode is not what was acknowledged.
-        recovered_episodes: that their recorder had not sealed when it was killed; truncated.
-        missing_episodes: that the bag's manifest promises and that were not found.
-        problems: damage, in words; or why the bag failed.
-        faults: see `Faults`.
-        malformed, strays: messages that could not be decoded, or belong to no episode.
-        messages: that were read, of all topics.
-        lost_messages: that are known to be missing.
-        signed_by: name of the trusted key that signed the manifest; empty if it was not checked or not signed.
-    """
-
-    bag_id: str
-    folder: str
-    status: Status = Status.COMPLETE
-    episodes: int = 0
-    transitions: int = 0
-    duplicates: int = 0
-    incomplete: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    recovered_episodes: tuple[str, ...] = ()
-    missing_episodes: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    faults: Faults = field(default_factory=Faults)
-    malformed: int = 0
-    strays: int = 0
-    messages: int = 0
-    lost_messages: int = 0
-    signed_by: str = ""
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What was ingested.
-
-    Attributes:
-        folder: of the dataset.
-        dataset_digest: digest of the dataset as a whole.
-        episodes, transitions: in the dataset.
-        duplicates: episodes that came in several bags, alike, and were taken once.
-        faults: sum over all bags.
-        bags: one report each, in the order given.
-    """
-
-    folder: str
-    dataset_digest: str
-    episodes: int
-    transitions: int
-    duplicates: int
-    faults: Faults
-    bags: tuple[BagReport, ...]
-
-    @property
-    def status(self) -> Status:
-        """Complete only if every bag is; there is no report of an ingest that failed."""
-        return Status.COMPLETE if self.complete else Status.PARTIAL
-
-    @property
-    def complete(self) -> bool:
-        """True if nothing was lost, refused or left out on the way."""
-        return all(bag.status is Status.COMPLETE for bag in self.bags)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**asdict(self), "status": self.status, "complete": self.complete}
-
-
 def ingest(
     bags: Sequence[Path | str],
     out_folder: Path | str,
@@ -131,6 +46,7 @@ def ingest(
     processes: int = 1,
     append: bool = False,
     trusted: TrustedKeys | None = None,
+    only_signed: bool = False,
 ) -> IngestReport:
     """Reads bags and writes one dataset, which replaces the one in `out_folder` in one atomic step.
 
@@ -143,6 +59,7 @@ def ingest(
         processes: bags that are read at the same time.
         append: keep the episodes that are in the dataset, and add the new ones.
         trusted: keys to check the signatures of manifests with; None: they are not checked.
+        only_signed: refuse bags whose manifest none of these keys has signed.
 
     Raises:
         BagError: no bag, two with the same id, an episode id that names different episodes, or no episode at all.
@@ -165,6 +82,8 @@ def ingest(
         reports.append(report)
         if done + 1 < len(places):
             tell(done + 1, len(places), places[done + 1].name)
+    if only_signed:
+        _check_signed(places, trusted)
     if not any(report.episodes for report in reports):
         raise BagError(
             f"there is not one usable episode in {len(bags)} bags: {_why_nothing(reports)}",
@@ -298,6 +217,16 @@ def _against_manifest(
         report, signed_by=check.signed_by, problems=problems, missing_episodes=missing,
         status=report.status if fine else Status.PARTIAL,
     )  # fmt: skip
+
+
+def _check_signed(places: Sequence[Path], trusted: TrustedKeys | None) -> None:
+    for place in places:
+        check = read_manifest(place, trusted)
+        if not check.signed_by:
+            raise BagError(
+                f"bag {str(place)!r} is not signed with a trusted key: {check.problem or 'it has no signature'}",
+                "Leave it out, or trust its recorder's key: saferule keys trust FILE",
+            )
 
 
 _ANOTHER_LABEL = "Leave one bag out, or record with another label: forgetting tells episodes apart by id"

@@ -65,7 +65,8 @@ class BagManifest:
 
 @dataclass(frozen=True)
 class ManifestCheck:
-    """What a bag's manifest says of itself: by whom it is signed (name of a trusted key), or why it is not trusted."""
+    """What a bag's manifest says of itself: by whom it is signed (name of a trusted key; empty: it is not signed, or
+    that was not checked), or why it is not trusted."""
 
     manifest: BagManifest | None
     signed_by: str = ""
@@ -91,7 +92,7 @@ def read_manifest(folder: Path, trusted: TrustedKeys | None) -> ManifestCheck:
         if trusted is None:
             return ManifestCheck(manifest)
         if stored["signature"] is None:
-            return ManifestCheck(manifest, problem=f"{MANIFEST_NAME} is not signed")
+            return ManifestCheck(manifest)
         name = trusted.verify(CONTEXT, manifest.content, Signature.from_json(stored["signature"]))
     except SigningError as error:
         return ManifestCheck(None, problem=error.what)

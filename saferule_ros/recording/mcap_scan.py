@@ -12,16 +12,11 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import lz4.frame
-import zstandard
-
 from saferule_ros.recording.messages import RawMessage
 from saferule_ros.recording.scan import Scan, TopicInfo
+from saferule_ros.recording.unpacking import MAX_RECORD, ZSTD_MAGIC, UnpackingError, unpacked, unpacked_message
 
 MAGIC = b"\x89MCAP0\r\n"
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # no CDR message begins so: a message that rosbag2 compressed by itself
-# Largest record, packed or unpacked. Writers make chunks of about 1 to 4 MiB; a message of 100 MiB is a large cloud.
-MAX_RECORD = 512 * 2**20
 _HEAD = struct.Struct("<BQ")
 _MESSAGE = struct.Struct("<HIQQ")
 _CHUNK = struct.Struct("<QQQI")
@@ -95,7 +90,7 @@ class McapScan(Scan):
                     yield from self._message(content)
                 elif not summary or opcode == _STATISTICS:
                     self._other(opcode, content)
-            except (_Damaged, struct.error, ValueError, IndexError) as error:
+            except (_Damaged, UnpackingError, struct.error, ValueError, IndexError) as error:
                 self._note(at - length, str(error) or type(error).__name__)
         file.seek(max(at, 0))
         if not self.damage and not (ended and file.read(len(MAGIC)) == MAGIC):
@@ -103,7 +98,7 @@ class McapScan(Scan):
 
     def _chunk(self, content: bytes) -> Iterator[RawMessage]:
         compression, size, crc, packed = _parts(content)
-        records = _unpacked(compression, packed, size)
+        records = unpacked(compression, packed, size)
         if len(records) != size or (crc and zlib.crc32(records) != crc):
             raise _Damaged("the checksum of a chunk does not fit")
         yield from self._records(records)
@@ -112,8 +107,8 @@ class McapScan(Scan):
         """What is whole in the last chunk of a file that was cut."""
         try:
             compression, size, _, packed = _parts(content)
-            yield from self._records(_unpacked(compression, packed, size), cut=True)
-        except (_Damaged, struct.error, ValueError, IndexError):
+            yield from self._records(unpacked(compression, packed, size), cut=True)
+        except (_Damaged, UnpackingError, struct.error, ValueError, IndexError):
             return
 
     def _records(self, records: bytes, cut: bool = False) -> Iterator[RawMessage]:
@@ -141,11 +136,11 @@ class McapScan(Scan):
             raise _Damaged(f"a message of channel {channel}, of which nothing is known")
         data = content[_MESSAGE.size :]
         if data[:4] == ZSTD_MAGIC:
-            unpacked = unpacked_message(data)
-            if unpacked is None:
+            whole = unpacked_message(data)
+            if whole is None:
                 self.lost += 1
                 raise _Damaged("a compressed message cannot be unpacked")
-            data = unpacked
+            data = whole
         yield RawMessage(topic, data, log_time)
 
     def _other(self, opcode: int, content: bytes) -> None:
@@ -213,44 +208,6 @@ def _parts(chunk: bytes) -> tuple[str, int, int, bytes]:
     compression, at = _string(chunk, _CHUNK.size)
     (packed,) = struct.unpack_from("<Q", chunk, at)
     return compression, size, crc, chunk[at + 8 : at + 8 + packed]
-
-
-def _unpacked(compression: str, packed: bytes, size: int) -> bytes:
-    """At most `size` bytes, and fewer where the packed ones are cut."""
-    if size > MAX_RECORD:
-        raise _Damaged(f"{size} bytes are said to be packed in one record")
-    try:
-        if compression == "":
-            return packed
-        if compression == "zstd":
-            reader = zstandard.ZstdDecompressor(max_window_size=2**27).stream_reader(packed)
-            return _read_as_far_as_possible(reader.read, size)
-        if compression == "lz4":
-            return bytes(lz4.frame.LZ4FrameDecompressor().decompress(packed, max_length=size))
-    except (zstandard.ZstdError, RuntimeError, EOFError, MemoryError) as error:
-        raise _Damaged(f"what is packed with {compression} cannot be unpacked: {error}") from error
-    raise _Damaged(f"unknown compression {compression!r:.40}")
-
-
-def unpacked_message(packed: bytes) -> bytes | None:
-    """A message that rosbag2 compressed by itself (zstd); None if it cannot be unpacked."""
-    try:
-        return _unpacked("zstd", packed, MAX_RECORD)
-    except _Damaged:
-        return None
-
-
-def _read_as_far_as_possible(read: object, size: int) -> bytes:
-    pieces: list[bytes] = []
-    left = size
-    try:
-        while left > 0 and (piece := read(min(left, 2**20))):  # type: ignore[operator]
-            pieces.append(piece)
-            left -= len(piece)
-    except zstandard.ZstdError:
-        if not pieces:
-            raise
-    return b"".join(pieces)
 
 
 def _string(content: bytes, at: int) -> tuple[str, int]:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from saferule_ros.recording.mcap_scan import ZSTD_MAGIC, unpacked_message
 from saferule_ros.recording.messages import RawMessage
 from saferule_ros.recording.scan import Scan, TopicInfo
+from saferule_ros.recording.unpacking import ZSTD_MAGIC, unpacked_message
 
 # Rows that one query asks for: what is held in memory at a time.
 _ROWS = 500
