@@ -35,12 +35,13 @@ class SuppressionSettings(FallingRateSettings):
 
     temperature: float = Field(1.0, gt=0, description="t of the softplus terms [value units]")
     beta_start: float = Field(0.5, ge=0, description="beta_f before the first step")
-    beta_cap: float = Field(1.0, ge=0, description="largest beta_f")
-    beta_rate: float = Field(0.01, ge=0, description="dual ascent on the violated share of the forget batch, per step")
+    # With 1, what was forgotten keeps a reward value a third above the cap; with 5, more return is lost than needed.
+    beta_cap: float = Field(3.0, ge=0, description="largest beta_f")
+    beta_rate: float = Field(0.02, ge=0, description="dual ascent on the violated share of the forget batch, per step")
     beta_floor: float = Field(0.05, ge=0, description="smallest beta_f: what was forgotten stays forgotten")
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
     # Of 2, 3 and 5 each keeps SafetyPointCircle1 within its limit (seeds 1, 2, 4); the larger, the less return is left.
-    multiplier: float = Field(2.5, ge=0, description="lambda during and after the patch, held fixed")
+    multiplier: float = Field(2.0, ge=0, description="lambda during and after the patch, held fixed")
 
 
 class SafeRuleSettings(SuppressionSettings):
