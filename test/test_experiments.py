@@ -73,6 +73,29 @@ def weights(run: Retrain) -> np.ndarray:
     return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()]).numpy()
 
 
+def test_variants_are_methods_with_other_settings_under_names_of_their_own() -> None:
+    variants = {
+        "no-repulsion": {"settings": {"actor_weight": 0.0}},
+        "slow": {"method": "retrain", "settings": {"steps": 7}},
+    }
+    trial = tiny_trial(variants=variants)
+    assert list(trial.methods) == ["safe_rule", "retrain", "no-repulsion", "slow"]
+    assert trial.methods["no-repulsion"] == trial.methods["safe_rule"] | {"actor_weight": 0.0}
+    assert [trial.method_of(name) for name in trial.methods] == ["safe_rule", "retrain", "safe_rule", "retrain"]
+    assert trial.method_steps("slow") == 7
+    assert trial.config("safe_rule") == tiny_trial().config("safe_rule")  # results of before still count
+    assert trial.config("no-repulsion") != trial.config("safe_rule")
+
+
+def test_a_variant_that_is_called_as_a_method_or_is_of_none_is_refused() -> None:
+    with pytest.raises(SettingsError, match="a variant is called 'retrain'"):
+        tiny_trial(variants={"retrain": {"settings": {}}})
+    with pytest.raises(SettingsError, match="unknown unlearning method 'safe_rul'"):
+        tiny_trial(variants={"x": {"method": "safe_rul", "settings": {}}})
+    with pytest.raises(SettingsError, match="settings of x: percentil"):
+        tiny_trial(variants={"x": {"settings": {"percentil": 3}}})
+
+
 @pytest.mark.parametrize("save_every", [0.0, 1e9])
 def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, save_every: float) -> None:
     """Told to stop, it saves on its way out; killed, it goes on from the last save: after every step here."""

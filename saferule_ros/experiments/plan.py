@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from saferule_ros.attacks.registry import ATTACKS
 from saferule_ros.dataset.storage import INDEX_NAME
 from saferule_ros.errors import SettingsError
-from saferule_ros.experiments.settings import DataSettings, GridSettings, Trial
+from saferule_ros.experiments.settings import DataSettings, GridSettings, Trial, Variant
 from saferule_ros.learning.algorithms import ALGORITHMS
 from saferule_ros.learning.choice import settings_classes
 from saferule_ros.reporting.trials import Cell
@@ -37,7 +37,9 @@ def _trial(grid: GridSettings, cell: Cell, seed: int) -> Trial:
         cell=cell, seed=seed, data=_data(grid.data), training_steps=grid.training_steps, device=grid.device,
         learner=_checked(settings_classes()[cell.algorithm], grid.learners.get(cell.algorithm, {}), cell.algorithm),
         attack=_checked(ATTACKS[cell.attack].SETTINGS, settings, cell.attack),
-        methods=_methods(grid, cell.algorithm), evaluation_episodes=grid.evaluation_episodes,
+        methods=_methods(grid, cell.algorithm),
+        variants={name: variant.method for name, variant in grid.variants.items()},
+        evaluation_episodes=grid.evaluation_episodes,
     )  # fmt: skip
 
 
@@ -57,13 +59,15 @@ def _data(data: DataSettings) -> DataSettings:
 
 
 def _methods(grid: GridSettings, algorithm: str) -> dict[str, dict[str, Any]]:
+    """Methods, then variants, with all of their settings."""
+    asked = {name: Variant(method=name, settings={}) for name in grid.methods} | grid.variants
     found = {}
-    for name in dict.fromkeys(grid.methods):
+    for name, variant in asked.items():
         try:
-            method = method_for(name, ALGORITHMS[algorithm])
+            method = method_for(variant.method, ALGORITHMS[algorithm])
         except MethodError:  # the name is known: it does not work on this learner
             continue
-        found[name] = _checked(method.settings, grid.unlearning.get(name, {}), name)
+        found[name] = _checked(method.settings, grid.unlearning.get(variant.method, {}) | variant.settings, name)
     return found
 
 
@@ -73,11 +77,14 @@ def _check_names(grid: GridSettings) -> None:
         ("attack", grid.data.unsafe_for, ATTACKS),
         ("algorithm", [*(cell.algorithm for cell in cells), *grid.learners], ALGORITHMS),
         ("attack", [*(cell.attack for cell in cells), *grid.attacks], ATTACKS),
-        ("unlearning method", [*grid.methods, *grid.unlearning], NAMES),
+        ("unlearning method", [*grid.methods, *grid.unlearning, *(v.method for v in grid.variants.values())], NAMES),
     ):
         for name in asked:
             if name not in known:
                 raise _unknown(kind, name, known)
+    for name in grid.variants:
+        if name in NAMES:
+            raise SettingsError(f"a variant is called {name!r}, as a method is", "Give it a name of its own")
 
 
 def _checked(model: type[BaseModel], values: Mapping[str, Any], of: str) -> dict[str, Any]:

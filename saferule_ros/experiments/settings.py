@@ -10,6 +10,7 @@ from saferule_ros.attacks.injected import Injected
 from saferule_ros.attacks.max_cost import MaxCost
 from saferule_ros.reporting.trials import Cell
 from saferule_ros.unlearning.methods import NAMES
+from saferule_ros.unlearning.safe_rule import SafeRule
 
 # Attacks that need a learner that was trained on clean data.
 NEEDS_LEARNER = (MaxCost.NAME,)
@@ -49,6 +50,19 @@ class DataSettings(BaseModel):
     unsafe: dict[str, Path] = Field({}, description="task to folder of a dataset of reckless episodes, true costs")
 
 
+# Part of the names of files.
+VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]{0,63}$")]
+
+
+class Variant(BaseModel):
+    """A method with other settings, under a name of its own: what an ablation compares."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str = Field(SafeRule.NAME, description="unlearning method")
+    settings: dict[str, Any] = Field(description="what differs from the method's settings in this grid")
+
+
 class GridSettings(BaseModel):
     """One comparison."""
 
@@ -62,6 +76,7 @@ class GridSettings(BaseModel):
     learners: dict[str, dict[str, Any]] = Field({}, description="algorithm to its settings, where not the defaults")
     attacks: dict[str, dict[str, Any]] = Field({}, description="attack to its settings, where not the defaults")
     unlearning: dict[str, dict[str, Any]] = Field({}, description="method to its settings, where not the defaults")
+    variants: dict[VariantName, Variant] = Field({}, description="name to a method with other settings; run as well")
     device: Literal["cpu", "cuda"] = Field("cpu", description="that learns and unlearns; policies are simulated on CPU")
     evaluation_episodes: int = Field(20, ge=1, le=10_000, description="simulated episodes of each policy")
 
@@ -90,7 +105,8 @@ class Trial(BaseModel):
     device: str
     learner: dict[str, Any] = Field(description="all settings of the learner")
     attack: dict[str, Any] = Field(description="all settings of the attack")
-    methods: dict[str, dict[str, Any]] = Field(description="method to all of its settings")
+    methods: dict[str, dict[str, Any]] = Field(description="method, or variant of one, to all of its settings")
+    variants: dict[str, str] = Field({}, description="variant to the method that it is of")
     evaluation_episodes: int
 
     @property
@@ -101,12 +117,12 @@ class Trial(BaseModel):
     @property
     def preparation(self) -> dict[str, Any]:
         """What the data and the poisoned learner depend on."""
-        return self.model_dump(mode="json", exclude={"methods", "evaluation_episodes"})
+        return self.model_dump(mode="json", exclude={"methods", "variants", "evaluation_episodes"})
 
     def config(self, method: str) -> dict[str, Any]:
         """What the result of one method depends on."""
         return {
-            **self.preparation, "method": method, "settings": self.methods.get(method, {}),
+            **self.preparation, "method": self.method_of(method), "settings": self.methods.get(method, {}),
             "evaluation_episodes": self.evaluation_episodes,
         }  # fmt: skip
 
@@ -121,6 +137,10 @@ class Trial(BaseModel):
         """Gradient steps of all that it does: how long it takes, next to other trials."""
         return sum(self.parts.values())
 
+    def method_of(self, name: str) -> str:
+        """The method that a variant is of; a method is itself."""
+        return self.variants.get(name, name)
+
     def method_steps(self, method: str) -> int:
-        """Gradient steps of one method; retraining takes as many as training did, unless told otherwise."""
+        """Gradient steps of one method or variant; retraining takes as many as training did, unless told otherwise."""
         return int(self.methods[method]["steps"]) or self.training_steps

@@ -102,7 +102,8 @@ class _Work:
     def _unlearned(self, method: str) -> TrialResult:
         started = datetime.now(UTC)
         unlearning = Unlearning(
-            self._places.workspace, self.prepared.checkpoint_id, self.prepared.forget_set_id, method,
+            self._places.workspace, self.prepared.checkpoint_id, self.prepared.forget_set_id,
+            self._trial.method_of(method),
             lambda kind: kind.model_validate(self._trial.methods[method]), self._trial.method_steps(method),
             self._trial.seed, self._trial.device,
         )  # fmt: skip
