@@ -2,11 +2,11 @@
 """How long an observation waits for its action, beside a bare echo of the same messages, in one run.
 
     saferule_ros$ make shell
-    (…) $ cd /tmp && python …/benchmarks/action_latency.py --rate 200 --seconds 10
+    (…) $ cd /tmp && python …/benchmarks/action_latency.py --rates 50 100 200 500 --out …/docs/results/latency.md
 
-Both are processes of their own, asked in turns of 100 messages, so that a busy machine is busy for both. Reported:
-round-trip time as the asking process sees it, policy_server's own time per action, and lock-step round trips per
-second.
+Both are processes of their own, asked in turns of 100 messages, so that a busy machine is busy for both. policy_server
+has all its checks on, and its heartbeat. Reported: round-trip time as the asking process sees it, answers that came
+later than the next observation was due (missed), policy_server's own time per action and its memory.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.serialization import deserialize_message, serialize_message
 from saferule_ros.msg import Action, Observation
 
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.runner import Runner
+from saferule_ros.nodes.wire import Command, read_observation
+from saferule_ros.policy.failsafe import Limits, Tick, decide, input_fault
+from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.store import PolicyStore
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "test"))
@@ -89,6 +96,10 @@ class Asker:
             self._executor.spin_once()
         return self._answered - start
 
+    def restart(self) -> None:
+        """Forgets what was measured."""
+        self.times, self.own_times, self.fallbacks = [], [], 0
+
     def _on_action(self, message: Action) -> None:
         self._answered = time.perf_counter()
         self.fallbacks += message.fallback
@@ -98,10 +109,26 @@ class Asker:
 DATA = array.array("f", np.random.default_rng(0).standard_normal(SPEC.observation_size).astype(np.float32).tobytes())
 
 
+@dataclass(frozen=True)
+class Times:
+    """Round trips of one server at one rate [s], and its own time per action [s]."""
+
+    trips: np.ndarray
+    own: np.ndarray
+    period: float
+    fallbacks: int
+
+    def row(self, name: str, rate: float) -> str:
+        p50, p99, worst = 1e3 * np.percentile(self.trips, (50, 99, 100))
+        missed = int((self.trips > self.period).sum())
+        return f"| {rate:g} | {name} | {p50:.3f} | {p99:.3f} | {worst:.3f} | {missed} of {len(self.trips)} |"
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=200.0, help="observations per second [Hz]")
-    parser.add_argument("--seconds", type=float, default=10.0, help="measured time of either [s]")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rates", type=float, nargs="+", default=[50.0, 100.0, 200.0, 500.0], help="[Hz]")
+    parser.add_argument("--seconds", type=float, default=10.0, help="measured time of either at each rate [s]")
+    parser.add_argument("--out", type=Path, help="Markdown file to write")
     parser.add_argument("--echo", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.echo:
@@ -111,15 +138,18 @@ def main() -> int:
     with Runner(folder / "logs") as runner:
         echo = subprocess.Popen([sys.executable, str(Path(__file__).resolve()), "--echo"])
         try:
-            report(measure(runner, store, options.rate, options.seconds))
+            text = measure(runner, store, options.rates, options.seconds)
         finally:
             echo.send_signal(signal.SIGINT)
             echo.wait()
+    print(text)
+    if options.out:
+        options.out.write_text(text)
     return 0
 
 
-def measure(runner: Runner, store: PolicyStore, rate: float, seconds: float) -> dict[str, Asker]:
-    runner.start("policy_server", parameters={"store": str(store.root)})
+def measure(runner: Runner, store: PolicyStore, rates: list[float], seconds: float) -> str:
+    server = runner.start("policy_server", parameters={"store": str(store.root)})
     runner.wait_ready()
     rclpy.init()
     node = rclpy.create_node("asker", enable_rosout=False, start_parameter_services=False)
@@ -130,32 +160,101 @@ def measure(runner: Runner, store: PolicyStore, rate: float, seconds: float) -> 
         asker.connect()
         for _ in range(WARM_UP):
             asker.ask()
-        asker.own_times.clear()
-    for _ in range(round(rate * seconds / TURN)):
+    found = {rate: at_rate(askers, rate, seconds) for rate in rates}
+    memory = resident(server.pid)
+    node.destroy_node()
+    rclpy.shutdown()
+    return report(found, memory, parts(store))
+
+
+def at_rate(askers: dict[str, Asker], rate: float, seconds: float) -> dict[str, Times]:
+    for asker in askers.values():
+        asker.restart()
+    for _ in range(max(1, round(rate * seconds / TURN))):
         for asker in askers.values():
             due = time.perf_counter()
             for _ in range(TURN):
                 due += 1.0 / rate
                 time.sleep(max(0.0, due - time.perf_counter()))
                 asker.times.append(asker.ask())
-    for name, asker in askers.items():
-        start = time.perf_counter()
-        for _ in range(10 * TURN):
-            asker.ask()
-        print(f"{name}: {10 * TURN / (time.perf_counter() - start):.0f} round trips/s one after the other")
-    node.destroy_node()
-    rclpy.shutdown()
-    return askers
+    return {
+        name: Times(np.asarray(asker.times), np.asarray(asker.own_times), 1.0 / rate, asker.fallbacks)
+        for name, asker in askers.items()
+    }
 
 
-def report(askers: dict[str, Asker]) -> None:
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    for name, asker in askers.items():
-        p50, p99, worst = 1e3 * np.percentile(asker.times, (50, 99, 100))
-        print(f"{name}: n {len(asker.times)}, round trip p50 {p50:.3f} ms, p99 {p99:.3f} ms, worst {worst:.3f} ms")
-    own = 1e3 * np.percentile(askers["policy_server"].own_times, (50, 99))
-    print(f"policy_server's own time p50 {own[0]:.3f} ms, p99 {own[1]:.3f} ms; "
-          f"{askers['policy_server'].fallbacks} fallbacks")  # fmt: skip
+def parts(store: PolicyStore) -> dict[str, float]:
+    """Median time of each part of an answer, and of what rclpy would do in their place [us]; in this process, alone."""
+    runtime = PolicyRuntime(*store.active())
+    limits = Limits(runtime.spec, stale_after_s=1.0, deadline_s=1.0)
+    message = Observation(sequence=7, step=7, episode_id="SafetyPointCircle1-s7-000003", data=DATA)
+    payload = serialize_message(message)
+    asked = read_observation(payload)
+    assert asked is not None
+    action = runtime.act(asked.data)
+    tick = Tick(True, asked.data, 0, 0, 0, last_action=action, action=action)
+    command = Command(1, 2, 3, action, 4, runtime.bundle_id, False, "", 0.0)
+    reply = deserialize_message(command.serialized(), Action)
+    return {
+        "read the observation's bytes": median(lambda: read_observation(payload)),
+        "(rclpy: bytes to message)": median(lambda: deserialize_message(payload, Observation)),
+        "judge the input": median(lambda: input_fault(limits, tick)),
+        "inference": median(lambda: runtime.act(asked.data)),
+        "decide": median(lambda: decide(limits, tick)),
+        "write the action's bytes": median(command.serialized),
+        "(rclpy: message to bytes)": median(lambda: serialize_message(reply)),
+    }
+
+
+def median(call: Callable[[], object], count: int = 2000) -> float:
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return 1e6 * float(np.median(times))
+
+
+def resident(pid: int) -> float:
+    """Memory that a process holds [MiB]."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def report(found: dict[float, dict[str, Times]], memory: float, spent: dict[str, float]) -> str:
+    rows = [times.row(name, rate) for rate, both in found.items() for name, times in both.items()]
+    ratios = []
+    for rate, both in found.items():
+        ours, bare = (1e3 * np.percentile(both[name].trips, (50, 99)) for name in ("policy_server", "bare echo"))
+        own = 1e3 * np.percentile(both["policy_server"].own, (50, 99))
+        ratios.append(
+            f"| {rate:g} | {ours[0] / bare[0]:.2f} | {ours[1] / bare[1]:.2f} | {own[0]:.3f} | {own[1]:.3f} "
+            f"| {both['policy_server'].fallbacks} |"
+        )
+    return f"""# From observation to action
+
+Written by `benchmarks/action_latency.py` on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, load \
+{os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}. Other processes ran on this machine: what counts are the \
+ratios within one run.
+
+| rate [Hz] | | p50 [ms] | p99 [ms] | worst [ms] | missed |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+policy_server beside the bare echo, and its own part: from the observation's arrival in the callback to the decision.
+
+| rate [Hz] | ratio p50 | ratio p99 | own p50 [ms] | own p99 [ms] | safe actions |
+|---|---|---|---|---|---|
+{chr(10).join(ratios)}
+
+Where its own time goes, each part alone, median [us]; the rest of a round trip is the middleware and waking up, twice:
+
+| | us |
+|---|---|
+{chr(10).join(f"| {name} | {value:.1f} |" for name, value in spent.items())}
+
+policy_server holds {memory:.0f} MiB; it loads neither torch nor onnx.
+"""
 
 
 if __name__ == "__main__":

@@ -393,12 +393,12 @@ def test_diagnostics_count_safe_actions_and_time_actions(ros: Ros, tmp_path: Pat
     assert 0 < float(report["time per action p50 [ms]"]) <= float(report["time per action p99 [ms]"]) < 1000
 
 
-def test_serving_and_swapping_never_load_torch(ros: Ros, tmp_path: Path) -> None:
+def test_serving_and_swapping_never_load_torch_or_onnx(ros: Ros, tmp_path: Path) -> None:
     store, (_, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
     assert swap(ros, new).success and roll_back(ros).success
     maps = Path(f"/proc/{ros.runner.processes['policy_server'].pid}/maps").read_text()
-    assert "onnxruntime" in maps and "torch" not in maps
+    assert "onnxruntime" in maps and "torch" not in maps and "onnx_cpp2py" not in maps
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)])

@@ -11,7 +11,6 @@ import array
 import time
 from collections.abc import Callable
 
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from saferule_ros.msg import Control, Heartbeat
@@ -26,9 +25,10 @@ class Heart:
     Args:
         node: whose it is.
         path: what would be commanded.
-        period: between beats [s].
+        period: between beats [s]; beat() is called so often, by the thread that answers observations.
         guarded: a fallback stands by, and has to give control.
-        changed: told in one line when control is lost and when it is there, and whether that is a fault.
+        changed: told in one line when control is lost and when it is there, and whether that is a fault; in the
+            executor's thread.
     """
 
     def __init__(
@@ -40,8 +40,7 @@ class Heart:
         self._guarded = guarded
         self._changed = changed
         self._publisher = node.create_publisher(Heartbeat, "~/heartbeat", qos.HEARTBEAT)
-        self._timer = node.create_timer(period, self._beat, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._timer.cancel()
+        self._beating = False
         self._count = 0
         self._newest = 0.0  # when the newest beat went out, monotonic [s]
         self.in_control = not guarded
@@ -49,14 +48,14 @@ class Heart:
             node.create_subscription(Control, "fallback/control", self._on_control, qos.LATCHED)
 
     def begin(self) -> None:
-        """Beats from now on."""
+        """The first beat."""
+        self._beating = True
         self._publish(serving=True)
-        self._timer.reset()
 
     def end(self) -> None:
-        """The last beat says that this is meant."""
-        if not self._timer.is_canceled():
-            self._timer.cancel()
+        """The last beat says that this is meant. After the thread that beats has ended."""
+        if self._beating:
+            self._beating = False
             self._publish(serving=False)
 
     def may_act(self) -> bool:
@@ -64,10 +63,13 @@ class Heart:
         if self._guarded and self.in_control and time.monotonic() - self._newest > lease(self._period):
             self.in_control = False
             silence = time.monotonic() - self._newest
-            self._changed(f"silent for {silence:.3f} s: commands nothing until fallback gives control back", True)
+            assert self._node.executor is not None
+            said = f"silent for {silence:.3f} s: commands nothing until fallback gives control back"
+            self._node.executor.create_task(self._changed, said, True)
         return self.in_control
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
+        """One more."""
         self.may_act()  # this beat may come too late itself
         self._publish(serving=True)
 

@@ -4,8 +4,9 @@ Lifecycle node. Topics: listens to `observation` and publishes `action` while ac
 latched; `policy_server/heartbeat`, for `fallback`; `/diagnostics`. Services: `policy_server/swap`,
 `policy_server/rollback`, and for the store `policy_server/list`, `show`, `verify`, `export`, `import`, `prune`.
 
-All state belongs to the executor's one thread. What takes time (gate, loading, syncing the store) is done in a
-thread beside it and only then switched, in a callback, by one assignment.
+Three threads: the control thread answers observations and beats (ControlLoop), and touches only ControlPath and Heart;
+the executor's owns all else; what takes time (gate, loading, shadow run, syncing the store) is done in a thread beside
+them and only then switched, between two answers, by one assignment.
 """
 
 from __future__ import annotations
@@ -14,19 +15,20 @@ from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
-from rclpy.subscription import Subscription
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.msg import Action, Observation, PolicyStatus
 from saferule_ros.nodes import process, qos
+from saferule_ros.nodes.control_loop import ControlLoop
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
 from saferule_ros.nodes.heart import Heart
 from saferule_ros.nodes.parameters import load
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_services import PolicyServices
-from saferule_ros.nodes.serving import NANOSECONDS, ControlPath
+from saferule_ros.nodes.serving import ControlPath
 from saferule_ros.nodes.store_services import StoreServices
 from saferule_ros.nodes.transitions import loud
+from saferule_ros.nodes.wire import Asked, read_observation
 from saferule_ros.policy.store import PolicyStore
 
 DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
@@ -49,7 +51,7 @@ class PolicyServer(LifecycleNode):
         self._last_event = "started"
         self._last_complaint = ""
         self._reported_fallbacks = 0
-        self._observations: Subscription | None = None
+        self._loop: ControlLoop | None = None
         self._actions: Publisher | None = None
         self._status = self.create_publisher(PolicyStatus, "~/status", qos.LATCHED)
         store = PolicyStore(settings.store_folder, keys=settings.keys_folder)
@@ -98,11 +100,15 @@ class PolicyServer(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begins to answer."""
         self._actions = self.create_publisher(Action, "action", qos.DATA)
-        self._observations = self.create_subscription(Observation, "observation", self._on_observation, qos.DATA)
+        self._loop = ControlLoop(
+            self, Observation, "observation", qos.DATA, self._on_observation, self._heart.beat,
+            self._settings.heartbeat_period,
+        )  # fmt: skip
         self._retry.cancel()
         self._path.stopped = False
         self._phase = "serving"
         self._heart.begin()
+        self._loop.begin()
         self._say("serving")
         return TransitionCallbackReturn.SUCCESS
 
@@ -149,42 +155,48 @@ class PolicyServer(LifecycleNode):
             self.trigger_activate()
 
     def _part(self) -> None:
+        if self._loop is not None and not self._loop.end(PARTING_DEADLINE):
+            self.get_logger().fatal("the control thread hangs; the fallback has to act")
+            return  # and no sign of life any more
+        self._loop = None
         self._heart.end()
         if self._actions is None:
             return
-        if self._observations is not None:
-            self.destroy_subscription(self._observations)
-        action = self._path.parting(self._now())
-        if action is not None:
-            self._actions.publish(action)
+        command = self._path.parting(self._now())
+        if command is not None:
+            self._actions.publish(command.serialized())
             if self._actions.get_subscription_count() > 0:
                 self._actions.wait_for_all_acked(Duration(seconds=PARTING_DEADLINE))
         self.destroy_publisher(self._actions)
-        self._actions = self._observations = None
+        self._actions = None
 
-    # Control.
+    # Control, in the control thread.
 
-    def _on_observation(self, message: Observation) -> None:
-        if message.terminated or message.truncated or self._actions is None:
+    def _on_observation(self, payload: bytes) -> None:
+        asked = read_observation(payload)
+        if asked is None:
+            self.get_logger().error(f"{len(payload)} bytes are no observation", throttle_duration_sec=1.0)
+            return
+        if asked.ended or self._actions is None:
             return  # an episode's end asks for no action
         if not self._heart.may_act():
             return  # `fallback` commands the robot
-        action = self._path.answer(message, self._now(message))
-        self._actions.publish(action)
-        self._policies.after_tick()
-        if action.fallback:
+        command = self._path.answer(asked, self._now(asked))
+        self._actions.publish(command.serialized())
+        if self._path.has_verdict and self.executor is not None:
+            self.executor.create_task(self._policies.after_tick)
+        if command.fallback:
             self.get_logger().warning(
-                f"safe action for observation {message.sequence}: {self._path.last_fault}", throttle_duration_sec=1.0
+                f"safe action for observation {asked.sequence}: {self._path.last_fault}", throttle_duration_sec=1.0
             )
 
-    def _now(self, message: Observation | None = None) -> int:
+    def _now(self, asked: Asked | None = None) -> int:
         """The clock that stamps observations [ns]."""
         clock = self.get_clock()
         now = int(clock.now().nanoseconds)
-        if message is not None and isinstance(clock, ROSClock) and clock.ros_time_is_active:
+        if asked is not None and isinstance(clock, ROSClock) and clock.ros_time_is_active:
             # Simulated time comes by message, maybe after the observation that it stamps, which proves the time.
-            stamp = message.header.stamp
-            now = max(now, stamp.sec * NANOSECONDS + stamp.nanosec)
+            now = max(now, asked.stamp_ns)
         return now
 
     # What others are told.

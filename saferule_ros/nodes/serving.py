@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import array
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 
-from saferule_ros.msg import Action, Observation
+from saferule_ros.nodes.wire import NANOSECONDS, Asked, Command
 from saferule_ros.policy.errors import InferenceError
-from saferule_ros.policy.failsafe import Decision, Limits, Reaction, Reason, Tick, decide, input_fault, react
+from saferule_ros.policy.failsafe import (
+    Decision,
+    Limits,
+    Reaction,
+    Reason,
+    Tick,
+    decide,
+    decide_after,
+    input_fault,
+    react,
+)
 from saferule_ros.policy.flight import FlightRecorder
 from saferule_ros.policy.probation import Probation
 from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import Tap
 
-NANOSECONDS = 1_000_000_000
 # Percentiles are over this many newest actions: 20 s at 200 Hz, and sorted in 50 us once a second.
 REMEMBERED_TIMES = 4096
 # Observations this old [ns] are not late, they are stamped by another clock.
@@ -68,9 +76,10 @@ class Verdict:
 class ControlPath:
     """Answers observations with the served policy, or with the declared reaction and the reason for it.
 
-    Used in one thread. `switch` is the swap: the reference is replaced between two calls of `answer`, so every
-    action is by exactly one policy, and carries its generation. A fault during the probation of a new policy switches
-    back to the one before it, so that the next observation is answered by that one.
+    `answer` is called in the control thread, the rest in the executor's. `switch` is the swap: the reference is
+    replaced between two calls of `answer`, so every action is by exactly one policy, and carries its generation. A
+    fault during the probation of a new policy switches back to the one before it, so that the next observation is
+    answered by that one.
     """
 
     def __init__(self) -> None:
@@ -84,6 +93,7 @@ class ControlPath:
         self.flight = FlightRecorder()
         self.stopped = False  # a "stop" went out: no policy acts any more
         self.probation: Probation | None = None
+        self._between = threading.RLock()  # held for an answer, and for some microseconds by a switch
         self._before: Served | None = None  # what comes back if the probation fails
         self._verdict: Verdict | None = None
         self._previous_stamp: int | None = None
@@ -94,36 +104,46 @@ class ControlPath:
 
     def switch(self, served: Served | None, probation: Probation | None = None) -> None:
         """From the next action on, `served` acts. With a probation, what acted before comes back if it fails."""
-        self._before = self.served
-        self.probation = probation
-        self.served = served
-        self.generation += 1
-        self.first_sequence = self.sequence + 1
+        with self._between:
+            self._before = self.served
+            self.probation = probation
+            self.served = served
+            self.generation += 1
+            self.first_sequence = self.sequence + 1
 
     def take_back(self, fault: str) -> bool:
         """Ends the probation: from the next action on, what acted before it acts again. False: it had ended already."""
-        failed, before = self.served, self._before
-        if self.probation is None or failed is None or before is None:
-            return False
-        self.switch(before)
-        self._verdict = Verdict(failed.id, fault)
-        return True
+        with self._between:
+            failed, before = self.served, self._before
+            if self.probation is None or failed is None or before is None:
+                return False
+            self.switch(before)
+            self._verdict = Verdict(failed.id, fault)
+            return True
 
     def take_verdict(self) -> Verdict | None:
         """How a probation ended since this was last asked; None: none did."""
-        verdict, self._verdict = self._verdict, None
-        return verdict
+        with self._between:
+            verdict, self._verdict = self._verdict, None
+            return verdict
 
-    def answer(self, message: Observation, now_ns: int) -> Action:
+    @property
+    def has_verdict(self) -> bool:
+        """Whether take_verdict() would give one. Costs a comparison."""
+        return self._verdict is not None
+
+    def answer(self, asked: Asked, now_ns: int) -> Command:
         """The action for an observation; `now_ns` is the clock that stamped it [ns]."""
+        with self._between:
+            return self._answer(asked, now_ns)
+
+    def _answer(self, asked: Asked, now_ns: int) -> Command:
         start = time.perf_counter()
         served = self.served
         assert served is not None, "the subscription exists only while a policy is served"
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * NANOSECONDS + stamp.nanosec
-        if message.step == 0:
+        observation, stamp_ns = asked.data, asked.stamp_ns
+        if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
-        observation = np.asarray(message.data, np.float32)
         tick = Tick(
             has_policy=True,
             observation=observation,
@@ -135,24 +155,24 @@ class ControlPath:
             last_was_policy=self._last_was_policy,
         )
         self._previous_stamp = stamp_ns
-        sound = input_fault(served.limits, tick) is None
-        if sound:
+        fault = input_fault(served.limits, tick)
+        if fault is None:
             try:
                 tick.action = served.runtime.act(observation)
             except InferenceError as error:
                 tick.error = str(error)
         tick.elapsed_s = time.perf_counter() - start
-        decision = decide(served.limits, tick)
+        decision = decide_after(served.limits, tick, fault)
         if decision.use_policy:
             self._times[self._timed % REMEMBERED_TIMES] = tick.elapsed_s
             self._timed += 1
         self.flight.note(served.limits, served.id, tick, decision)
-        action = self._action(decision, served.id, message.sequence, stamp_ns, now_ns, tick.elapsed_s)
-        if sound and self.tap is not None:
+        command = self._command(decision, served.id, asked.sequence, stamp_ns, now_ns, tick.elapsed_s)
+        if fault is None and self.tap is not None:
             self.tap.put(observation, decision.action)
-        if sound and self.probation is not None:
-            self._on_probation(self.probation, decision, message.cost)
-        return action
+        if fault is None and self.probation is not None:
+            self._on_probation(self.probation, decision, asked.cost)
+        return command
 
     def _on_probation(self, probation: Probation, decision: Decision, cost: float) -> None:
         fault = probation.judge(decision.reason, decision.detail, cost)
@@ -163,7 +183,7 @@ class ControlPath:
             self.probation = self._before = None
             self._verdict = Verdict(self.served.id, "")
 
-    def parting(self, now_ns: int) -> Action | None:
+    def parting(self, now_ns: int) -> Command | None:
         """The safe action that is sent last; None if no policy was ever served, and so nothing commanded."""
         if self.served is None:
             return None
@@ -176,7 +196,7 @@ class ControlPath:
             last_action=self._last_action,
             shutting_down=True,
         )
-        return self._action(decide(self.served.limits, tick), self.served.id, 0, now_ns, now_ns, 0.0)
+        return self._command(decide(self.served.limits, tick), self.served.id, 0, now_ns, now_ns, 0.0)
 
     def safe_action(self) -> NDArray[np.float32] | None:
         """What somebody else has to send in this one's place, float32 (A,); None: nothing was ever served."""
@@ -192,29 +212,23 @@ class ControlPath:
         median, tail = np.percentile(known, (50, 99))
         return float(median), float(tail)
 
-    def _action(
+    def _command(
         self, decision: Decision, policy_id: str, observation_sequence: int, stamp_ns: int, now_ns: int, elapsed: float
-    ) -> Action:
+    ) -> Command:
         self.sequence += 1
         self._last_action = decision.action
         self._last_was_policy = decision.use_policy
-        stop = decision.reaction is Reaction.STOP and decision.reason is not Reason.SHUTDOWN
-        self.stopped = self.stopped or stop
-        message = Action(
-            sequence=self.sequence,
-            observation_sequence=observation_sequence,
-            data=array.array("f", decision.action.tobytes()),
-            policy_generation=self.generation,
-        )
-        message.header.stamp = Time(sec=now_ns // NANOSECONDS, nanosec=now_ns % NANOSECONDS)
-        if decision.use_policy:
-            message.policy_id = policy_id
-            message.inference_time = elapsed
-        else:
+        reason = ""
+        if not decision.use_policy:
+            reason = str(decision.reason)
             self.fallbacks += 1
-            self.last_fault = f"{decision.reason}: {decision.detail}"
+            self.last_fault = f"{reason}: {decision.detail}"
             if decision.reason is Reason.STALE_OBSERVATION and now_ns - stamp_ns > DIFFERENT_CLOCK:
                 self.last_fault += ". Two clocks: set use_sim_time for simulated observations, and only for those"
-            message.fallback = True
-            message.fallback_reason = str(decision.reason)
-        return message
+            if decision.reaction is Reaction.STOP and decision.reason is not Reason.SHUTDOWN:
+                self.stopped = True
+        return Command(
+            now_ns, self.sequence, observation_sequence, decision.action, self.generation,
+            policy_id if decision.use_policy else "", not decision.use_policy, reason,
+            elapsed if decision.use_policy else 0.0,
+        )  # fmt: skip
