@@ -11,6 +11,8 @@ them and only then switched, between two answers, by one assignment.
 
 from __future__ import annotations
 
+import sys
+
 from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -36,6 +38,8 @@ DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
 RETRY_PERIOD = 2.0
 # How often it is looked whether a swap has gone on by itself, in its thread [s].
 STEPS_PERIOD = 0.05
+# For so long a thread that computes in Python may keep the control thread waiting [s]; Python's own is ten times this.
+SWITCH_INTERVAL = 0.0005
 # How long a stopping node waits for its last action to arrive [s].
 PARTING_DEADLINE = 1.0
 
@@ -274,4 +278,5 @@ class PolicyServer(LifecycleNode):
 
 def main() -> None:
     """Body of the executable."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     process.main(PolicyServer)
