@@ -114,3 +114,19 @@ def test_the_ants_first_gait_walks_forward_without_falling() -> None:
         assert not transition.terminated
     ahead, aside = environment.data.qpos[:2] - start
     assert ahead > 5.0 and abs(aside) < ahead
+
+
+def test_a_trial_that_is_told_to_stop_stops_learning_to_drive(brief: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from experiment_samples import tiny_trial
+
+    from saferule_ros.experiments.cancelling import TrialCancelled
+    from saferule_ros.experiments.data import clean_data
+    from saferule_ros.experiments.places import TrialPlaces
+
+    trial = tiny_trial(cells=[{"tasks": ["SafetySwimmerVelocity"]}])
+    said: list[str] = []
+    with pytest.raises(TrialCancelled, match="while learning to drive, 3 of 5"):
+        clean_data(trial, TrialPlaces(tmp_path / "out", trial), said.append, lambda: len(said) == 2)
+    assert [words.split(",")[0] for words in said] == ["learning to drive 1/5", "learning to drive 2/5"]
+    assert not brief.exists()

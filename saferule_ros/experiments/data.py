@@ -11,7 +11,10 @@ from saferule_ros.dataset.episode import Episode
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
 from saferule_ros.experiments.places import TrialPlaces
 from saferule_ros.experiments.settings import Trial
+from saferule_ros.sim.behaviour import drivers_are_ready, prepare_drivers
 from saferule_ros.sim.collect import collect
+from saferule_ros.sim.recipes import RECIPES
+from saferule_ros.sim.snapshots import cached_at
 from saferule_ros.sim.tasks import task
 
 BEHAVIOUR, UNSAFE = "behaviour", "unsafe"
@@ -56,6 +59,7 @@ def _collected(
     folder = places.shared / f"{driver}-{count}"
     with only_one(folder):
         if not folder.exists():
+            _prepare_drivers(trial.cell.task, say, cancelled)
 
             def show(done: int, total: int) -> None:
                 if cancelled():
@@ -68,6 +72,22 @@ def _collected(
                 collect(trial.cell.task, count, trial.seed, driver, 1, show, f"{driver}-{trial.seed}")
             ).save(folder)
     return EpisodeDataset.load(folder)
+
+
+def _prepare_drivers(task_id: str, say: Say, cancelled: Cancelled) -> None:
+    """Learns the drivers of a task that has no scripted ones: once on a machine, for minutes."""
+    if drivers_are_ready(task_id):
+        return
+
+    def show(done: int, total: int, episode_return: float) -> None:
+        if cancelled():
+            raise TrialCancelled(
+                f"cancelled while learning to drive, {done} of {total}", "The same command begins anew"
+            )
+        say(f"learning to drive {done}/{total}, return {episode_return:.0f}")
+
+    with only_one(cached_at(task_id, RECIPES[task_id])):
+        prepare_drivers(task_id, on_progress=show)
 
 
 @contextmanager
