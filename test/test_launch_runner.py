@@ -23,9 +23,10 @@ def policy_id(workspace: Path) -> str:
 
 def start(ros: Ros, file: str, nodes: tuple[str, ...], workspace: Path) -> None:
     params_file = Path(get_package_share_directory("saferule_ros")) / "config" / f"{file}.yaml"
+    own = {"sim_bridge": {"task": scenario.TASK}, "fallback": {}}
     for node in nodes:
-        own = {"task": scenario.TASK} if node == "sim_bridge" else {"workspace": str(workspace)}
-        ros.runner.start(node, params_file=params_file, parameters=own, namespace=f"/{scenario.NAMESPACE}")
+        parameters = own.get(node, {"workspace": str(workspace)})
+        ros.runner.start(node, params_file=params_file, parameters=parameters, namespace=f"/{scenario.NAMESPACE}")
     ros.runner.wait_ready(READY)
 
 
