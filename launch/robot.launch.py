@@ -1,9 +1,12 @@
 """A robot that serves a policy and records what it does; patches run here, or on an edge box.
 
+With a contract, robot_bridge makes observations of the robot's own topics, and commands of actions.
+
 For example:
 
     ros2 launch saferule_ros robot.launch.py workspace:=/var/lib/robot
     ros2 launch saferule_ros robot.launch.py workspace:=/var/lib/robot unlearning:=edge
+    ros2 launch saferule_ros robot.launch.py workspace:=/var/lib/robot contract:=/etc/robot/contract.yaml
 """
 
 from launch import LaunchContext, LaunchDescription
@@ -19,9 +22,11 @@ def nodes(context: LaunchContext) -> list[Node]:
     """The nodes of the control loop."""
     workspace = {"workspace": value_of(context, "workspace")}
     guarded = value_of(context, "fallback") == "true"
+    contract = value_of(context, "contract")
     return [
         saferule_node(context, "policy_server", {**workspace, "fallback": guarded}),
-        saferule_node(context, "dataset_recorder", workspace),
+        saferule_node(context, "dataset_recorder", {**workspace, "contract": contract}),
+        *([saferule_node(context, "robot_bridge", {"contract": contract})] if contract else []),
         *([saferule_node(context, "fallback")] if guarded else []),
     ]
 
@@ -42,6 +47,11 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="true",
                 choices=["true", "false"],
                 description="start the node that commands the robot when policy_server is silent",
+            ),
+            DeclareLaunchArgument(
+                "contract",
+                default_value="",
+                description="contract file: start robot_bridge with it; empty: the robot has observation and action",
             ),
             OpaqueFunction(function=nodes),
             include("edge", condition=IfCondition(EqualsSubstitution(LaunchConfiguration("unlearning"), "robot"))),

@@ -140,3 +140,11 @@ def test_numbers_have_their_sizes_on_the_wire():
         "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8, "float32": 4,
         "float64": 8, "bool": 1, "byte": 1, "char": 1,
     }  # fmt: skip
+
+
+def test_bytes_that_a_middleware_leaves_at_the_end_do_no_harm_but_more_is_another_type():
+    _, (payload,) = joint_states(1, np.random.default_rng(6))
+    types = types_of(JOINT_STATE)
+    assert layout_of(payload + b"\xa1" * 12, types, JOINT_STATE).leaves == layout_of(payload, types, JOINT_STATE).leaves
+    with pytest.raises(CdrError, match="bytes are left over"):
+        layout_of(payload + b"\xa1" * 500, types, JOINT_STATE)

@@ -6,6 +6,7 @@ topic   ~/episodes              msg/Episode, latched: published when the episode
 topic   /diagnostics
 """
 
+import shutil
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,18 +18,22 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.time import Time
 
+from saferule_ros.contract.model import NANOSECONDS, load_contract
 from saferule_ros.errors import SaferuleError
 from saferule_ros.msg import Action, Episode, Observation
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
 from saferule_ros.nodes.intake import Intake
 from saferule_ros.nodes.parameters import load, parameter
-from saferule_ros.nodes.recording import Recording
+from saferule_ros.nodes.recording import FLUSH_PERIOD, Recording
 from saferule_ros.nodes.sealer import WAITING_EPISODES, Sealed
-from saferule_ros.recording.bag_writer import BagWriter, loop_topics
+from saferule_ros.recording.bag_writer import BagWriter, SplitLimits, loop_topics
 from saferule_ros.recording.messages import RawMessage
+from saferule_ros.signing import KeyFolder
 from saferule_ros.srv import StartRecording, StopRecording
 from saferule_ros.workspace import Workspace
+
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,15 @@ class Parameters:
         low=0.01,
         high=60.0,
     )
+    contract: str = parameter(
+        "", "contract file of robot_bridge: its digest goes into the bags' manifests; empty: none"
+    )
+    sign: bool = parameter(True, "sign the bags' manifests with the workspace's key")
+    max_file_size: int = parameter(1024, "an episode's file ends at this size", unit="MiB", low=1, high=1_000_000)
+    max_file_time: float = parameter(3600.0, "an episode's file ends after so long", unit="s", low=1.0, high=1e6)
+    min_free_space: int = parameter(
+        500, "with less free space on the disk, no new episode is taken", unit="MiB", low=0, high=100_000_000
+    )
     diagnostics_period: float = parameter(1.0, "time between diagnostics", unit="s", low=0.1, high=60.0)
 
 
@@ -60,6 +74,8 @@ class DatasetRecorder(Node):
         super().__init__("dataset_recorder", **node_arguments)
         self._settings = load(self, Parameters)
         self._workspace = Workspace(Path(self._settings.workspace)).create()
+        contract = self._settings.contract
+        self._contract = load_contract(Path(contract)).digest if contract else ""
         self._recording: Recording | None = None
         self._last_message = time.monotonic()
         self._problem = ""
@@ -75,6 +91,7 @@ class DatasetRecorder(Node):
         self.create_service(StopRecording, "~/stop", self._stop)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(self._settings.command_patience / 2, self._give_up_missing, clock=steady)
+        self.create_timer(FLUSH_PERIOD, self._tend, clock=steady)
         if self._settings.autostart:
             self._begin("", self._settings.recorded_by)
 
@@ -89,11 +106,20 @@ class DatasetRecorder(Node):
                 f"bag {self._recording.bag_id!r} is being recorded", "Stop it first: dataset_recorder/stop"
             )
         folder = self._workspace.bag(bag_id or f"bag-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}")
-        writer = BagWriter(folder, self._topics, recorded_by)
+        limits = SplitLimits(self._settings.max_file_size * MIB, round(self._settings.max_file_time * NANOSECONDS))
+        key = KeyFolder(self._workspace.keys).own() if self._settings.sign else None
+        free = shutil.disk_usage(self._workspace.root).free
+        if free < self._settings.min_free_space * MIB:
+            raise RecorderError(
+                f"the disk is nearly full: {free // MIB} MiB are free, min_free_space is "
+                f"{self._settings.min_free_space} MiB",
+                "Make room; nothing is deleted here",
+            )
+        writer = BagWriter(folder, self._topics, recorded_by, contract=self._contract, key=key, limits=limits)
         # What arrived before is not part of it.
         self._drain()
         self._problem = ""
-        self._recording = Recording(writer, self._on_sealed)
+        self._recording = Recording(writer, self._on_sealed, self._settings.min_free_space * MIB)
         self.get_logger().info(f"recording into {folder}")
         return self._recording
 
@@ -135,6 +161,10 @@ class DatasetRecorder(Node):
         quiet = time.monotonic() - self._last_message
         if recording.lacks_commands and quiet > self._settings.command_patience:
             recording.give_up_missing_commands()
+
+    def _tend(self) -> None:
+        if self._recording is not None:
+            self._recording.tend()
 
     def _on_sealed(self, sealed: Sealed) -> None:
         """In the sealer's thread. Publishing is safe from any thread, and must not wait for the node's."""
@@ -186,11 +216,16 @@ class DatasetRecorder(Node):
             "messages": recording.messages,
             "messages_undecodable": recording.undecodable,
             "messages_of_no_episode": recording.strays,
+            "episodes_not_taken": recording.not_taken,
         }
+        if recording.disk_problem:
+            return Health(Level.ERROR, recording.disk_problem, values)
         if self._problem:
             return Health(Level.ERROR, self._problem, values)
         if recording.waiting >= WAITING_EPISODES:
             return Health(Level.WARN, "the disk is too slow: messages wait in the middleware", values)
+        if recording.journal_problem:
+            return Health(Level.WARN, recording.journal_problem, values)
         if recording.undecodable:
             return Health(Level.WARN, f"{recording.undecodable} messages could not be decoded", values)
         return Health(Level.OK, f"recording {recording.bag_id}", values)

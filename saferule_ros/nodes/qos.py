@@ -26,6 +26,15 @@ DATA = _reliable(DATA_DEPTH)
 LATCHED = _reliable(1, DurabilityPolicy.TRANSIENT_LOCAL)
 #: `policy_server/heartbeat`: only the newest tells anything.
 HEARTBEAT = _reliable(1)
+#: A robot's own topics, as robot_bridge reads them: whatever their publishers offer, best effort matches it.
+SENSORS = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=100,
+    reliability=ReliabilityPolicy.BEST_EFFORT,
+    durability=DurabilityPolicy.VOLATILE,
+)
+#: A robot's own commands, of robot_bridge: a reliable writer serves any reader.
+COMMANDS = _reliable(10)
 #: `dataset_recorder/episodes`, `sim_bridge/episodes`.
 EPISODES = _reliable(EPISODES_DEPTH, DurabilityPolicy.TRANSIENT_LOCAL)
 #: `/clock`: a reliable writer serves best-effort readers (rclpy's time source) and reliable ones alike.

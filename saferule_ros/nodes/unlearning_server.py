@@ -19,6 +19,7 @@ from rclpy.node import Node
 
 from saferule_ros.action import Unlearn
 from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.dataset.selection import parse_steps, parse_window
 from saferule_ros.errors import SaferuleError
 from saferule_ros.msg import JobStatus
 from saferule_ros.nodes import process, qos
@@ -126,8 +127,10 @@ class UnlearningServer(Node):
             if request.start:
                 check_can_patch(self._workspace)
             stored = store_forget_set(
-                self._workspace, request.bag_ids, request.episode_ids, request.reason, request.requester
-            )
+                self._workspace, request.bag_ids, request.episode_ids, request.reason, request.requester,
+                [parse_steps(text) for text in request.steps], [parse_window(text) for text in request.times],
+                request.policy_ids, request.recorded_by, request.where,
+            )  # fmt: skip
             _describe(stored, response)
             if request.start:
                 response.job_id = self._start_job(

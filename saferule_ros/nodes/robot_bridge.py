@@ -1,0 +1,220 @@
+"""`robot_bridge`: a contract at work. The robot's own topics become observations, actions its commands.
+
+topics  those of the contract's sources     what is read, as raw bytes: the same code reads bags
+        observation                         msg/Observation, one for each tick
+        action                              msg/Action
+        that of the contract's action       the robot's command; `stop` in silence and at the end
+        ~/new_episode                       std_msgs/Empty: an episode was asked for (record it: ingest begins one, too)
+service ~/new_episode                       std_srvs/Trigger
+topic   /diagnostics
+"""
+
+import importlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.serialization import serialize_message
+from rclpy.time import Time
+from std_msgs.msg import Empty, Header
+from std_srvs.srv import Trigger
+
+from saferule_ros.contract.command import Command
+from saferule_ros.contract.errors import ContractError
+from saferule_ros.contract.model import NANOSECONDS, load_contract
+from saferule_ros.contract.translation import NEW_EPISODE, ContractTranslation
+from saferule_ros.msg import Action, Observation
+from saferule_ros.nodes import process, qos
+from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
+from saferule_ros.nodes.parameters import load, parameter
+from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.message_types import known_definition
+from saferule_ros.recording.messages import ObservationMessage, RawMessage
+from saferule_ros.recording.scan import TopicInfo
+
+# How often time goes on where no message moves it: for ticks at a fixed rate, this many looks in a period.
+_LOOKS_PER_TICK = 4
+_SLOWEST_LOOK = 0.05  # [s]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Parameters of robot_bridge."""
+
+    contract: str = parameter("", "contract file: what the robot's topics mean", required=True)
+    diagnostics_period: float = parameter(1.0, "time between diagnostics", unit="s", low=0.1, high=60.0)
+
+
+class RobotBridge(Node):
+    """See the module."""
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__("robot_bridge", **node_arguments)
+        self._settings = load(self, Parameters)
+        self._contract = load_contract(Path(self._settings.contract))
+        about = self._contract.action
+        self._translation = ContractTranslation(self._contract)
+        self._command = Command(about)
+        types = {source.topic: source.type for source in self._contract.sources.values()} | {about.topic: about.type}
+        self._topics = {topic: TopicInfo(kind, known_definition(kind).text) for topic, kind in types.items()}
+        self._topics[NEW_EPISODE] = TopicInfo("std_msgs/msg/Empty")
+        self._action_type = message_class(about.type)
+        self._check_command()
+        self._last_action = self._command.stop
+        self._last_sent: int | None = None
+        self._stopped = False
+        self._problem = ""
+        self._counts = {"observations": 0, "commands": 0, "stops": 0, "refused_actions": 0, "held_actions": 0}
+        self._observations = self.create_publisher(Observation, "observation", qos.DATA)
+        self._commands = self.create_publisher(self._action_type, about.topic, qos.COMMANDS)
+        self._boundaries = self.create_publisher(Empty, "~/new_episode", qos.DATA)
+
+    def start(self) -> None:
+        """Opens for business."""
+        self.create_subscription(Action, "action", self._on_action, qos.DATA)
+        topics = {source.topic: source for source in self._contract.sources.values()}
+        for topic, source in topics.items():
+            reliable = any(s.reliable for s in self._contract.sources.values() if s.topic == topic)
+            profile = qos.DATA if reliable else qos.SENSORS
+            self.create_subscription(
+                message_class(source.type), topic, partial(self._on_message, topic), profile, raw=True
+            )
+        if self._contract.episode.service:
+            self.create_service(Trigger, "~/new_episode", self._new_episode)
+        rate = self._contract.tick.rate
+        period = min(_SLOWEST_LOOK, 1.0 / (rate * _LOOKS_PER_TICK) if rate else _SLOWEST_LOOK)
+        self.create_timer(period, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._diagnostics = Diagnostics(self, self._settings.diagnostics_period, self._health)
+        self.get_logger().info(f"contract {self._contract.name}, digest {self._contract.digest[:16]}")
+
+    def stop(self) -> None:
+        """The safe command goes out last."""
+        self._send_stop()
+
+    def _now(self) -> int:
+        return self.get_clock().now().nanoseconds
+
+    def _check_command(self) -> None:
+        """That a command can be made at all is found out before the robot moves."""
+        about = self._contract.action
+        try:
+            self._command.fill(self._action_type(), self._command.values(self._command.stop))
+        except (AttributeError, IndexError, TypeError, ValueError, AssertionError) as error:
+            raise ContractError(
+                f"no {about.type} can be made of the contract's action: {error}",
+                "Correct its fields and constants; `saferule contract check` names the fields",
+            ) from error
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        self._feed(RawMessage(topic, payload, self._now()))
+
+    def _feed(self, message: RawMessage) -> None:
+        try:
+            for made in self._translation.take([message], self._topics):
+                if isinstance(made, ObservationMessage):
+                    self._publish(made)
+        except (ContractError, BagError) as error:  # sizes that only a message could tell
+            self._tell(str(error))
+
+    def _look(self) -> None:
+        """Time goes on without messages, too."""
+        now = self._now()
+        try:
+            for made in self._translation.runner.advance(now):
+                self._publish(made)
+        except ContractError as error:
+            self._tell(str(error))
+        if self._last_sent is not None and not self._stopped:
+            silent = now - self._last_sent
+            if silent > round(self._contract.action.timeout * NANOSECONDS):
+                self._tell(f"no action for {silent / NANOSECONDS:.3f} s: stop was sent")
+                self._send_stop()
+
+    def _publish(self, made: ObservationMessage) -> None:
+        self._counts["observations"] += 1
+        self._observations.publish(
+            Observation(
+                header=Header(stamp=Time(nanoseconds=made.stamp).to_msg()), sequence=made.sequence,
+                episode_id=made.episode_id, step=made.step, data=made.data, reward=made.reward, cost=made.cost,
+                terminated=made.terminated, truncated=made.truncated,
+            )
+        )  # fmt: skip
+
+    def _on_action(self, message: Action) -> None:
+        action = np.frombuffer(message.data, np.float32)
+        if len(action) != self._contract.action_size or not np.isfinite(action).all():
+            self._counts["refused_actions"] += 1
+            self._tell(f"an action of {len(action)} values, or not finite, was refused: stop was sent")
+            self._send_stop()
+            return
+        now = self._now()
+        # The first command may go as far as the bounds: there is none before it that it could be too far from.
+        since = now - self._last_sent if self._last_sent is not None else 3600 * NANOSECONDS
+        held = self._command.held(action, self._last_action, since)
+        self._counts["held_actions"] += bool(np.any(held.astype(np.float32) != action))
+        self._send(held, now)
+        self._stopped = False
+        self._counts["commands"] += 1
+
+    def _send_stop(self) -> None:
+        self._send(self._command.stop, self._now())
+        self._stopped = True
+        self._counts["stops"] += 1
+
+    def _send(self, action: np.ndarray, now: int) -> None:
+        command = self._action_type()
+        self._command.fill(command, self._command.values(action))
+        payload = serialize_message(command)
+        self._commands.publish(command)
+        self._last_action, self._last_sent = action, now
+        # What is learned from is what was sent, read back from its bytes: a bag has no more than these.
+        self._feed(RawMessage(self._contract.action.topic, payload, now))
+
+    def _new_episode(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._boundaries.publish(Empty())
+        self._feed(RawMessage(NEW_EPISODE, b"", self._now()))
+        response.success = True
+        response.message = "the next observation begins an episode"
+        return response
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._problem:
+            self.get_logger().warning(problem)
+        self._problem = problem
+
+    def _health(self) -> Health:
+        runner = self._translation.runner
+        values: dict[str, object] = {
+            "contract": self._contract.name,
+            "digest": self._contract.digest,
+            **self._counts,
+            **{f"ticks, {name}": count for name, count in sorted(runner.counts.items())},
+        }
+        for name, stream in runner.streams.items():
+            values |= {f"{name}, {what}": count for what, count in sorted(stream.counts.items())}
+        problem, self._problem = self._problem or runner.problem, ""
+        if problem:
+            return Health(Level.WARN, problem, values)
+        return Health(Level.OK, f"{self._counts['observations']} observations", values)
+
+
+def message_class(type_name: str) -> Any:
+    """The generated class of package/msg/Name.
+
+    Raises:
+        ContractError: it is not installed.
+    """
+    package, _, name = type_name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise ContractError(
+            f"message type {type_name!r} is not installed: {error}", "Install its package and source it"
+        ) from error
+
+
+main = partial(process.main, RobotBridge)

@@ -1,0 +1,184 @@
+"""robot_bridge as a process over DDS: what it observes live is what a bag of the same topics gives, to the bit."""
+# ruff: noqa: F811  (a fixture and the arguments that ask for it)
+
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from contract_samples import ARM, JOINTS, write_bag
+from rclpy.serialization import serialize_message
+from ros_helpers import READY, Ros, ros  # noqa: F401
+from saferule_ros.msg import Action, Observation
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float32MultiArray
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+
+from saferule_ros.contract.model import load_contract
+from saferule_ros.contract.translation import ContractTranslation
+from saferule_ros.nodes import qos
+from saferule_ros.nodes.node_process import NodeProcess
+from saferule_ros.recording.messages import RawMessage
+from saferule_ros.recording.reader import read_bag_content
+
+pytestmark = pytest.mark.ros
+
+COMMANDS = "/arm_controller/joint_trajectory"
+
+
+class Arm:
+    """The robot: publishes joint states, and remembers everything that was said as a recorder would."""
+
+    def __init__(self, ros: Ros, contract: Path) -> None:
+        self.ros = ros
+        self.node: NodeProcess = ros.runner.start("robot_bridge", parameters={"contract": str(contract)})
+        ros.runner.wait_ready(READY)
+        self.log: list[RawMessage] = []
+        self.observations = ros.probe.record(Observation, "observation")
+        self.commands = ros.probe.record(JointTrajectory, COMMANDS, qos.COMMANDS)
+        self.states = ros.probe.publisher(JointState, "/joint_states")
+        self.targets = ros.probe.publisher(Float32MultiArray, "/target")
+        self.actions = ros.probe.publisher(Action, "action")
+        ros.probe.wait_for(
+            lambda: ros.probe.node.count_publishers("observation") and ros.probe.node.count_publishers(COMMANDS),
+            "the bridge is there",
+        )
+        self.rng = np.random.default_rng(0)
+        self.connect()
+
+    def connect(self) -> None:
+        """A message that is published before its reader has met the writer is lost: until one comes through, and then
+        a fresh start."""
+
+        def observed() -> bool:
+            self.targets.publish(Float32MultiArray(data=np.zeros(7, np.float32)))
+            self.publish_state(range(7))
+            return bool(self.observations)
+
+        self.ros.probe.wait_for(observed, "the topics are connected")
+        self.act(self.observations[-1])
+        assert self.ros.probe.call(Trigger, "robot_bridge/new_episode", Trigger.Request()).success
+        time.sleep(0.2)  # what was said last has arrived
+        for said in (self.log, self.observations, self.commands):
+            said.clear()
+
+    def say(self, publisher, topic: str, message) -> None:
+        self.log.append(RawMessage(topic, serialize_message(message), time.time_ns()))
+        publisher.publish(message)
+
+    def state(self, order=range(7)) -> Observation:
+        seen = len(self.observations)
+        self.publish_state(order)
+        return self.ros.probe.wait_for(
+            lambda: len(self.observations) > seen and self.observations[-1], "it is observed"
+        )
+
+    def publish_state(self, order) -> None:
+        message = JointState(
+            name=[JOINTS[n] for n in order], position=self.rng.normal(size=7), velocity=self.rng.normal(size=7)
+        )
+        message.header.stamp = self.ros.probe.node.get_clock().now().to_msg()
+        self.say(self.states, "/joint_states", message)
+
+    def act(self, observation: Observation, data=None) -> JointTrajectory:
+        data = self.rng.normal(size=7).astype(np.float32) if data is None else data
+        seen = len(self.commands)
+        self.actions.publish(Action(observation_sequence=observation.sequence, data=data))
+        command = self.ros.probe.wait_for(lambda: len(self.commands) > seen and self.commands[-1], "it is commanded")
+        self.log.append(RawMessage(COMMANDS, serialize_message(command), time.time_ns()))
+        return command
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Path:
+    """The ready one without the imu, whose message would come in its own time, and never in silence."""
+    content = yaml.safe_load(ARM.read_text())
+    del content["sources"]["tool"]
+    content["cost"] = "1 if max(abs(velocity)) > 1.5 else 0"
+    content["sources"]["target"]["max_age"] = None
+    content["action"]["timeout"] = 600.0
+    path = tmp_path / "contract.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_what_is_observed_live_is_what_a_bag_of_the_same_topics_gives_to_the_bit(
+    ros: Ros, tmp_path: Path, contract: Path
+) -> None:
+    arm = Arm(ros, contract)
+    arm.say(arm.targets, "/target", Float32MultiArray(data=arm.rng.normal(size=7).astype(np.float32)))
+    time.sleep(0.1)  # the target's time of reception must lie before the first stamp
+    for step in range(40):
+        arm.act(arm.state(arm.rng.permutation(7) if step % 3 else range(7)))
+    arm.state()
+    write_bag(tmp_path / "bag", arm.log)
+    content = read_bag_content(tmp_path / "bag", ContractTranslation(load_contract(contract)))
+    assert content.complete
+    (episode,) = content.episodes
+    assert episode.length == 40 and episode.id == arm.observations[0].episode_id
+    live = np.stack([np.frombuffer(message.data, np.float32) for message in arm.observations])
+    assert live.tobytes() == episode.observations.tobytes()
+    assert [np.float32(message.reward) for message in arm.observations[1:]] == list(episode.rewards)
+    assert [np.float32(message.cost) for message in arm.observations[1:]] == list(episode.costs)
+    assert np.array_equal(live[1:, -7:], episode.actions), "the last action is part of the observation"
+    limits = load_contract(contract).action
+    assert all(limits.low[0] <= command.points[0].positions[0] <= limits.high[0] for command in arm.commands)
+    assert arm.commands[0].joint_names == JOINTS and arm.commands[0].points[0].time_from_start.nanosec == 10**8
+
+
+def test_bad_actions_silence_and_the_end_stop_the_robot_and_a_service_begins_an_episode(
+    ros: Ros, contract: Path
+) -> None:
+    arm = Arm(ros, contract)
+    stop = load_contract(contract).action.stop
+    arm.say(arm.targets, "/target", Float32MultiArray(data=np.zeros(7, np.float32)))
+    time.sleep(0.1)
+    first = arm.state()
+    assert list(arm.act(first).points[0].positions) != stop
+    for bad in (np.full(7, np.nan, np.float32), np.zeros(3, np.float32)):
+        assert list(arm.act(arm.state(), bad).points[0].positions) == stop
+    assert ros.probe.call(Trigger, "robot_bridge/new_episode", Trigger.Request()).success
+    after = arm.state()
+    assert after.step == 0 and after.episode_id != first.episode_id and after.sequence == first.sequence + 3
+    arm.act(after)
+    seen = len(arm.commands)
+    arm.node.signal(signal.SIGTERM)
+    assert arm.node.wait(READY) == 0, arm.node.log_tail()
+    ros.probe.wait_for(lambda: len(arm.commands) > seen, "the last command came")
+    assert list(arm.commands[-1].points[0].positions) == stop
+
+
+def test_in_silence_stop_is_sent_once(ros: Ros, tmp_path: Path, contract: Path) -> None:
+    content = yaml.safe_load(contract.read_text())
+    content["action"]["timeout"] = 0.2
+    contract.write_text(yaml.safe_dump(content))
+    arm = Arm(ros, contract)
+    arm.say(arm.targets, "/target", Float32MultiArray(data=np.zeros(7, np.float32)))
+    time.sleep(0.1)
+    arm.act(arm.state())
+    ros.probe.wait_for(lambda: list(arm.commands[-1].points[0].positions) == content["action"]["stop"], "it is stopped")
+    seen = len(arm.commands)
+    assert not ros.probe.becomes(lambda: len(arm.commands) > seen, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda c: c["action"].update(fields=["points[0].place"]),
+            "no trajectory_msgs/msg/JointTrajectory can be made",
+        ),
+        (lambda c: c["action"].update(type="none_msgs/msg/Thing"), "is not installed"),
+        (lambda c: c.update(tick={}), "give either source or rate"),
+    ],
+)
+def test_a_contract_that_cannot_work_ends_the_node_with_a_reason(ros: Ros, contract: Path, spoil, message) -> None:
+    content = yaml.safe_load(contract.read_text())
+    spoil(content)
+    contract.write_text(yaml.safe_dump(content))
+    node = ros.runner.start("robot_bridge", parameters={"contract": str(contract)})
+    assert node.wait(READY) == 2
+    assert message in node.log_tail()
