@@ -122,7 +122,11 @@ def rsa_pem() -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-@pytest.mark.parametrize("content", [b"", b"no key", rsa_pem(), b"x" * 5000, KEY.public.pem[:60]])
+@pytest.mark.parametrize(
+    "content", [b"", b"no key", rsa_pem(), b"x" * 5000, KEY.public.pem[:60]],
+    # Every test process makes keys of its own, and tests must have the same names in all of them.
+    ids=["empty", "text", "rsa", "long", "torn"],
+)  # fmt: skip
 def test_a_file_that_is_no_key_makes_the_folder_untrustworthy(tmp_path: Path, content: bytes) -> None:
     keys = KeyFolder(tmp_path)
     keys.own()
