@@ -67,6 +67,7 @@ class PolicyServer(LifecycleNode):
         self._retry = self.create_timer(RETRY_PERIOD, self._autostart, clock=steady)
         self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look_at_store, clock=steady)
         self._steps = self.create_timer(STEPS_PERIOD, self._look_at_swap, clock=steady)
+        self._steps.cancel()  # until a swap is under way: every wake-up of this thread can delay an answer
         self._diagnostics = Diagnostics(self, DIAGNOSTICS_PERIOD, self._health)
 
     # Life: process.Stoppable and lifecycle transitions.
@@ -208,6 +209,10 @@ class PolicyServer(LifecycleNode):
     def _say(self, event: str, amiss: bool = False) -> None:
         """Publishes the status after a change."""
         self._last_event = event
+        if self._policies.busy:
+            self._steps.reset()
+        else:
+            self._steps.cancel()
         if amiss:
             self.get_logger().error(event)
         else:
