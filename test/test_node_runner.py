@@ -110,7 +110,7 @@ def test_parameters_tell_unit_and_range_and_refuse_changes_while_the_node_runs(r
     assert stale.description == "oldest observation that is acted on [s]" and stale.read_only
     limits = stale.floating_point_range[0]
     assert (limits.from_value, limits.to_value) == (0.001, 60.0)
-    assert reaction.additional_constraints == "Allowed: 'zero', 'hold'"
+    assert reaction.additional_constraints == "Allowed: 'zero', 'hold', 'damp', 'stop'"
     value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=2.0)
     change = SetParameters.Request(parameters=[Parameter(name="stale_after", value=value)])
     result = ros.probe.call(SetParameters, "policy_server/set_parameters", change).results[0]
