@@ -92,7 +92,7 @@ class ColumnFile:
         self._file.close()
 
     def abandon(self) -> None:
-        """Closes it as it is."""
+        """Closes it as it is; nothing where it is closed."""
         self._file.close()
 
 
@@ -102,7 +102,6 @@ def write_columns(folder: Path, columns: Mapping[str, npt.NDArray]) -> None:
         file = ColumnFile(folder / f"{name}.npy")
         try:
             file.append(column)
-        except BaseException:
-            file.abandon()
-            raise
-        file.close()
+            file.close()
+        finally:
+            file.abandon()  # where it could not be closed

@@ -44,7 +44,7 @@ class DatasetWriter:
     def __init__(self, folder: Path | str, append: bool = False) -> None:
         self._folder = Path(folder)
         self._append = append
-        self._stack = ExitStack()
+        self._stack = ExitStack()  # what is held while it is open
         self._files: dict[str, ColumnFile] = {}
         self._records: list[EpisodeRecord] = []
         self._digests: dict[str, str] = {}
@@ -53,28 +53,26 @@ class DatasetWriter:
         self._committed = False
 
     def __enter__(self) -> Self:
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            check_ours(self._folder)
-            self._stack.enter_context(only_writer(self._folder))
-            rows: int | None = None
-            if self._append and (self._folder / INDEX_NAME).exists():
-                records, self._columns = contents(self._folder, read_index(self._folder))
-                self._records = list(records)
-                self._digests = {record.id: record.digest for record in records}
-                rows = self._rows = sum(record.length for record in records)
-                self._complete_stamps(rows)
-                self._sizes = self._stored_sizes(rows)
-            else:
-                self._columns = new_columns(self._folder)
-            for name in EpisodeDataset.column_names():
-                self._files[name] = ColumnFile(self._columns / f"{name}.npy", rows)
-        except (OSError, ValueError, EOFError) as error:
-            self._stack.close()
-            raise _refused(self._folder, error) from error
-        except BaseException:
-            self._stack.close()
-            raise
+        with ExitStack() as stack:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                check_ours(self._folder)
+                stack.enter_context(only_writer(self._folder))
+                rows: int | None = None
+                if self._append and (self._folder / INDEX_NAME).exists():
+                    records, self._columns = contents(self._folder, read_index(self._folder))
+                    self._records = list(records)
+                    self._digests = {record.id: record.digest for record in records}
+                    rows = self._rows = sum(record.length for record in records)
+                    self._complete_stamps(rows)
+                    self._sizes = self._stored_sizes(rows)
+                else:
+                    self._columns = new_columns(self._folder)
+                for name in EpisodeDataset.column_names():
+                    self._files[name] = ColumnFile(self._columns / f"{name}.npy", rows)
+            except (OSError, ValueError, EOFError) as error:
+                raise _refused(self._folder, error) from error
+            self._stack = stack.pop_all()  # all went well: what is held is held until the end
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

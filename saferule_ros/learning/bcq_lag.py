@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from saferule_ros.learning.learner import ActorCriticLearner, Values, by_kind
+from saferule_ros.learning.learner import LagrangianLearner, Values, by_kind
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, PerturbationActor, soft_update
 from saferule_ros.learning.replay import Batch, Replay
@@ -103,10 +103,11 @@ class BcqPolicy(nn.Module):
         return (values.reward - self.multiplier * values.cost) / (1.0 + self.multiplier)
 
 
-class BcqLag(ActorCriticLearner):
+class BcqLag(LagrangianLearner):
     """All that BCQ-Lag learns, and one gradient step of it; see Learner."""
 
     NAME = "bcq_lag"
+    actor: PerturbationActor
     settings: BcqLagSettings
 
     def build(self, observation_size: int, action_size: int) -> None:
@@ -119,27 +120,11 @@ class BcqLag(ActorCriticLearner):
         self.serving_latents = self.latents(s.serving_candidates)  # (K, 2A), fixed for good
         self.multiplier = Multiplier(s)
 
-    def trained(self) -> dict[str, nn.Module]:
-        return {"critics": self.critics, "actor": self.actor, "vae": self.vae}
-
     def targets(self) -> dict[str, nn.Module]:
         return {"critics_target": self.critics_target, "actor_target": self.actor_target}
 
-    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
-        model_loss = self.model_loss(batch)
-        self.descend("vae", model_loss)
-        critic_losses = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
-        self.descend("critics", critic_losses.sum())
-        actor_loss = self.actor_loss(batch.observations)
-        self.descend("actor", actor_loss)
-        self.update_targets()
-        if self.multiplier.adapts:
-            self.multiplier.update(self.excess_cost(replay))
-        self.steps_done += 1
-        return {
-            "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
-            "loss_actor": actor_loss.detach(), "loss_vae": model_loss.detach(), "multiplier": self.multiplier.value,
-        }  # fmt: skip
+    def constraint_weights(self) -> dict[str, Tensor | float]:
+        return {"multiplier": self.multiplier.value}
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -173,13 +158,10 @@ class BcqLag(ActorCriticLearner):
         Initial states, because the limit is one on episodes; averaged over dataset states it can be
         unreachable (states from which no policy is safe), and lambda would climb for ever [ours].
         """
-        rows = torch.randint(
-            len(replay.initial_observations), (self.settings.initial_states,), generator=self.generator,
-            device=self.device,
-        )  # fmt: skip
+        states = replay.sample_initial(self.settings.initial_states, self.generator)
         policy = self.policy()
-        latents = self.latents(len(rows) * self.settings.target_candidates)
-        candidates = policy.candidates(replay.initial_observations[rows], latents)
+        latents = self.latents(len(states) * self.settings.target_candidates)
+        candidates = policy.candidates(states, latents)
         choice = policy.score(candidates.values).argmax(dim=1, keepdim=True)
         return float(candidates.values.cost.gather(1, choice).mean()) - self.kappa
 
@@ -188,9 +170,6 @@ class BcqLag(ActorCriticLearner):
 
     def policy(self) -> BcqPolicy:
         return self._policy(self.actor, self.critics)
-
-    def hold_multiplier(self, value: float) -> None:
-        self.multiplier.hold(value)
 
     def constants(self) -> dict[str, Tensor]:
         return {"serving_latents": self.serving_latents}

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from saferule_ros.learning.dual_weight import DualWeight
-from saferule_ros.learning.learner import CRITICS, ActorCriticLearner, Values, by_kind
+from saferule_ros.learning.learner import CRITICS, LagrangianLearner, Values, by_kind
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, GaussianActor, soft_update
 from saferule_ros.learning.replay import Batch, Replay
@@ -53,10 +53,11 @@ def mmd(ones: Tensor, others: Tensor, kernel: Kernel, width: float) -> Tensor:
     return (squared.clamp(min=0.0) + MMD_FLOOR).sqrt()
 
 
-class BearLag(ActorCriticLearner):
+class BearLag(LagrangianLearner):
     """All that BEAR-Lag learns, and one gradient step of it; see Learner."""
 
     NAME = "bear_lag"
+    actor: GaussianActor
     settings: BearLagSettings
 
     def build(self, observation_size: int, action_size: int) -> None:
@@ -70,28 +71,11 @@ class BearLag(ActorCriticLearner):
         self.closeness = DualWeight(s, self.device)  # alpha
         self.multiplier = Multiplier(s)  # lambda
 
-    def trained(self) -> dict[str, nn.Module]:
-        return {"critics": self.critics, "actor": self.actor, "vae": self.vae}
-
     def targets(self) -> dict[str, nn.Module]:
         return {"critics_target": self.critics_target, "actor_target": self.actor_target}
 
-    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
-        model_loss = self.model_loss(batch)
-        self.descend("vae", model_loss)
-        critic_losses = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
-        self.descend("critics", critic_losses.sum())
-        actor_loss = self.actor_loss(batch.observations)
-        self.descend("actor", actor_loss)
-        self.update_targets()
-        if self.multiplier.adapts:
-            self.multiplier.update(self.excess_cost(replay))
-        self.steps_done += 1
-        return {
-            "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
-            "loss_actor": actor_loss.detach(), "loss_vae": model_loss.detach(),
-            "alpha": self.closeness.value, "multiplier": self.multiplier.value,
-        }  # fmt: skip
+    def constraint_weights(self) -> dict[str, Tensor | float]:
+        return {"alpha": self.closeness.value, "multiplier": self.multiplier.value}
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -139,18 +123,11 @@ class BearLag(ActorCriticLearner):
     @torch.no_grad()
     def excess_cost(self, replay: Replay) -> float:
         """Cost value of initial states under the policy, above kappa; why of these, see BCQ-Lag."""
-        rows = torch.randint(
-            len(replay.initial_observations), (self.settings.initial_states,), generator=self.generator,
-            device=self.device,
-        )  # fmt: skip
-        states = replay.initial_observations[rows]
+        states = replay.sample_initial(self.settings.initial_states, self.generator)
         return float(self.values(self.critics(states, self.actor(states))).cost.mean()) - self.kappa
 
     def policy(self) -> GaussianActor:
         return self.actor
-
-    def hold_multiplier(self, value: float) -> None:
-        self.multiplier.hold(value)
 
     def state(self) -> dict[str, Any]:
         return {"multiplier": self.multiplier.state(), "alpha": self.closeness.state()}

@@ -124,11 +124,7 @@ class CoptiDice(CriticLearner):
 
     def initial_observations(self, replay: Replay) -> Tensor:
         """States (S, O) that episodes began with, drawn uniformly with replacement."""
-        states = replay.initial_observations
-        rows = torch.randint(
-            len(states), (self.settings.initial_states,), generator=self.generator, device=self.device
-        )  # fmt: skip
-        return states[rows]
+        return replay.sample_initial(self.settings.initial_states, self.generator)
 
     def advantages(self, batch: Batch, nu: Tensor, nu_next: Tensor) -> Tensor:
         """e = r - lambda c + gamma nu(s') - nu(s), (B,); equation 9 of the paper, one sample of s'."""

@@ -39,7 +39,7 @@ from torch.nn import functional as F
 from saferule_ros.learning.dual_weight import DualWeight
 from saferule_ros.learning.learner import CRITICS, ActorCriticLearner, by_kind
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, GaussianActor, soft_update
-from saferule_ros.learning.replay import Batch, Replay
+from saferule_ros.learning.replay import Batch
 from saferule_ros.learning.settings import CpqSettings
 
 
@@ -47,6 +47,7 @@ class Cpq(ActorCriticLearner):
     """All that CPQ learns, and one gradient step of it; see Learner."""
 
     NAME = "cpq"
+    actor: GaussianActor
     settings: CpqSettings
 
     def build(self, observation_size: int, action_size: int) -> None:
@@ -60,28 +61,14 @@ class Cpq(ActorCriticLearner):
         # Divergence up to which actions are familiar, from the last batch: nothing is unfamiliar before the first.
         self.familiar = torch.tensor(torch.inf, device=self.device)
 
-    def trained(self) -> dict[str, nn.Module]:
-        return {"critics": self.critics, "actor": self.actor, "vae": self.vae}
-
     def targets(self) -> dict[str, nn.Module]:
         return {"critics_target": self.critics_target}
 
     def learning_rate(self, name: str) -> float:
         return self.settings.actor_learning_rate if name == "actor" else self.settings.learning_rate
 
-    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
-        model_loss = self.model_loss(batch)
-        self.descend("vae", model_loss)
-        critic_losses = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
-        self.descend("critics", critic_losses.sum())
-        actor_loss = self.actor_loss(batch.observations)
-        self.descend("actor", actor_loss)
-        self.update_targets()
-        self.steps_done += 1
-        return {
-            "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
-            "loss_actor": actor_loss.detach(), "loss_vae": model_loss.detach(), "alpha": self.caution.value,
-        }  # fmt: skip
+    def constraint_weights(self) -> dict[str, Tensor | float]:
+        return {"alpha": self.caution.value}
 
     @property
     def threshold(self) -> float:

@@ -1,7 +1,8 @@
 """What every learner is: networks and their optimisers, one seeded generator, one gradient step, a policy to serve.
 
-An algorithm is one file that derives from `Learner`, from `CriticLearner` where it has critics, or from
-`ActorCriticLearner` where they lead its actor; `algorithms.py` lists them.
+An algorithm is one file that derives from `Learner`, from `CriticLearner` where it has critics, from
+`ActorCriticLearner` where they lead its actor, or from `LagrangianLearner` where lambda holds its limit;
+`algorithms.py` lists them.
 """
 
 from abc import ABC, abstractmethod
@@ -13,14 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic
 from saferule_ros.learning.replay import Batch, Replay, Units
 from saferule_ros.learning.settings import BehaviourModelSettings, CommonSettings, TaskLimits
 
 # Twin critics for reward (members 0, 1) and cost (members 2, 3).
 CRITICS = 4
-REWARD_CRITICS = slice(0, 2)
-COST_CRITICS = slice(2, 4)
 
 # BCQ clips latents to this range when it samples, to stay with likely behaviour.
 LATENT_CLIP = 0.5
@@ -191,12 +191,38 @@ class CriticLearner(Learner):
 class ActorCriticLearner(CriticLearner):
     """A learner whose critics lead its actor, with a model of the behaviour (network "vae"): see Safe-RULE."""
 
+    actor: nn.Module
     vae: ConditionalVae
     settings: BehaviourModelSettings
 
     @property
     def return_steps(self) -> int:
         return self.settings.return_steps
+
+    def trained(self) -> dict[str, nn.Module]:
+        return {"critics": self.critics, "actor": self.actor, "vae": self.vae}
+
+    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
+        model_loss = self.model_loss(batch)
+        self.descend("vae", model_loss)
+        critic_losses = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
+        self.descend("critics", critic_losses.sum())
+        actor_loss = self.actor_loss(batch.observations)
+        self.descend("actor", actor_loss)
+        self.update_targets()
+        self.adapt(replay)
+        self.steps_done += 1
+        return {
+            "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
+            "loss_actor": actor_loss.detach(), "loss_vae": model_loss.detach(), **self.constraint_weights(),
+        }  # fmt: skip
+
+    def adapt(self, replay: Replay) -> None:
+        """Moves, after a step of learning, what follows the data as a whole. A patch does not."""
+
+    @abstractmethod
+    def constraint_weights(self) -> dict[str, Tensor | float]:
+        """The weights of its constraints as they are now, by name."""
 
     def model_loss(self, batch: Batch) -> Tensor:
         """Loss of the behaviour model, scalar."""
@@ -210,3 +236,20 @@ class ActorCriticLearner(CriticLearner):
     def latents(self, count: int) -> Tensor:
         """Latents (count, 2A) of likely behaviour."""
         return self.noise(count, self.vae.latent_size).clamp(-LATENT_CLIP, LATENT_CLIP)
+
+
+class LagrangianLearner(ActorCriticLearner):
+    """One that holds the cost limit with a multiplier lambda, which it makes in `build`."""
+
+    multiplier: Multiplier
+
+    @abstractmethod
+    def excess_cost(self, replay: Replay) -> float:
+        """Cost value of the policy above kappa."""
+
+    def adapt(self, replay: Replay) -> None:
+        if self.multiplier.adapts:
+            self.multiplier.update(self.excess_cost(replay))
+
+    def hold_multiplier(self, value: float) -> None:
+        self.multiplier.hold(value)

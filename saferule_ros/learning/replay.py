@@ -104,6 +104,13 @@ class Replay:
         rows = torch.randint(self.size, (count,), generator=generator, device=generator.device)
         return Batch(*(column[rows] for column in self.all))
 
+    def sample_initial(self, count: int, generator: torch.Generator) -> Tensor:
+        """`count` initial observations (count, O) drawn uniformly with replacement."""
+        rows = torch.randint(
+            len(self.initial_observations), (count,), generator=generator, device=generator.device
+        )  # fmt: skip
+        return self.initial_observations[rows]
+
 
 def reaching_ahead(single: Batch, episodes: Tensor, steps: int) -> Batch:
     """The transitions of all episodes, each with the rewards and costs of up to `steps` steps.

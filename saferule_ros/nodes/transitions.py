@@ -20,7 +20,7 @@ def loud(callback: Transition[N]) -> Transition[N]:
     def wrapped(node: N, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return callback(node, state)
-        except Exception:
+        except Exception:  # whatever it is: it is told, and goes on its way
             node.get_logger().error(f"fault in {callback.__name__}:\n{traceback.format_exc()}")
             raise
 

@@ -47,9 +47,9 @@ class LivePatch:
         goal = self._robot.unlearn(forget_set.forget_set_id, steps, seed, on_feedback)
         try:
             self._follow(goal)
-        except BaseException:
-            goal.cancel()
-            raise
+        finally:
+            if not goal.done:  # given up, by Ctrl-C too
+                goal.cancel()
         result = goal.result
         assert result is not None
         if not result.success:
