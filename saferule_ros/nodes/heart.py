@@ -2,7 +2,8 @@
 
 The heartbeat comes from the thread that answers observations: when that hangs, it stops. With the parameter
 `fallback`, the server commands only while the node `fallback` says so, and not after a silence of its own that was long
-enough for it to have taken over (the process was stopped, or the machine stood still): then it asks for control.
+enough for it to have taken over (the process was stopped, or the machine stood still): then it asks for control. What
+was observed in between is not answered any more, however late it arrives: the robot has moved on since.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from saferule_ros.msg import Control, Heartbeat
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.lease import lease
 from saferule_ros.nodes.serving import ControlPath
+
+NEVER = (0, 0)  # an empty span of time
 
 
 class Heart:
@@ -43,6 +46,8 @@ class Heart:
         self._beating = False
         self._count = 0
         self._newest = 0.0  # when the newest beat went out, monotonic [s]
+        self._newest_stamp = node.get_clock().now().nanoseconds  # the same by the clock that stamps observations [ns]
+        self._without = NEVER  # from when until when it was without control, by that clock [ns]
         self.in_control = not guarded
         if guarded:
             node.create_subscription(Control, "fallback/control", self._on_control, qos.LATCHED)
@@ -58,7 +63,17 @@ class Heart:
             self._beating = False
             self._publish(serving=False)
 
-    def may_act(self) -> bool:
+    def may_answer(self, stamp_ns: int) -> bool:
+        """Whether an observation of that time [ns] may be answered now: not one from while `fallback` commanded."""
+        if not self._may_act():
+            return False
+        lost, given = self._without
+        if lost <= stamp_ns < given:
+            return False
+        self._without = NEVER  # messages come in their order: no older one follows. A clock may be set back
+        return True
+
+    def _may_act(self) -> bool:
         """Whether an action may go out now. Costs a comparison."""
         if self._guarded and self.in_control and time.monotonic() - self._newest > lease(self._period):
             self.in_control = False
@@ -70,7 +85,7 @@ class Heart:
 
     def beat(self) -> None:
         """One more."""
-        self.may_act()  # this beat may come too late itself
+        self._may_act()  # this beat may come too late itself
         self._publish(serving=True)
 
     def _publish(self, serving: bool) -> None:
@@ -84,7 +99,10 @@ class Heart:
             sequence=self._path.sequence,
             safe_action=array.array("f", safe.tobytes() if safe is not None else b""),
         )
-        message.header.stamp = self._node.get_clock().now().to_msg()
+        now = self._node.get_clock().now()
+        message.header.stamp = now.to_msg()
+        if self.in_control:
+            self._newest_stamp = now.nanoseconds
         self._newest = time.monotonic()
         self._publisher.publish(message)
 
@@ -93,5 +111,6 @@ class Heart:
             self.in_control = False
             self._changed(f"fallback took control: {message.reason}", True)
         elif message.holder == "policy_server" and not self.in_control:
+            self._without = (self._newest_stamp, self._node.get_clock().now().nanoseconds)
             self.in_control = True
             self._changed(f"in control: {message.reason}", False)

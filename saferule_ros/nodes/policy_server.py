@@ -184,8 +184,8 @@ class PolicyServer(LifecycleNode):
             return
         if asked.ended or self._actions is None:
             return  # an episode's end asks for no action
-        if not self._heart.may_act():
-            return  # `fallback` commands the robot
+        if not self._heart.may_answer(asked.stamp_ns):
+            return  # `fallback` commands the robot, or did when this was observed
         command = self._path.answer(asked, self._now(asked))
         self._actions.publish(command.serialized())
         if self._path.has_verdict and self.executor is not None:
