@@ -100,7 +100,11 @@ class Goal:
         return answer.result().return_code
 
     def until_unlearning(self) -> None:
-        self.probe.wait_for(lambda: any(f.stage == "unlearning" and f.step for f in self.feedback), "it unlearns", JOB)
+        def unlearns() -> bool:
+            assert not self._result.done(), self._result.result()  # ended before, and says why
+            return any(f.stage == "unlearning" and f.step for f in self.feedback)
+
+        self.probe.wait_for(unlearns, "it unlearns", JOB)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 
 # Files that begin with this are half-written: readers ignore them, the next writer removes them.
@@ -26,14 +27,14 @@ def sync_folder(path: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replaces `path` by `content`: readers see all of the old or all of the new. Durable on return."""
     temporary = temporary_name(path)
-    try:
+    with ExitStack() as undo:
+        undo.callback(temporary.unlink, missing_ok=True)
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)  # where it did not get its name
+        undo.pop_all()
     sync_folder(path.parent)
 
 
