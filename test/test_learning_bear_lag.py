@@ -99,7 +99,7 @@ def test_the_weight_of_the_mmd_rises_while_the_policy_is_too_far_and_falls_when_
         learner = learner_for(bandit(episodes=2), BEAR.model_copy(update={"mmd_threshold": threshold}))
         before = learner.closeness.value.item()
         learner.actor_loss(torch.zeros(8, 1))
-        learner.update_targets()
+        learner.update_weights()
         assert (learner.closeness.value.item() > before) == rises
 
 

@@ -85,7 +85,7 @@ def test_requirement_is_the_share_of_the_threshold_or_the_logged_actions_cost():
     asked = []
     learner.shortfall = lambda batch, required: asked.append(required) or torch.tensor(0.0)
     predicted = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.1, 5.0], [0.2, 7.0]])  # pairs of cost value 0.2 and 7
-    learner.critic_losses(sample(learner, 2), predicted)
+    learner.critic_losses(sample(learner, 2), predicted, (torch.zeros(2), torch.zeros(2)))
     assert asked[0].tolist() == pytest.approx([0.6, 7.0])
 
 
@@ -132,11 +132,11 @@ def test_unfamiliar_cost_gradient_matches_finite_differences():
 
 def test_cost_loss_is_the_bellman_error_and_alpha_times_the_shortfall():
     learner = cpq(alpha_start=0.05)
-    learner.critic_targets = lambda batch: (torch.zeros(2), torch.zeros(2))
     learner.shortfall = lambda batch, required: torch.tensor(7.0)
-    losses = learner.critic_losses(sample(learner, 2), torch.tensor([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0], [2.0, 2.0]]))
+    predicted = torch.tensor([[1.0, 1.0], [1.0, 1.0], [2.0, 2.0], [2.0, 2.0]])
+    losses = learner.critic_losses(sample(learner, 2), predicted, (torch.zeros(2), torch.zeros(2)))
     assert losses.tolist() == pytest.approx([1.0, 4.0 + 0.05 * 7.0])
-    learner.update_targets()
+    learner.update_weights()
     assert learner.caution.value.item() > 0.05  # raised while something is lacking
 
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from saferule_ros.learning.learner import LagrangianLearner, Values, by_kind
 from saferule_ros.learning.multiplier import Multiplier
-from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, PerturbationActor, soft_update
+from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, PerturbationActor
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import BcqLagSettings
 
@@ -146,10 +146,6 @@ class BcqLag(LagrangianLearner):
 
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations, actions)
-
-    def update_targets(self) -> None:
-        soft_update(self.critics_target, self.critics, self.settings.target_rate)
-        soft_update(self.actor_target, self.actor, self.settings.target_rate)
 
     @torch.no_grad()
     def excess_cost(self, replay: Replay) -> float:

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from saferule_ros.learning.dual_weight import DualWeight
 from saferule_ros.learning.learner import CRITICS, LagrangianLearner, Values, by_kind
 from saferule_ros.learning.multiplier import Multiplier
-from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, GaussianActor, soft_update
+from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, GaussianActor
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import BearLagSettings, Kernel
 
@@ -115,9 +115,7 @@ class BearLag(LagrangianLearner):
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations)
 
-    def update_targets(self) -> None:
-        soft_update(self.critics_target, self.critics, self.settings.target_rate)
-        soft_update(self.actor_target, self.actor, self.settings.target_rate)
+    def update_weights(self) -> None:
         self.closeness.step()
 
     @torch.no_grad()

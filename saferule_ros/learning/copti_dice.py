@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from saferule_ros.learning.learner import CRITICS, CriticLearner, by_kind
 from saferule_ros.learning.multiplier import Multiplier
-from saferule_ros.learning.networks import EnsembleCritic, GaussianActor, StateFunction, soft_update
+from saferule_ros.learning.networks import EnsembleCritic, GaussianActor, StateFunction
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import CoptiDiceSettings
 
@@ -104,7 +104,8 @@ class CoptiDice(CriticLearner):
         self.multiplier.update(self.excess_cost(cost))
         actor_loss = self.cloning_loss(batch, weights)
         self.descend("actor", actor_loss)
-        critic_losses = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
+        predicted = self.critics(batch.observations, batch.actions)
+        critic_losses = self.critic_losses(batch, predicted, self.critic_targets(batch))
         self.descend("critics", critic_losses.sum())
         self.update_targets()
         self.steps_done += 1
@@ -194,9 +195,6 @@ class CoptiDice(CriticLearner):
 
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations)
-
-    def update_targets(self) -> None:
-        soft_update(self.critics_target, self.critics, self.settings.target_rate)
 
     def policy(self) -> GaussianActor:
         return self.actor

@@ -38,7 +38,7 @@ from torch.nn import functional as F
 
 from saferule_ros.learning.dual_weight import DualWeight
 from saferule_ros.learning.learner import CRITICS, ActorCriticLearner, by_kind
-from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, GaussianActor, soft_update
+from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, GaussianActor
 from saferule_ros.learning.replay import Batch
 from saferule_ros.learning.settings import CpqSettings
 
@@ -95,9 +95,9 @@ class Cpq(ActorCriticLearner):
         reward = self.allowed(following.cost) * following.reward
         return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * following.cost
 
-    def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
+    def critic_losses(self, batch: Batch, predicted: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
         """Bellman errors of both, and what the unfamiliar actions' cost lacks, weighted with alpha."""
-        reward, cost = super().critic_losses(batch, predicted)
+        reward, cost = super().critic_losses(batch, predicted, targets)
         required = by_kind(predicted)[1].detach().amax(0).clamp(min=self.settings.unfamiliar_cost * self.threshold)
         return torch.stack([reward, cost + self.caution.penalty(self.shortfall(batch, required))])
 
@@ -136,8 +136,7 @@ class Cpq(ActorCriticLearner):
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations)
 
-    def update_targets(self) -> None:
-        soft_update(self.critics_target, self.critics, self.settings.target_rate)
+    def update_weights(self) -> None:
         self.caution.step()
 
     def policy(self) -> GaussianActor:

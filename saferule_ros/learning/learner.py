@@ -15,12 +15,14 @@ from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.multiplier import Multiplier
-from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic
+from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, soft_update
 from saferule_ros.learning.replay import Batch, Replay, Units
 from saferule_ros.learning.settings import BehaviourModelSettings, CommonSettings, TaskLimits
 
 # Twin critics for reward (members 0, 1) and cost (members 2, 3).
 CRITICS = 4
+
+TARGET = "_target"  # end of a target network's name
 
 # BCQ clips latents to this range when it samples, to stay with likely behaviour.
 LATENT_CLIP = 0.5
@@ -131,9 +133,9 @@ class Learner(ABC):
         """n: how many steps of reward and cost the transitions that it learns from hold."""
         return 1
 
-    def replay(self, dataset: EpisodeDataset) -> Replay:
-        """A dataset as this learner samples it."""
-        return Replay(dataset, self.units, self.settings.discount, self.return_steps)
+    def replay(self, dataset: EpisodeDataset, return_steps: int | None = None) -> Replay:
+        """A dataset as this learner samples it; with another n if that is given."""
+        return Replay(dataset, self.units, self.settings.discount, return_steps or self.return_steps)
 
     @torch.no_grad()
     def act(self, observations: Tensor) -> Tensor:
@@ -159,10 +161,15 @@ class CriticLearner(Learner):
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """y_r and y_c, each (B,), without gradient."""
 
-    def critic_losses(self, batch: Batch, predicted: Tensor) -> Tensor:
-        """Losses (2,) of the reward and the cost critics; `predicted` is (2N, B), the critics at the batch's pairs."""
+    def critic_losses(self, batch: Batch, predicted: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
+        """Losses (2,) of the reward and the cost critics.
+
+        Args:
+            predicted: (2N, B), the critics at the batch's pairs.
+            targets: y_r and y_c, (B,) each.
+        """
         reward, cost = by_kind(predicted)  # (N, B) each
-        target_reward, target_cost = self.critic_targets(batch)
+        target_reward, target_cost = targets
         return torch.stack([
             F.mse_loss(reward, target_reward.expand_as(reward)), F.mse_loss(cost, target_cost.expand_as(cost)),
         ])  # fmt: skip
@@ -171,9 +178,14 @@ class CriticLearner(Learner):
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         """What the actor does (B, A) at these observations, where the data has these actions; with gradient."""
 
-    @abstractmethod
     def update_targets(self) -> None:
-        """Moves what follows a step: target networks to the online ones, weights of constraints to the last losses."""
+        """Moves each target network, called NAME_target, a little towards the one called NAME."""
+        trained = self.trained()
+        for name, target in self.targets().items():
+            soft_update(target, trained[name.removesuffix(TARGET)], self.settings.target_rate)
+
+    def update_weights(self) -> None:
+        """Moves the weights of constraints that are part of the last losses, if there are any."""
 
     def values(self, predicted: Tensor) -> Values:
         """Critics (2N, ...) reduced to one value each, pessimistic for both: a danger is not averaged away."""
@@ -205,11 +217,13 @@ class ActorCriticLearner(CriticLearner):
     def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
         model_loss = self.model_loss(batch)
         self.descend("vae", model_loss)
-        critic_losses = self.critic_losses(batch, self.critics(batch.observations, batch.actions))
+        predicted = self.critics(batch.observations, batch.actions)
+        critic_losses = self.critic_losses(batch, predicted, self.critic_targets(batch))
         self.descend("critics", critic_losses.sum())
         actor_loss = self.actor_loss(batch.observations)
         self.descend("actor", actor_loss)
         self.update_targets()
+        self.update_weights()
         self.adapt(replay)
         self.steps_done += 1
         return {

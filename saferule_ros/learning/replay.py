@@ -101,15 +101,20 @@ class Replay:
 
     def sample(self, count: int, generator: torch.Generator) -> Batch:
         """`count` transitions drawn uniformly with replacement."""
-        rows = torch.randint(self.size, (count,), generator=generator, device=generator.device)
+        return self.at(self.draw(count, generator))
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Which transitions these are: rows (count,)."""
+        return torch.randint(self.size, (count,), generator=generator, device=generator.device)
+
+    def at(self, rows: Tensor) -> Batch:
+        """The transitions in these rows."""
         return Batch(*(column[rows] for column in self.all))
 
     def sample_initial(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` initial observations (count, O) drawn uniformly with replacement."""
-        rows = torch.randint(
-            len(self.initial_observations), (count,), generator=generator, device=generator.device
-        )  # fmt: skip
-        return self.initial_observations[rows]
+        states = self.initial_observations
+        return states[torch.randint(len(states), (count,), generator=generator, device=generator.device)]
 
 
 def reaching_ahead(single: Batch, episodes: Tensor, steps: int) -> Batch:

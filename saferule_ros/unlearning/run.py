@@ -38,14 +38,18 @@ class UnlearningRun(ABC):
         forget, keep: D_f and D_k, raw units.
         steps: how many it will take.
         seed: of batches and noise.
+        return_steps: n of the keep data's targets; None: the learner's.
     """
 
     NAME: ClassVar[str]
 
-    def __init__(self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, steps: int, seed: int) -> None:
+    def __init__(
+        self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, steps: int, seed: int,
+        return_steps: int | None = None,
+    ) -> None:  # fmt: skip
         learner.generator.manual_seed(seed)
         self.learner = learner
-        self.keep = learner.replay(keep)
+        self.keep = learner.replay(keep, return_steps)
         # Training from scratch has nothing to forget, and is given the same dataset twice.
         self.forget = self.keep if forget is keep else learner.replay(forget)
         self.steps, self.steps_done = steps, 0

@@ -10,8 +10,9 @@ on D_f a bounded repulsion from the forgotten action wherever the cost critic ca
 
 [ours], each a setting where it is a number: kappa is raised to what the critics show on keep episodes that are
 within the limit (below their noise, the constraint would call everything unsafe); beta_f follows dual ascent on the
-violated share of D_f; lambda is set at the start and held; the behaviour model is trained on D_k alone, so that
-forgotten actions leave the policy's support; the learning rate falls to almost nothing in the second half.
+violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly from the returns of
+the keep episodes themselves (see critic_targets.py); the behaviour model is trained on D_k alone, so that forgotten
+actions leave the policy's support; the learning rate falls to almost nothing in the second half.
 """
 
 from abc import abstractmethod
@@ -25,6 +26,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.calibration import raised_kappa
 from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch
+from saferule_ros.unlearning.critic_targets import FixedTargets, MovingTargets
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
 from saferule_ros.unlearning.settings import SafeRuleSettings
@@ -47,10 +49,13 @@ class SafeRuleRun(UnlearningRun):
         self, learner: CriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
         seed: int,
     ) -> None:  # fmt: skip
-        super().__init__(learner, forget, keep, settings.steps, seed)
+        super().__init__(
+            learner, forget, keep, settings.steps, seed, settings.return_steps if settings.fixed_targets else None
+        )
         self.settings = settings
         learner.hold_multiplier(settings.multiplier)
         self.kappa = raised_kappa(learner, keep, self.keep, settings.safe_quantile)
+        self.targets = FixedTargets(learner, self.keep) if settings.fixed_targets else MovingTargets(learner, self.keep)
         self.beta = settings.beta_start
 
     def take_step(self) -> Mapping[str, Tensor | float]:
@@ -58,7 +63,8 @@ class SafeRuleRun(UnlearningRun):
         learner = self.learner
         set_learning_rate(learner, self.steps_done / self.steps, self.settings)
         batch = learner.settings.batch
-        keep = self.keep.sample(batch, learner.generator)
+        rows = self.keep.draw(batch, learner.generator)
+        keep = self.keep.at(rows)
         forget = self.forget.sample(batch, learner.generator)
 
         model_losses = self.fit_model(keep, forget)
@@ -67,7 +73,7 @@ class SafeRuleRun(UnlearningRun):
             torch.cat([keep.observations, forget.observations]), torch.cat([keep.actions, forget.actions])
         )  # (2N, 2B)
         on_keep, on_forget = predicted[:, :batch], predicted[:, batch:]
-        bellman = learner.critic_losses(keep, on_keep)  # (2,) reward, cost
+        bellman = learner.critic_losses(keep, on_keep, self.targets.at(rows))  # (2,) reward, cost
         reference = torch.quantile(by_kind(on_keep.detach())[0], self.settings.percentile / 100.0)
         suppression = self._suppression(on_forget, reference)
         learner.descend("critics", bellman.sum() + self.beta * suppression.sum())
@@ -78,6 +84,7 @@ class SafeRuleRun(UnlearningRun):
             actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget, on_forget)
         learner.descend("actor", actor_loss)
         learner.update_targets()
+        learner.update_weights()
 
         reward, cost = by_kind(on_forget)  # (N, B) each
         self._update_beta(self._violated_share(on_forget, reference))

@@ -35,8 +35,14 @@ class SuppressionSettings(FallingRateSettings):
 
     temperature: float = Field(1.0, gt=0, description="t of the softplus terms [value units]")
     beta_start: float = Field(0.5, ge=0, description="beta_f before the first step")
-    # With 1, what was forgotten keeps a reward value a third above the cap; with 5, more return is lost than needed.
-    beta_cap: float = Field(3.0, ge=0, description="largest beta_f")
+    # SafetyPointCircle1, seeds 1, 2, 4: return 39 and cost 12 if fixed, 33 and 10 if not, and less time.
+    fixed_targets: bool = Field(True, description="y_r and y_c of keep data are computed once, by the unpatched agent")
+    # With 10, one of those three seeds has cost 130: the agent that is bootstrapped from is the poisoned one.
+    return_steps: int = Field(
+        100, ge=1, le=10_000, description="n: steps of reward and cost before a fixed target bootstraps from that agent"
+    )
+    # With 3, what was forgotten keeps a reward value a fifth above the cap. Return and cost hardly change from 3 to 10.
+    beta_cap: float = Field(10.0, ge=0, description="largest beta_f")
     beta_rate: float = Field(0.02, ge=0, description="dual ascent on the violated share of the forget batch, per step")
     beta_floor: float = Field(0.05, ge=0, description="smallest beta_f: what was forgotten stays forgotten")
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
@@ -59,6 +65,8 @@ class SafeRuleDiceSettings(SafeRuleSettings):
     """Settings of a patch of COptiDICE with Safe-RULE."""
 
     multiplier: float = Field(1.0, ge=0, description="lambda at the start of the patch; controlled on from there")
+    # Its critics judge the cloned policy and do not lead it: they have to follow it.
+    fixed_targets: bool = Field(False, description="as for the other learners")
     forget_share: float = Field(0.2, ge=0, description="weight of D_f beside D_k in nu's loss")
     price_rate: float = Field(0.05, ge=0, description="dual ascent of mu on the mean weight of forget pairs, per step")
     price_cap: float = Field(20.0, ge=0, description="largest mu, the price of a forget pair [mean rewards]")

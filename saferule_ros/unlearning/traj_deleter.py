@@ -65,12 +65,13 @@ class TrajDeleter(UnlearningRun):
     def _converge(self, learner: ActorCriticLearner, batch: Batch) -> Mapping[str, Tensor | float]:
         learner.descend("vae", learner.model_loss(batch))
         predicted = learner.critics(batch.observations, batch.actions)  # (4, B)
-        own = learner.critic_losses(batch, predicted)  # (2,) reward, cost
+        own = learner.critic_losses(batch, predicted, learner.critic_targets(batch))  # (2,) reward, cost
         towards_original = self._distance_to_original(batch, predicted)  # (2,)
         learner.descend("critics", own.sum() + self.settings.original_weight * towards_original.sum())
         actor_loss = learner.actor_loss(batch.observations)
         learner.descend("actor", actor_loss)
         learner.update_targets()
+        learner.update_weights()
         learner.steps_done += 1
         return {
             "loss_reward": own[0].detach(), "loss_cost": own[1].detach(), "loss_actor": actor_loss.detach(),

@@ -1,0 +1,44 @@
+"""What the critics regress to on keep data during a patch: y_r and y_c, by rows of the replay.
+
+[ours] Learning needs targets that follow the critics, since values travel back along the episodes with them. A patch
+does not: the values of keep data were learned already, and what is to be forgotten is pressed out of the critics
+directly. Its targets can stay as they are, and then each is computed once. They hold many steps of the data's own
+rewards and costs, because what they bootstrap from is the agent that learned from the forget data.
+"""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from saferule_ros.learning.learner import CriticLearner
+from saferule_ros.learning.replay import Replay
+
+
+class MovingTargets:
+    """The learner's own, as they are at each step."""
+
+    def __init__(self, learner: CriticLearner, replay: Replay) -> None:
+        self._learner, self._replay = learner, replay
+
+    def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""
+        return self._learner.critic_targets(self._replay.at(rows))
+
+
+class FixedTargets(MovingTargets):
+    """Those of the learner as it is now; each is computed when its transition is first drawn."""
+
+    def __init__(self, learner: CriticLearner, replay: Replay) -> None:
+        super().__init__(copy.deepcopy(learner), replay)
+        self._targets = torch.zeros(2, replay.size, device=learner.device)
+        self._known = torch.zeros(replay.size, dtype=torch.bool, device=learner.device)
+
+    def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""
+        new = rows[~self._known[rows]].unique()
+        if len(new):
+            self._targets[:, new] = torch.stack(super().at(new))
+            self._known[new] = True
+        reward, cost = self._targets[:, rows]
+        return reward, cost
