@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.duration import Duration
-from ros_helpers import READY, Ros, ros  # noqa: F401
+from ros_helpers import DEADLINE, READY, Ros, ros  # noqa: F401
 from saferule_ros.msg import Action, Episode, Observation
 from saferule_ros.srv import StartRecording, StopRecording
 
@@ -47,6 +47,11 @@ class Robot:
                 truncated=truncated,
             )
         )
+
+    def has_arrived(self) -> bool:
+        """Waits until all that was published is with the recorder."""
+        ends = (self.observations, self.actions)
+        return all(publisher.wait_for_all_acked(Duration(seconds=DEADLINE)) for publisher in ends)
 
     def act(self, sequence: int | None = None) -> None:
         self.commands += 1
@@ -153,6 +158,7 @@ def test_recording_begins_with_the_next_episode_that_begins(
     for step in range(4):
         robot.observe("half", step)
         robot.act()
+    assert robot.has_arrived()
     begin(ros)
     robot.observe("half", 4)
     robot.act()
@@ -166,14 +172,19 @@ def test_recording_begins_with_the_next_episode_that_begins(
 
 def test_stop_truncates_the_open_episode_and_loses_none_that_was_published(
     ros: Ros,
-    node: NodeProcess,
+    workspace: Path,
     sealed: list[Episode],
 ) -> None:
+    start_node(ros, workspace, diagnostics_period=0.1, command_patience=4.0)
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
     begin(ros)
     robot = Robot(ros)
     robot.run("first", 1)
     ros.probe.wait_for(lambda: sealed, "both topics are connected in both directions")
-    for step in range(900):  # published at once: most still wait in the middleware when the request comes
+    robot.observe("cut", 0)
+    robot.act()
+    ros.probe.wait_for(lambda: health and "cut" in str(health[-1].status[0].values), "the episode is open")
+    for step in range(1, 900):  # published at once: most still wait in the middleware when the request comes
         robot.observe("cut", step)
         robot.act()
     stopped = end(ros)

@@ -34,6 +34,9 @@ from saferule_ros.srv import StartRecording, StopRecording
 from saferule_ros.workspace import Workspace
 
 MIB = 2**20
+# What was published shortly before a stop has arrived after such a silence [s], unless some of it got lost.
+SETTLED = 0.2
+LOOK_AGAIN = 0.005  # between two looks at what a stop still waits for [s]
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Parameters:
     # DDS repairs what got lost at the end of a burst at its next heartbeat, by default within 3 s.
     command_patience: float = parameter(
         5.0,
-        "how long an ended episode waits for a missing command",
+        "how long an ended episode waits for a missing command, and a stop for what silent publishers sent before it",
         unit="s",
         low=0.01,
         high=60.0,
@@ -98,6 +101,7 @@ class DatasetRecorder(Node):
     def stop(self) -> None:
         """Seals what is open."""
         if self._recording is not None:
+            self._drain()
             self._end()
 
     def _begin(self, bag_id: str, recorded_by: str) -> Recording:
@@ -126,14 +130,32 @@ class DatasetRecorder(Node):
     def _end(self) -> Recording:
         if self._recording is None:
             raise RecorderError("nothing is being recorded", "Start a recording first: dataset_recorder/start")
-        # What was published before the request may still wait in the middleware.
-        self._drain()
         recording, self._recording = self._recording, None
         recording.close()
         self.get_logger().info(
             f"bag {recording.bag_id}: {recording.episodes} episodes, {recording.transitions} transitions"
         )
         return recording
+
+    def _await_what_was_sent(self) -> None:
+        """Takes all that was published before now.
+
+        A burst can overflow the middleware's queues, and is then repaired late. A later message proves that nothing is
+        missing. From publishers that have fallen silent, nothing is expected after `command_patience`, or after a short
+        while where no episode is open that could lack something. A publisher whose clock is behind never proves
+        it: twice that time is the limit.
+        """
+        sent, began = time.time_ns(), time.monotonic()
+        open_ended = [self._observations, self._actions]
+        while open_ended := [intake for intake in open_ended if not intake.drain_until(sent)]:
+            silence = time.monotonic() - max(began, self._last_message)
+            if (
+                self._recording is None
+                or not self._recording.open_episodes
+                or silence > self._settings.command_patience
+            ):
+                return
+            time.sleep(LOOK_AGAIN)
 
     def _drain(self) -> None:
         while self._observations.drain() + self._actions.drain():
@@ -188,6 +210,7 @@ class DatasetRecorder(Node):
 
     def _stop(self, _request: StopRecording.Request, response: StopRecording.Response) -> StopRecording.Response:
         try:
+            self._await_what_was_sent()
             recording = self._end()
         except SaferuleError as error:
             response.message = str(error)

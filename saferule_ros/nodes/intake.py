@@ -1,6 +1,7 @@
 """A subscription that takes messages as raw bytes, all that wait at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -27,13 +28,25 @@ class Intake:
         """Takes what has arrived and was not handed out yet; returns how many messages that were."""
         taken = 0
         while limit is None or taken < limit:
-            # What the executor itself calls; it has no public name in rclpy, from Humble to Kilted.
-            found = self._subscription.handle.take_message(self._kind, True)
+            found = self._next()
             if found is None:
                 break
             self._take(found[0])
             taken += 1
         return taken
+
+    def drain_until(self, sent: int) -> bool:
+        """Like drain, but only what was sent up to a time [ns since 1970]; True once a later message came (and was left
+        out): all before it have been handed out, since a publisher's messages arrive in their order."""
+        while (found := self._next()) is not None:
+            if found[1]["source_timestamp"] > sent:
+                return True
+            self._take(found[0])
+        return False
+
+    def _next(self) -> tuple[bytes, Mapping[str, Any]] | None:
+        # What the executor itself calls; it has no public name in rclpy, from Humble to Kilted.
+        return self._subscription.handle.take_message(self._kind, True)
 
     def _received(self, payload: bytes) -> None:
         self._take(payload)
