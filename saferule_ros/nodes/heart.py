@@ -45,7 +45,7 @@ class Heart:
         self._publisher = node.create_publisher(Heartbeat, "~/heartbeat", qos.HEARTBEAT)
         self._beating = False
         self._count = 0
-        self._newest = 0.0  # when the newest beat went out, monotonic [s]
+        self._newest = 0.0  # when the newest beat began, monotonic [s]
         self._newest_stamp = node.get_clock().now().nanoseconds  # the same by the clock that stamps observations [ns]
         self._without = NEVER  # from when until when it was without control, by that clock [ns]
         self.in_control = not guarded
@@ -55,6 +55,7 @@ class Heart:
     def begin(self) -> None:
         """The first beat."""
         self._beating = True
+        self._newest = time.monotonic()
         self._publish(serving=True)
 
     def end(self) -> None:
@@ -85,7 +86,11 @@ class Heart:
 
     def beat(self) -> None:
         """One more."""
-        self._may_act()  # this beat may come too late itself
+        # Before anything else: were the process stopped from here on, this beat would count from before.
+        now, stamp = time.monotonic(), self._node.get_clock().now().nanoseconds
+        if self._may_act():  # this beat may come too late itself
+            self._newest_stamp = stamp
+        self._newest = now
         self._publish(serving=True)
 
     def _publish(self, serving: bool) -> None:
@@ -99,11 +104,7 @@ class Heart:
             sequence=self._path.sequence,
             safe_action=array.array("f", safe.tobytes() if safe is not None else b""),
         )
-        now = self._node.get_clock().now()
-        message.header.stamp = now.to_msg()
-        if self.in_control:
-            self._newest_stamp = now.nanoseconds
-        self._newest = time.monotonic()
+        message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)
 
     def _on_control(self, message: Control) -> None:
@@ -111,6 +112,8 @@ class Heart:
             self.in_control = False
             self._changed(f"fallback took control: {message.reason}", True)
         elif message.holder == "policy_server" and not self.in_control:
-            self._without = (self._newest_stamp, self._node.get_clock().now().nanoseconds)
+            # Where nothing was answered since control was lost before, it counts from then.
+            lost = self._newest_stamp if self._without is NEVER else self._without[0]
+            self._without = (lost, self._node.get_clock().now().nanoseconds)
             self.in_control = True
             self._changed(f"in control: {message.reason}", False)
