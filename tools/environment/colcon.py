@@ -78,4 +78,5 @@ def _command(places: Places) -> list[str]:
         "console_direct+",
         "--cmake-args",
         f"-DPython3_EXECUTABLE={places.python}",
+        f"-DUNITE_TYPESUPPORT={'OFF' if places.sourced else 'ON'}",  # known to work with the wheels
     ]
