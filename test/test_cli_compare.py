@@ -17,6 +17,7 @@ from experiment_samples import SMALL, result, save
 from typer.testing import CliRunner, Result
 
 from saferule_ros.cli.main import app
+from saferule_ros.experiments.plan import plan
 from saferule_ros.experiments.settings import GridSettings
 from saferule_ros.settings import load_settings
 
@@ -137,7 +138,15 @@ def test_without_ray_the_option_says_what_to_do(settings: Path, tmp_path: Path) 
     assert "Ray is not installed" in shown.stderr and "saferule_ros[ray]" in shown.stderr
 
 
+CONFIG = Path(__file__).parent.parent / "config"
+
+
 def test_the_example_in_config_is_valid_and_shows_every_setting() -> None:
-    file = Path(__file__).parent.parent / "config" / "grid.yaml"
+    file = CONFIG / "grid.yaml"
     load_settings(GridSettings, file)
     assert set(yaml.safe_load(file.read_text())) == set(GridSettings.model_fields)
+
+
+@pytest.mark.parametrize(("name", "trials"), [("grid", 2 * 4 * 3 * 2 * 3), ("ablation", 2 * 3), ("attacks", 4 * 2 * 3)])
+def test_every_ready_grid_can_be_planned(name: str, trials: int) -> None:
+    assert len(plan(load_settings(GridSettings, CONFIG / f"{name}.yaml"))) == trials
