@@ -15,6 +15,7 @@ from saferule_ros.recording.messages import (
     RawMessage,
 )
 from saferule_ros.recording.scan import TopicInfo
+from saferule_ros.recording.ticks import Ticks
 
 Messages = Iterable[ObservationMessage | ActionMessage]
 
@@ -25,10 +26,12 @@ class Translation(Protocol):
     Attributes:
         malformed: messages that are no CDR of their type.
         used: messages of the topics that matter.
+        ticks: what became of the instants at which there should be an observation, where messages alone do not say it.
     """
 
     malformed: int
     used: int
+    ticks: Ticks
 
     def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Messages:
         """The next messages of the bag, in the order of reception, with what is known of its topics so far."""
@@ -46,6 +49,7 @@ class OwnMessages:
     def __init__(self) -> None:
         self.malformed = 0
         self.used = 0
+        self.ticks = Ticks()  # none: what is lost shows in the sequence numbers
         self._names = {OBSERVATION_TYPE: "", ACTION_TYPE: ""}
         self._checked: dict[str, str] = {}
 

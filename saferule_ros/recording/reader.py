@@ -15,6 +15,7 @@ from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.own_messages import Messages, OwnMessages, Translation
 from saferule_ros.recording.scan import Scan, TopicInfo
+from saferule_ros.recording.ticks import Ticks
 
 # Messages that are taken at a time: enough that decoding in bulk pays, few enough for any memory.
 _BATCH = 1024
@@ -70,6 +71,11 @@ class BagReading:
         return self._translation.used
 
     @property
+    def ticks(self) -> Ticks:
+        """What became of the contract's ticks."""
+        return self._translation.ticks
+
+    @property
     def strays(self) -> int:
         """Messages that belong to no episode."""
         return self._assembler.strays
@@ -78,7 +84,10 @@ class BagReading:
     def complete(self) -> bool:
         """True if nothing was lost, refused or left out on the way."""
         harmless = Faults(duplicated=self.faults.duplicated, out_of_order=self.faults.out_of_order)
-        wrong = (self.incomplete, self.refused, self.recovered_episodes, self.problems, self.malformed, self.lost)
+        wrong = (
+            self.incomplete, self.refused, self.recovered_episodes, self.problems, self.malformed, self.lost,
+            self.ticks.lost,
+        )  # fmt: skip
         return self.faults == harmless and not any(wrong)
 
     def episodes(self) -> Iterator[Episode]:
@@ -184,6 +193,7 @@ class BagContent:
     refused: Mapping[str, str] = field(default_factory=dict)
     recovered_episodes: tuple[str, ...] = ()
     complete: bool = True
+    ticks: Ticks = field(default_factory=Ticks)
 
 
 def read_bag(place: Path | str) -> list[Episode]:
@@ -211,7 +221,7 @@ def read_bag_content(place: Path | str, translation: Translation | None = None) 
         bag_id=reading.bag_id, episodes=episodes, incomplete=reading.incomplete, faults=reading.faults,
         messages=reading.used, malformed=reading.malformed, strays=reading.strays, problems=tuple(reading.problems),
         lost=reading.lost, refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
-        complete=reading.complete,
+        complete=reading.complete, ticks=reading.ticks,
     )  # fmt: skip
 
 
