@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -31,7 +30,6 @@ from saferule_ros.recording.sqlite_scan import SqliteScan
 from saferule_ros.signing import KeyFolder, PrivateKey
 
 EPISODES = [make_episode(number, bag_id="demo", length=4 + number) for number in range(3)]
-ROOT = Path(__file__).parent.parent
 
 
 def open_recording(folder: Path, **options) -> tuple[Recording, list]:
@@ -43,16 +41,6 @@ def open_recording(folder: Path, **options) -> tuple[Recording, list]:
 def feed(recording: Recording, messages) -> None:
     for raw in received(messages):
         (recording.observation if raw.topic == OBSERVATION_TOPIC else recording.action)(raw)
-
-
-def test_no_acknowledged_episode_is_lost_by_kills_at_random_moments(tmp_path):
-    """A few of them; benchmarks/recorder_kills.py does hundreds."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    import recorder_kills
-
-    total = recorder_kills.run(12, seed=3, folder=tmp_path)
-    assert total["lost"] == total["damaged"] == 0
-    assert total["acknowledged"] > 0 and total["kills with a recovered episode"] > 0
 
 
 def test_the_open_episode_of_a_killed_recorder_is_recovered_and_truncated(tmp_path):
