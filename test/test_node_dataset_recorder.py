@@ -178,6 +178,7 @@ def test_stop_truncates_the_open_episode_and_loses_none_that_was_published(
     for step in range(900):  # published at once: most still wait in the middleware when the request comes
         robot.observe("cut", step)
         robot.act()
+    robot.all_arrived()
     stopped = end(ros)
     assert (stopped.success, stopped.episodes, stopped.transitions) == (True, 2, 900)
     ros.probe.wait_for(lambda: len(sealed) == 2, "the episode is announced")

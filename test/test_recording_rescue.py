@@ -20,6 +20,7 @@ from saferule_ros.contract.translation import ContractTranslation
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.nodes.recording import Recording
 from saferule_ros.recording import ingest as ingesting
+from saferule_ros.recording import open_episode, overflow
 from saferule_ros.recording.bag_writer import BagWriter, SplitLimits, loop_topics
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.ingest import ingest
@@ -32,9 +33,9 @@ from saferule_ros.signing import KeyFolder, PrivateKey
 EPISODES = [make_episode(number, bag_id="demo", length=4 + number) for number in range(3)]
 
 
-def open_recording(folder: Path, **options) -> tuple[Recording, list]:
+def open_recording(folder: Path, limits: SplitLimits | None = None, **options) -> tuple[Recording, list]:
     sealed: list = []
-    writer = BagWriter(folder, loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC), "test", "jazzy")
+    writer = BagWriter(folder, loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC), "test", "jazzy", limits=limits)
     return Recording(writer, sealed.append, **options), sealed
 
 
@@ -115,6 +116,27 @@ def test_long_episodes_are_split_by_size_and_time_and_read_as_one(tmp_path):
         files[1].unlink()
         content = read_bag_content(tmp_path / name)
         assert not content.complete and all(one.digest != episode.digest for one in content.episodes)
+
+
+def test_a_long_episode_is_recorded_and_read_through_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(open_episode, "UNSETTLED", 40)
+    monkeypatch.setattr(open_episode, "_BATCH", 8)
+    monkeypatch.setattr(overflow, "BATCH", 16)
+    monkeypatch.setattr(overflow, "_PIECE", 1000)
+    episode = make_episode(1, bag_id="demo", length=400)
+    messages = stream(episode)
+    messages[200], messages[201] = messages[201], messages[200]  # a command before the observation that it answers
+    recording, sealed = open_recording(tmp_path / "demo", limits=SplitLimits(size=30_000))
+    for number, raw in enumerate(received(messages)):
+        (recording.observation if raw.topic == OBSERVATION_TOPIC else recording.action)(raw)
+        assert recording.held < 150, number
+    recording.close()
+    assert sealed[0].error == "" and list((tmp_path / "demo").glob(".*")) == []
+    assert len(list((tmp_path / "demo").glob("*.mcap"))) > 2 and read_bag(tmp_path / "demo") == [episode]
+    with Reader(tmp_path / "demo") as reader:
+        assert [bytes(data) for *_, data in reader.messages()] == [raw.data for raw in received(messages)]
+    ingest([tmp_path / "demo"], tmp_path / "dataset")
+    assert EpisodeDataset.load(tmp_path / "dataset").episode(0).digest == episode.digest
 
 
 def test_counts_of_each_topic_are_stored_with_the_episode(tmp_path):

@@ -131,13 +131,13 @@ def _read_into_part(place: Path, part: Path, make: MakeTranslation | None, trans
     if finished is not None:
         return replace(finished, folder=str(place))
     shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
     report = BagReport(place.name, str(place), Status.FAILED)
     try:
-        reading = BagReading(place, make() if make else None)
+        reading = BagReading(place, make() if make else None, part)
         report = _taken(reading, place, part / _DATASET)
     except BagError as error:
         report = replace(report, problems=(str(error),))
-    part.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"fingerprint": fingerprint, "report": asdict(report)})
     write_atomically(part / _REPORT, text.encode())
     return report

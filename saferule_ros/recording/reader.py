@@ -22,11 +22,12 @@ _BATCH = 1024
 
 
 class BagReading:
-    """Goes through a bag once, from its first message to the last. No more is in memory than open episodes.
+    """Goes through a bag once, from its first message to the last. No more is in memory than the newest ticks.
 
     Args:
         place: a rosbag2 folder, or a single storage file.
         translation: what its messages mean; by default our own two topics.
+        folder: on whose disk long episodes go while they are read; None: the system's folder for temporary files.
 
     Attributes:
         bag_id: its id.
@@ -43,14 +44,17 @@ class BagReading:
         BagError: there is no bag.
     """
 
-    def __init__(self, place: Path | str, translation: Translation | None = None) -> None:
+    def __init__(
+        self, place: Path | str, translation: Translation | None = None, folder: Path | None = None
+    ) -> None:  # fmt: skip
         self._files = find_bag(Path(place))
         self._translation = translation or OwnMessages()
         self._recorded_by = self._files.custom.get(RECORDED_BY, "")
         self._ids: set[str] = set()
         self._held: list[AssembledEpisode] = []
         self._damaged = False
-        self._assembler = EpisodeAssembler(self._files.bag_id)
+        self._folder = folder
+        self._assembler = EpisodeAssembler(self._files.bag_id, folder)
         self.bag_id = self._files.bag_id
         self.incomplete: dict[str, str] = {}
         self.refused: dict[str, str] = {}
@@ -136,7 +140,7 @@ class BagReading:
         """Episodes that a killed recorder had begun: what it had received of them."""
         if _is_being_written(path):
             return
-        assembler = EpisodeAssembler(self.bag_id)
+        assembler = EpisodeAssembler(self.bag_id, self._folder)
         with open_scan(path) as scan:
             for batch in _batches(scan.messages()):
                 for assembled in self._assembled(assembler, self._translation.take(batch, scan.topics)):
