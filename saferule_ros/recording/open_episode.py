@@ -56,6 +56,7 @@ class OpenEpisode:
         self._sizes = [0, 0]  # of the first observation and the first action
         self._first_seen = self._newest = first.step
         self._end_step: int | None = None
+        self._after_end: int | None = None  # the first that came when its end was known
         # Of the settled ticks: how far they go, what follows those that are kept, where and why there are no more of
         # these, and counts.
         self._begin = 0
@@ -85,6 +86,9 @@ class OpenEpisode:
             return False
         if self._begin and step <= self._begin:  # the next one, too: it is what the last settled one led to
             self._problem("refused", f"observation of step {step} came after {self._newest - step} later ones")
+            return False
+        if self._end_step is not None and step > self._end_step:
+            self._after_end = step if self._after_end is None else min(self._after_end, step)
             return False
         if step in self._observations:
             if _same(self._observations[step], message):
@@ -157,7 +161,7 @@ class OpenEpisode:
             step < last and self._is_transition(step) for step in self._observations
         )
         lost = last - clean_ticks + (not self._is_observed(last))
-        after = [step for step in self._observations if step > last]
+        after = [step for step in (*self._observations, self._after_end) if step is not None and step > last]
         if after:
             self._problem("conflicting", f"step {min(after)} came after the end at step {last}")
         faults = Faults(lost=lost, unused=transitions - length, **self._counts)
@@ -209,6 +213,8 @@ class OpenEpisode:
     def _settle(self) -> None:
         """The oldest ticks get their place for good, as long as nothing can be missing."""
         for step in sorted(self._observations)[: len(self._observations) - UNSETTLED]:
+            if step == self._end_step:
+                return
             follows = step == self._begin and step + 1 in self._observations and step in self._actions
             if not follows and self._cut is None and len(self._observations) < MOST_UNSETTLED:
                 return
