@@ -131,7 +131,7 @@ def _read_into_part(place: Path, part: Path, make: MakeTranslation | None, trans
     if finished is not None:
         return replace(finished, folder=str(place))
     shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
+    part.mkdir(parents=True, exist_ok=True)
     report = BagReport(place.name, str(place), Status.FAILED)
     try:
         reading = BagReading(place, make() if make else None, part)
