@@ -88,3 +88,5 @@ def test_messages_of_one_layout_are_not_decoded_one_by_one(kind, say, monkeypatc
     assert len(taken) == 1, "only the first, to learn the layout"
     decoder.decode(payloads[5:9])
     assert len(taken) == 1, "and a known one needs not even that"
+    strangers = [payload.replace(b"\x00\x01", b"\x00\x00", 1) for payload in payloads[:3]]  # as long, another layout
+    assert decoder.decode(strangers) == [one_by_one(kind, payload) for payload in strangers]

@@ -321,6 +321,22 @@ def test_a_damaged_chunk_costs_what_is_in_it_and_no_more(tmp_path):
     assert list(McapScan(path).messages())[-1] == whole[-1]
 
 
+def test_an_index_that_is_damaged_as_well_leads_nowhere(tmp_path, foreign):
+    path = tmp_path / "bag.mcap"
+    content = bytearray(next(foreign["mcap"].glob("*.mcap")).read_bytes())
+    summary = int.from_bytes(content[-28:-20], "little")
+    assert content[summary] == 3, "the index begins with a schema: its number, then the length of its name"
+    content[summary + 11 : summary + 15] = b"\xff" * 4
+    at = 8  # the first chunk, whose length is damaged too
+    while content[at] != 6:
+        at += 9 + int.from_bytes(content[at + 1 : at + 9], "little")
+    content[at + 1 : at + 9] = b"\xff" * 8
+    path.write_bytes(content)
+    scan = McapScan(path)
+    list(scan.messages())
+    assert "the file is cut there" in scan.damage[0]
+
+
 def test_a_bag_may_be_a_single_file_and_several_robots_have_their_own_contracts(tmp_path):
     bag = write_bag(tmp_path / "bag", arm_stream(seconds=1.0), storage_plugin=StoragePlugin.MCAP)
     from contract_samples import ARM

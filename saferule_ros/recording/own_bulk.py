@@ -104,6 +104,8 @@ class BulkDecoder:
                 fits &= stack[:, begin + size - 1] == 0  # the NUL that closes a text
         if not fits.all():
             places, rows, stack = places[fits], rows[fits], stack[fits]
+        if not len(rows):
+            return waiting
         try:
             messages = _OF_COLUMNS[self._kind](layout, stack)
         except UnicodeDecodeError:  # which of them, is found one by one
