@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from recorder_kills import LENGTHS, prepare, values
+from recorded_run import LENGTHS, prepare, values
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -94,7 +94,7 @@ def judge(bag: Path) -> str:
     for episode in content.episodes:
         if not episode.id.startswith("run-") or not episode.id[4:].isdigit():
             continue  # noise in a name: of the file formats only ours and MCAP's chunks have checksums
-        observations, actions = values(0, LENGTHS[0])
+        observations, actions = values(0)
         same = np.array_equal(episode.observations, observations[: episode.length + 1])
         if content.complete and (not same or not np.array_equal(episode.actions, actions[: episode.length])):
             return "CHANGED, and said to be complete"

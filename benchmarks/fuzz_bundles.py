@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Coverage-guided fuzzing of what reads a policy bundle, with atheris: no crash, nothing but named refusals.
 
-    pip install atheris==3.0.0      # wheels for CPython 3.11 to 3.13, not among what the package needs
     python benchmarks/fuzz_bundles.py onnx --seconds 60
 
 Targets: manifest (any bytes, signed by a trusted key), signature (any bytes beside a good manifest), onnx (any bytes

@@ -2,6 +2,7 @@
 
     python benchmarks/ingest_speed.py --out docs/results/ingest.md                 # the tables
     python benchmarks/ingest_speed.py --gigabytes 4 --out docs/results/ingest.md   # with a bag larger than the limit
+    python benchmarks/ingest_speed.py --own docs/results/ingest_own.md             # our own messages
 
 Bulk decoding is timed on messages that are in memory, so that both do the same. Peak memory is that of a process of its
 own, as the operating system counts it (ru_maxrss).
@@ -21,23 +22,30 @@ from statistics import median
 
 import numpy as np
 from mcap.writer import CompressionType, Writer
-from rosbags.typesys import Stores, get_typestore
+from recorded_run import OBSERVATION_SIZE, prepare
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from saferule_ros.contract.model import Contract
 from saferule_ros.contract.translation import ContractTranslation
+from saferule_ros.recording.cdr import decode_action, decode_observation
+from saferule_ros.recording.definitions import installed_definition
 from saferule_ros.recording.ingest import ingest
 from saferule_ros.recording.ingest_report import IngestReport
 from saferule_ros.recording.layout import batches
 from saferule_ros.recording.message_types import known_definition, parse_types
+from saferule_ros.recording.messages import ACTION_TYPE, OBSERVATION_TYPE
+from saferule_ros.recording.own_bulk import BulkDecoder
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 MESSAGES, REPEATS = 20_000, 5
 BATCH = 1024  # as ingest takes them
 JOINTS = 12
+EPISODES = 40  # of our own messages: their ids, and so their layouts, differ in length
 # A lidar of this many beams fills the disk quickly with messages that have one layout.
 BEAMS = 2000
 TICK = 10**7  # ns
 MEMORY_LIMIT = 1.0  # GiB, of the process that ingests
+TITLE = "# Ingest\n\n<!-- Written by benchmarks/ingest_speed.py; do not edit. -->\n\n"
 
 
 def joint_states(count: int) -> list[bytes]:
@@ -101,6 +109,44 @@ def compare(kind: str, payloads: list[bytes], paths: list[str]) -> tuple[float, 
                     layout.column(batch.payloads, path).astype(np.float64)
 
     return seconds(objects) / len(payloads) * 1e6, seconds(columns) / len(payloads) * 1e6
+
+
+def compare_own(kind: str, payloads: list[bytes]) -> tuple[float, float, float]:
+    """Microseconds per message of our own: rosbags' objects, decoded one by one, and in bulk. To the same objects."""
+    STORE.register(get_types_from_msg(installed_definition(kind).text.split("=" * 80)[0], kind))
+    decode = decode_observation if kind == OBSERVATION_TYPE else decode_action
+
+    def objects() -> None:
+        for payload in payloads:
+            STORE.deserialize_cdr(payload, kind)
+
+    def one_by_one() -> None:
+        for payload in payloads:
+            decode(payload)
+
+    def bulk() -> None:
+        decoder = BulkDecoder(kind)
+        for begin in range(0, len(payloads), BATCH):
+            assert None not in decoder.decode(payloads[begin : begin + BATCH])
+
+    times = [seconds(work) / len(payloads) * 1e6 for work in (objects, one_by_one, bulk)]
+    return times[0], times[1], times[2]
+
+
+def own_table() -> list[str]:
+    """Our own messages, which become the objects that episodes are made of, whichever way they are decoded."""
+    lines = [
+        "| our own message | rosbags, one object each | one by one | in bulk | one by one / bulk | rosbags / bulk |",
+        "|:---|---:|---:|---:|---:|---:|",
+    ]
+    said = prepare(EPISODES)
+    said *= MESSAGES // len(said) + 1
+    for name, kind in (("Observation", OBSERVATION_TYPE), ("Action", ACTION_TYPE)):
+        own = [payload for is_observation, payload in said if is_observation == (kind == OBSERVATION_TYPE)]
+        theirs, single, bulk = compare_own(kind, own)
+        times = f"{theirs:.2f} µs | {single:.2f} µs | {bulk:.2f} µs"
+        lines.append(f"| {name} | {times} | {single / bulk:.1f} | {theirs / bulk:.1f} |")
+    return lines
 
 
 def lidar_contract() -> Contract:
@@ -174,7 +220,17 @@ def main() -> int:
     parser.add_argument("--gigabytes", type=float, default=0.0, help="size of the large bag; 0: none")
     parser.add_argument("--folder", type=Path, default=None, help="where the large bag goes, thrice its size")
     parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--own", type=Path, default=None, help="only the table of our own messages, into this file")
     options = parser.parse_args()
+    if options.own is not None:
+        lines = own_table()
+        print("\n".join(lines))
+        options.own.write_text(
+            f"{TITLE}Our own messages, {OBSERVATION_SIZE} numbers observed; time per message for what is already in "
+            f"memory, to the objects that episodes are made of; median of {REPEATS} runs over {MESSAGES} messages.\n\n"
+            + "\n".join(lines) + "\n"
+        )  # fmt: skip
+        return 0
     lines = ["| message | rosbags, one object each | columns, in bulk | ratio |", "|:---|---:|---:|---:|"]
     ratios = {}
     for name, kind, payloads, paths in (
@@ -204,9 +260,8 @@ def main() -> int:
             return 1
     if options.out is not None:
         options.out.write_text(
-            "# Ingest\n\n<!-- Written by benchmarks/ingest_speed.py; do not edit. -->\n\n"
-            "Time per message for what is already in memory, to the numbers of the fields that are read; median of "
-            f"{REPEATS} runs over {MESSAGES} messages, {os.cpu_count()} cores.\n\n" + "\n".join(lines) + "\n"
+            f"{TITLE}Time per message for what is already in memory, to the numbers of the fields that are read; "
+            f"median of {REPEATS} runs over {MESSAGES} messages, {os.cpu_count()} cores.\n\n" + "\n".join(lines) + "\n"
         )
     return 0 if ratios["JointState, 12 joints"] >= 10 else 1
 

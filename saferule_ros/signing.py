@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from saferule_ros.errors import SaferuleError
+from saferule_ros.syncing import sync_folder, write_new
 from saferule_ros.workspace import check_name
 
 OWN = "own"
@@ -301,7 +302,7 @@ def _read(path: Path) -> tuple[bytes, int]:
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise KeyFileError(f"folder {path} cannot be made: {error.strerror}", _WRITABLE) from error
 
@@ -310,29 +311,16 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
     """Creates `path` with `data`: synced, then linked to its name, which fails where that exists."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
-            with os.fdopen(handle, "wb") as file:
-                os.fchmod(file.fileno(), mode)  # whatever the umask is
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            write_new(temporary, data, mode, exactly=True)
             os.link(temporary, path)
         finally:
-            os.unlink(temporary)
-        _sync(path.parent)
+            temporary.unlink(missing_ok=True)
+        sync_folder(path.parent)
     except FileExistsError:
         raise
     except OSError as error:
         raise KeyFileError(f"key file {path} cannot be written: {error.strerror}", _WRITABLE) from error
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 _NEW = "Make one: saferule keys new"

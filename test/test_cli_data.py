@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cli_process import as_json, done, refused, saferule
-from contract_samples import ARM, DRIVE, drive_stream, write_bag
+from contract_samples import ARM, DRIVE, START, drive_stream, write_bag
 from dataset_samples import make_dataset
 
 from saferule_ros.workspace import Workspace
@@ -42,6 +42,10 @@ def test_a_robots_own_bag_becomes_a_dataset_through_its_contract(workspace: Path
     assert (info["observation_size"], info["action_size"]) == (34, 2)
     checks = {check["name"]: check for check in as_json("data", "check", "--contract", DRIVE, workspace=workspace)}
     assert all(check["passed"] for check in checks.values()) and "median step 0.1 s" in checks["gaps"]["found"]
+    silent = [m for m in drive_stream(seconds=3.0) if m.topic != "/odom" or not 1 < (m.log_time - START) / 1e9 < 2]
+    result = saferule("data", "ingest", write_bag(tmp_path / "silent", silent), "--contract", DRIVE,
+                      workspace=workspace)  # fmt: skip
+    assert result.returncode == 1 and "ticks could not be made (velocity: stale" in result.stderr
     (bag / "metadata.yaml").unlink()
     result = saferule("data", "ingest", bag, "--contract", DRIVE, workspace=workspace)
     assert result.returncode == 1 and "PARTIAL" in result.stderr and "no metadata.yaml" in result.stderr

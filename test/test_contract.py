@@ -180,8 +180,8 @@ def test_what_is_unusable_ends_the_episode_and_is_never_filled_in(spoil, why):
     spoilt = live(translation, messages)
     ids = {one.episode_id for one in spoilt if isinstance(one, ObservationMessage)}
     assert len(ids) == len({one.episode_id for one in whole if isinstance(one, ObservationMessage)}) + 1
-    assert translation.runner.counts["unusable"] >= 1
-    told = " ".join(translation.runner.counts) + " ".join(translation.runner.streams["velocity"].counts)
+    assert translation.ticks.lost == 1 == sum(translation.ticks.reasons.values())
+    told = " ".join(translation.ticks.reasons) + " ".join(translation.runner.streams["velocity"].counts)
     assert why.split(": ")[-1] in told
 
 
@@ -191,7 +191,50 @@ def test_a_source_that_falls_silent_is_stale_and_not_repeated():
     found = live(translation, messages)
     stamps = [(one.stamp - START) / 1e9 for one in found if isinstance(one, ObservationMessage)]
     assert not [stamp for stamp in stamps if 1.35 < stamp < 1.95]
-    assert translation.runner.counts["scan: stale"] >= 5
+    assert translation.ticks.reasons == {"scan: stale": translation.ticks.lost} and translation.ticks.lost >= 5
+
+
+def test_what_a_contract_cannot_make_is_counted_and_makes_an_ingest_partial(tmp_path):
+    def read(messages, name):
+        bag = write_bag(tmp_path / name, messages)
+        make = partial(ContractTranslation, contract())
+        return ingest([bag], tmp_path / f"{name}-data", make_translation=make)
+
+    whole = read(drive_stream(seconds=3.0), "whole")
+    assert whole.status == "complete" and whole.ticks.lost == 0
+    # Its ticks begin with the first message, when not every source was heard: outside of what was recorded.
+    assert whole.ticks.early == whole.bags[0].ticks.early == 1
+    silent = [m for m in drive_stream(seconds=3.0) if m.topic != "/scan" or not 1 < (m.log_time - START) / 1e9 < 2]
+    told = read(silent, "silent")
+    assert told.status == told.bags[0].status == "partial"
+    assert told.ticks.reasons == {"scan: stale": told.ticks.lost}
+    assert told.ticks.made + told.ticks.lost == whole.ticks.made
+    assert "scan: stale" in str(told.ticks) and told.to_dict()["ticks"]["lost"] == told.ticks.lost
+    never = [m for m in drive_stream(seconds=1.0) if m.topic != "/scan"]
+    with pytest.raises(BagError, match="10 ticks, but not all sources were ever heard"):
+        read(never, "never")
+
+
+def test_ticks_that_are_skipped_overtaken_or_cut_off_by_the_end_are_counted():
+    made = changed(DRIVE, history={})
+    later = [m._replace(log_time=m.log_time + 300 * 10**9) for m in drive_stream(seconds=1.0)]
+    translation = ContractTranslation(made)
+    live(translation, [*drive_stream(seconds=1.0), *later])
+    assert translation.ticks.reasons["nothing was heard for long"] > 2900
+    made = changed(ARM, history={}, reward="0", cost="0", episode={})
+    stream = [m for m in arm_stream(seconds=1.0) if m.topic != "/reset"]
+    rows = [row for row, message in enumerate(stream) if message.topic == "/joint_states"]
+    stream[rows[5]], stream[rows[6]] = (
+        stream[rows[6]]._replace(log_time=stream[rows[5]].log_time),
+        stream[rows[5]]._replace(log_time=stream[rows[6]].log_time),
+    )
+    stream.insert(rows[9], stream[rows[9]])
+    last = max(row for row, message in enumerate(stream) if message.topic == "/joint_states")
+    translation = ContractTranslation(made)
+    live(translation, [m for row, m in enumerate(stream) if row <= last])
+    assert translation.ticks.reasons == {"overtaken by a later one": 1}
+    assert translation.runner.counts["duplicated"] == 1, "the same tick again is no other tick"
+    assert translation.ticks.unfinished == 1, "the imu's next reading, which the last tick needs, is not there"
 
 
 def test_interpolation_lies_on_the_line_between_two_messages_and_waits_for_the_second():
@@ -201,7 +244,7 @@ def test_interpolation_lies_on_the_line_between_two_messages_and_waits_for_the_s
     translation = ContractTranslation(made)
     without = [m for m in stream if m.topic != "/wrist_imu" or m.log_time < START + 100 * MS]
     fewer = [one for one in live(translation, without) if isinstance(one, ObservationMessage)]
-    assert len(fewer) < len(found) and translation.runner.counts["tool: nothing came in time"]
+    assert len(fewer) < len(found) and translation.ticks.reasons["tool: nothing came in time"]
     decoded = {}
     for message in stream:
         if message.topic == "/wrist_imu":

@@ -83,7 +83,7 @@ def test_files_that_cannot_be_used_are_refused_with_words(tmp_path, change, mess
 
 
 def test_minari_takes_a_dataset_and_gives_it_back(tmp_path, monkeypatch):
-    pytest.importorskip("minari", reason="Minari is not installed: it is no dependency")
+    pytest.importorskip("minari", reason="Minari comes with the simulator, which this Python does not have")
     from saferule_ros.dataset.minari_io import read_minari, write_minari
 
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))

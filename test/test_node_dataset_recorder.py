@@ -4,6 +4,7 @@
 import os
 import signal
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.ros
 
 OBSERVATION_SIZE, ACTION_SIZE = 12, 2
 NAME = "dataset_recorder"
+KILLS = 4  # each takes a node's start, and at most 1.5 s of recording
 
 
 class Robot:
@@ -187,6 +189,7 @@ def test_stop_truncates_the_open_episode_and_loses_none_that_was_published(
     for step in range(1, 900):  # published at once: most still wait in the middleware when the request comes
         robot.observe("cut", step)
         robot.act()
+    robot.all_arrived()
     stopped = end(ros)
     assert (stopped.success, stopped.episodes, stopped.transitions) == (True, 2, 900)
     ros.probe.wait_for(lambda: len(sealed) == 2, "the episode is announced")
@@ -267,6 +270,16 @@ def test_a_killed_recorder_keeps_all_it_acknowledged(
     assert [(e.id, e.digest) for e in read_bag(workspace / "bags" / "monday")] == [
         (e.episode_id, e.digest) for e in sealed
     ]
+
+
+def test_no_acknowledged_episode_is_lost_by_kills_at_random_moments(tmp_path: Path) -> None:
+    """A few of them, each node in the workspace of those before; benchmarks/recorder_kills.py does hundreds."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+    import recorder_kills
+
+    outcomes = recorder_kills.run(KILLS, seed=3, folder=tmp_path)
+    assert [(one.lost, one.damaged) for one in outcomes] == [(0, 0)] * KILLS
+    assert all(one.acknowledged for one in outcomes) and any(one.recovered for one in outcomes)
 
 
 def test_autostart_records_from_the_start_on(ros: Ros, workspace: Path, sealed: list[Episode]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from contract_samples import ARM, JOINTS, write_bag
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import serialize_message
 from ros_helpers import READY, Ros, ros  # noqa: F401
 from saferule_ros.msg import Action, Observation
@@ -76,9 +77,11 @@ class Arm:
             lambda: len(self.observations) > seen and self.observations[-1], "it is observed"
         )
 
-    def publish_state(self, order) -> None:
+    def publish_state(self, order, spoilt: float = 0.0) -> None:
         message = JointState(
-            name=[JOINTS[n] for n in order], position=self.rng.normal(size=7), velocity=self.rng.normal(size=7)
+            name=[JOINTS[n] for n in order],
+            position=self.rng.normal(size=7) + spoilt,
+            velocity=self.rng.normal(size=7),
         )
         message.header.stamp = self.ros.probe.node.get_clock().now().to_msg()
         self.say(self.states, "/joint_states", message)
@@ -127,6 +130,39 @@ def test_what_is_observed_live_is_what_a_bag_of_the_same_topics_gives_to_the_bit
     limits = load_contract(contract).action
     assert all(limits.low[0] <= command.points[0].positions[0] <= limits.high[0] for command in arm.commands)
     assert arm.commands[0].joint_names == JOINTS and arm.commands[0].points[0].time_from_start.nanosec == 10**8
+
+
+def test_diagnostics_count_the_ticks_that_cannot_be_made_as_ingest_does(
+    ros: Ros, tmp_path: Path, contract: Path
+) -> None:
+    arm = Arm(ros, contract)
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+
+    def counted() -> dict[str, int]:
+        """The counts of ticks in a statement that was made from now on."""
+        seen = len(health)
+        ros.probe.wait_for(lambda: len(health) > seen, "the bridge tells its health")
+        values = {entry.key: entry.value for entry in health[-1].status[0].values}
+        return {key: int(value) for key, value in values.items() if key.startswith("ticks, ")}
+
+    before = counted()
+    arm.say(arm.targets, "/target", Float32MultiArray(data=np.zeros(7, np.float32)))
+    time.sleep(0.1)  # the target's time of reception must lie before the first stamp
+    for _ in range(3):
+        arm.act(arm.state())
+    for bad in (np.nan, np.inf):
+        arm.publish_state(range(7), bad)
+    for _ in range(3):
+        arm.act(arm.state())
+    arm.state()
+    after = counted()
+    write_bag(tmp_path / "bag", arm.log)
+    content = read_bag_content(tmp_path / "bag", ContractTranslation(load_contract(contract)))
+    assert not content.complete and content.ticks.reasons == {"position: non-finite": 2}
+    live = {key.removeprefix("ticks, "): count - before.get(key, 0) for key, count in after.items()}
+    assert {key: count for key, count in live.items() if count} == {
+        key: count for key, count in content.ticks.values.items() if count
+    }
 
 
 def test_bad_actions_silence_and_the_end_stop_the_robot_and_a_service_begins_an_episode(

@@ -1,13 +1,17 @@
 """Messages become episodes exactly; what is missing is counted, cut away, and never filled in."""
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from dataset_samples import make_episode
 from recording_samples import action, observation, same_arrays, stream
 
+from saferule_ros.recording import open_episode, overflow
 from saferule_ros.recording.assembler import MAX_WAITING_COMMANDS, EpisodeAssembler
 from saferule_ros.recording.assembly import AssembledEpisode, Faults
-from saferule_ros.recording.messages import ObservationMessage
+from saferule_ros.recording.messages import ActionMessage, ObservationMessage
 
 EPISODE = make_episode(3, length=8, terminated=True, truncated=False, fallbacks=2)
 
@@ -51,7 +55,7 @@ def test_a_clean_stream_gives_the_episode_to_the_bit():
     assert same_arrays(assembled.episode, EPISODE)
     assert assembled.faults == Faults()
     assert assembled.message == ""
-    assert assembled.messages == tuple(range(17))
+    assert tuple(assembled.messages) == tuple(range(17))
 
 
 @pytest.mark.parametrize(("terminated", "truncated"), [(True, False), (False, True), (True, True)])
@@ -299,3 +303,99 @@ def test_policies_are_named_in_order_and_fallbacks_counted():
     (assembled,) = feed(messages)
     assert assembled.episode.policy_ids == ("x", "y")
     assert assembled.episode.fallbacks == 2
+
+
+def ticks(episode_id: str, begin: int, end: int):
+    """Observation and command of each of these steps, as numbers that depend on the step alone."""
+    for step in range(begin, end):
+        data = np.full(5, step, np.float32)
+        yield ObservationMessage(step, 1 + step, episode_id, step, data, 1.0, step % 2, False, False)
+        yield ActionMessage(step, 1 + step, 1 + step, data[:2], 1, f"policy-{step // 1000}", step % 10 == 0, "", 0.0)
+
+
+def test_memory_does_not_grow_with_the_length_of_an_episode(tmp_path, monkeypatch):
+    monkeypatch.setattr(overflow, "_PIECE", 2**14)
+    assembler = EpisodeAssembler("monday", tmp_path)
+    most = 2 * (open_episode.UNSETTLED + open_episode._BATCH) + overflow.BATCH
+    held = {}
+    tracemalloc.start()
+    for end in range(3000, 12_001, 3000):
+        feed(ticks("long", end - 3000, end), assembler)
+        assert assembler.held <= most and len(assembler._owners) <= most
+        held[end] = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held[12_000] < 1.3 * held[6000], "after its first minutes it stays as it is"
+    (assembled,) = assembler.finish()
+    assert (assembled.episode.length, assembled.faults, len(assembled.messages)) == (11_999, Faults(), 24_000)
+    assert np.array_equal(assembled.episode.observations[:, 3], np.arange(12_000))
+    assert np.array_equal(assembled.episode.actions[:, 1], np.arange(11_999))
+    assert np.array_equal(assembled.episode.stamps, np.arange(11_999)) and assembled.episode.episode_cost == 6000.0
+    assert assembled.episode.policy_ids == tuple(f"policy-{number}" for number in range(12))
+    assert assembled.episode.fallbacks == 1200
+    assert list(assembled.messages)[::3000] == [*range(0, 6000, 3000)] * 4, "numbered anew by each `feed`"
+    assert isinstance(assembled.episode.observations, np.memmap), "not even when it ends"
+    copied = replace(assembled.episode, observations=np.array(assembled.episode.observations))
+    assert copied.digest == assembled.episode.digest
+    assert list(tmp_path.iterdir()) == [], "its files have no names"
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_what_is_settled_early_is_what_would_have_come_out_at_the_end(seed, monkeypatch, tmp_path):
+    rng = np.random.default_rng(seed)
+    messages = list(ticks("walk", 0, 400))[: rng.integers(700, 801)]
+    for row in sorted(rng.integers(0, len(messages), rng.integers(0, 4)), reverse=True):
+        kind = rng.integers(5)
+        if kind == 0:  # lost
+            del messages[row]
+        elif kind == 1:  # twice, a little later
+            messages.insert(row + rng.integers(0, 30), messages[row])
+        elif kind == 2:  # late
+            messages.insert(row + rng.integers(0, 30), messages.pop(row))
+        elif kind == 3:  # twice, differently
+            messages.insert(row + rng.integers(0, 30), messages[row]._replace(data=messages[row].data + 1))
+        else:  # unusable
+            messages[row] = messages[row]._replace(data=messages[row].data * np.float32(np.nan))
+    at_the_end = only(messages)
+    monkeypatch.setattr(open_episode, "UNSETTLED", 40)
+    monkeypatch.setattr(open_episode, "_BATCH", 8)
+    monkeypatch.setattr(open_episode, "MOST_UNSETTLED", 80)
+    monkeypatch.setattr(overflow, "BATCH", 16)
+    monkeypatch.setattr(overflow, "_PIECE", 100)
+    early = only(messages)
+    for name in ("episode_id", "episode", "faults", "message", "end", "topics"):
+        assert getattr(early, name) == getattr(at_the_end, name), name
+    assert list(early.messages) == list(at_the_end.messages)
+
+
+def test_a_full_disk_keeps_a_long_episode_in_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(overflow, "_PIECE", 1000)
+    monkeypatch.setattr(overflow.os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    assembler = EpisodeAssembler("monday", tmp_path)
+    feed(ticks("long", 0, 6000), assembler)
+    monkeypatch.undo()
+    feed(ticks("long", 6000, 7000), assembler)
+    (assembled,) = assembler.finish()
+    assert assembled.episode.length == 6999 and len(list(assembled.messages)) == 14_000
+    assert np.array_equal(assembled.episode.observations[:, 0], np.arange(7000))
+
+
+def test_a_publisher_that_goes_on_after_the_end_does_not_fill_the_memory():
+    assembler = EpisodeAssembler("monday")
+    feed(stream(EPISODE)[:-3], assembler)  # the last two commands never come
+    feed([observation(EPISODE, 8)], assembler)
+    for step in range(9, 9000):
+        assembler.observation(observation(EPISODE, 8)._replace(step=step, sequence=1 + step, terminated=False))
+    assert assembler.held < 50
+    (assembled,) = assembler.finish()
+    assert assembled.faults.conflicting == 1 and "step 9 came after the end at step 8" in assembled.message
+
+
+def test_a_command_for_a_tick_of_long_ago_belongs_to_no_episode():
+    assembler = EpisodeAssembler("monday")
+    messages = list(ticks("long", 0, 5000))
+    feed(messages, assembler)
+    feed(messages[:2], assembler)
+    (assembled,) = assembler.finish()
+    assert assembled.faults == Faults(refused=1) and assembler.strays == 1
+    assert "observation of step 0 came after 4999 later ones" in assembled.message
+    assert assembled.episode.length == 4999

@@ -287,7 +287,7 @@ left = int(sys.argv[2])
 def watch(event, arguments):
     global left
     if event in ("os.rename", "os.mkdir", "os.remove") or (
-        event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wxa")
+        event == "open" and arguments[2] & os.O_CREAT
     ):
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)

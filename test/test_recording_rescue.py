@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from saferule_ros.contract.translation import ContractTranslation
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.nodes.recording import Recording
 from saferule_ros.recording import ingest as ingesting
+from saferule_ros.recording import open_episode, overflow
 from saferule_ros.recording.bag_writer import BagWriter, SplitLimits, loop_topics
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.ingest import ingest
@@ -31,28 +31,17 @@ from saferule_ros.recording.sqlite_scan import SqliteScan
 from saferule_ros.signing import KeyFolder, PrivateKey
 
 EPISODES = [make_episode(number, bag_id="demo", length=4 + number) for number in range(3)]
-ROOT = Path(__file__).parent.parent
 
 
-def open_recording(folder: Path, **options) -> tuple[Recording, list]:
+def open_recording(folder: Path, limits: SplitLimits | None = None, **options) -> tuple[Recording, list]:
     sealed: list = []
-    writer = BagWriter(folder, loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC), "test", "jazzy")
+    writer = BagWriter(folder, loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC), "test", "jazzy", limits=limits)
     return Recording(writer, sealed.append, **options), sealed
 
 
 def feed(recording: Recording, messages) -> None:
     for raw in received(messages):
         (recording.observation if raw.topic == OBSERVATION_TOPIC else recording.action)(raw)
-
-
-def test_no_acknowledged_episode_is_lost_by_kills_at_random_moments(tmp_path):
-    """A few of them; benchmarks/recorder_kills.py does hundreds."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    import recorder_kills
-
-    total = recorder_kills.run(12, seed=3, folder=tmp_path)
-    assert total["lost"] == total["damaged"] == 0
-    assert total["acknowledged"] > 0 and total["kills with a recovered episode"] > 0
 
 
 def test_the_open_episode_of_a_killed_recorder_is_recovered_and_truncated(tmp_path):
@@ -127,6 +116,27 @@ def test_long_episodes_are_split_by_size_and_time_and_read_as_one(tmp_path):
         files[1].unlink()
         content = read_bag_content(tmp_path / name)
         assert not content.complete and all(one.digest != episode.digest for one in content.episodes)
+
+
+def test_a_long_episode_is_recorded_and_read_through_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(open_episode, "UNSETTLED", 40)
+    monkeypatch.setattr(open_episode, "_BATCH", 8)
+    monkeypatch.setattr(overflow, "BATCH", 16)
+    monkeypatch.setattr(overflow, "_PIECE", 1000)
+    episode = make_episode(1, bag_id="demo", length=400)
+    messages = stream(episode)
+    messages[200], messages[201] = messages[201], messages[200]  # a command before the observation that it answers
+    recording, sealed = open_recording(tmp_path / "demo", limits=SplitLimits(size=30_000))
+    for number, raw in enumerate(received(messages)):
+        (recording.observation if raw.topic == OBSERVATION_TOPIC else recording.action)(raw)
+        assert recording.held < 150, number
+    recording.close()
+    assert sealed[0].error == "" and list((tmp_path / "demo").glob(".*")) == []
+    assert len(list((tmp_path / "demo").glob("*.mcap"))) > 2 and read_bag(tmp_path / "demo") == [episode]
+    with Reader(tmp_path / "demo") as reader:
+        assert [bytes(data) for *_, data in reader.messages()] == [raw.data for raw in received(messages)]
+    ingest([tmp_path / "demo"], tmp_path / "dataset")
+    assert EpisodeDataset.load(tmp_path / "dataset").episode(0).digest == episode.digest
 
 
 def test_counts_of_each_topic_are_stored_with_the_episode(tmp_path):
@@ -309,6 +319,22 @@ def test_a_damaged_chunk_costs_what_is_in_it_and_no_more(tmp_path):
     content[second + 1 : second + 9] = b"\xff" * 8
     path.write_bytes(content)
     assert list(McapScan(path).messages())[-1] == whole[-1]
+
+
+def test_an_index_that_is_damaged_as_well_leads_nowhere(tmp_path, foreign):
+    path = tmp_path / "bag.mcap"
+    content = bytearray(next(foreign["mcap"].glob("*.mcap")).read_bytes())
+    summary = int.from_bytes(content[-28:-20], "little")
+    assert content[summary] == 3, "the index begins with a schema: its number, then the length of its name"
+    content[summary + 11 : summary + 15] = b"\xff" * 4
+    at = 8  # the first chunk, whose length is damaged too
+    while content[at] != 6:
+        at += 9 + int.from_bytes(content[at + 1 : at + 9], "little")
+    content[at + 1 : at + 9] = b"\xff" * 8
+    path.write_bytes(content)
+    scan = McapScan(path)
+    list(scan.messages())
+    assert "the file is cut there" in scan.damage[0]
 
 
 def test_a_bag_may_be_a_single_file_and_several_robots_have_their_own_contracts(tmp_path):

@@ -21,6 +21,7 @@ REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 ORDER = (
     ("python", ()),
     ("sim", ("python",)),
+    ("fuzz", ("python",)),
     ("build", ("python",)),
     ("ros-kilted", ("python", "build")),
     ("ros-jazzy", ("python", "build")),

@@ -73,7 +73,7 @@ def _show(result: ContractCheck, with_bag: bool) -> None:
                         f"{history.observations}; then the last {history.actions} actions"),
         ("reward", made.reward), ("cost", made.cost),
         *((name, text) for name, text in ends if text),
-        *([("ticks", ", ".join(f"{count} {name}" for name, count in result.ticks.items())),
+        *([("ticks", ", ".join(f"{count} {name}" for name, count in result.ticks.values.items() if count)),
            ("episodes", f"{len(result.episodes)}, of {sum(result.episodes)} transitions")] if with_bag else []),
     ])  # fmt: skip
     for problem in result.problems:

@@ -225,10 +225,13 @@ def _all_bags(place: Workspace) -> list[Path]:
 def _show(report: IngestReport) -> None:
     from saferule_ros.cli.output import note, print_table
 
-    rows = [[bag.bag_id, bag.status, bag.episodes, bag.transitions, bag.duplicates, len(bag.incomplete), bag.messages,
-             bag.lost_messages, bag.malformed, bag.signed_by or "-"] for bag in report.bags]  # fmt: skip
+    rows = [
+        [bag.bag_id, bag.status, bag.episodes, bag.transitions, bag.duplicates, len(bag.incomplete), bag.messages,
+         bag.lost_messages, bag.malformed, bag.ticks.lost, bag.signed_by or "-"]
+        for bag in report.bags
+    ]  # fmt: skip
     headings = ("bag", "status", ">episodes", ">transitions", ">duplicates", ">incomplete", ">messages", ">lost",
-                ">malformed", "signed by")  # fmt: skip
+                ">malformed", ">lost ticks", "signed by")  # fmt: skip
     print_table(headings, rows)
     for bag in report.bags:
         for problem in (*bag.problems, *(f"{name}: {why}" for name, why in bag.refused.items())):
@@ -239,6 +242,9 @@ def _show(report: IngestReport) -> None:
             note(f"{bag.bag_id}: episode {episode_id} was not sealed when its recorder ended: recovered, truncated")
         for episode_id, message in bag.incomplete.items():
             note(f"incomplete: {episode_id} in {bag.bag_id}: {message}")
-    faults = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in asdict(report.faults).items() if count)
-    word = "complete" if report.complete else f"PARTIAL: {faults or 'something was lost on the way'}"
+        if bag.ticks.lost:
+            note(f"{bag.bag_id}: {bag.ticks}")
+    faults = [f"{count} {name.replace('_', ' ')}" for name, count in asdict(report.faults).items() if count]
+    faults += [f"{report.ticks.lost} ticks that could not be made"] if report.ticks.lost else []
+    word = "complete" if report.complete else f"PARTIAL: {', '.join(faults) or 'something was lost on the way'}"
     note(f"{report.folder}: {report.episodes} episodes, {report.transitions} transitions, {word}")

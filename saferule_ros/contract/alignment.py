@@ -11,10 +11,15 @@ from saferule_ros.contract.model import NANOSECONDS, Align, Source
 
 # More samples than a source brings while a tick waits (four seconds at 1 kHz); beyond it the oldest go.
 _MOST_SAMPLES = 4096
+_NOTHING = -(2**62)  # a time before all times
 
 
 class Unusable(Exception):
     """The source has nothing for this instant, and will not have; the text says why."""
+
+
+class Early(Unusable):
+    """The instant lies before the first that was ever heard of the source."""
 
 
 class Stream:
@@ -29,7 +34,7 @@ class Stream:
         self.counts: Counter[str] = Counter()
         self._times: list[int] = []
         self._samples: list[Sample] = []
-        self._forgotten = -(2**62)
+        self._forgotten = _NOTHING
 
     def add(self, sample: Sample) -> None:
         """Takes a sample; one that was overtaken is put in its place."""
@@ -46,12 +51,14 @@ class Stream:
         self._samples.insert(where, sample)
         if len(self._times) > _MOST_SAMPLES:
             del self._times[0], self._samples[0]
+            self._forgotten = self._times[0]
 
     def at(self, time: int) -> npt.NDArray[np.float64] | None:
         """The values (K,) at an instant [ns], or None: they may still come.
 
         Raises:
             Unusable: they are too old, missing or unusable. Nothing is ever filled in.
+            Early: the source was not heard before.
         """
         if self.source.align is Align.LATEST:
             return self._latest(time)
@@ -69,7 +76,7 @@ class Stream:
     def _latest(self, time: int) -> npt.NDArray[np.float64]:
         where = bisect_right(self._times, time) - 1
         if where < 0:
-            raise Unusable("nothing was received before")
+            raise self._missing("nothing was received before")
         self._check_age(time - self._times[where])
         return _values(self._samples[where])
 
@@ -81,7 +88,7 @@ class Stream:
             nearest = min(range(begin, end), key=lambda where: (abs(self._times[where] - time), where))
             return _values(self._samples[nearest])
         if end < len(self._times):
-            raise Unusable("no message has the tick's time")
+            raise Unusable("no message has the tick's time") if end else self._missing("no message has the tick's time")
         return None
 
     def _between(self, time: int) -> npt.NDArray[np.float64] | None:
@@ -91,11 +98,15 @@ class Stream:
         if self._times[after] == time:
             return _values(self._samples[after])
         if after == 0:
-            raise Unusable("nothing was received before")
+            raise self._missing("nothing was received before")
         begin, end = self._times[after - 1], self._times[after]
         self._check_age(end - begin)
         first, second = _values(self._samples[after - 1]), _values(self._samples[after])
         return first + (second - first) * ((time - begin) / (end - begin))
+
+    def _missing(self, why: str) -> Unusable:
+        """There is nothing before an instant: there never was, or it is forgotten."""
+        return Early(why) if self._forgotten == _NOTHING else Unusable(why)
 
     def _check_age(self, age: int) -> None:
         limit = self.source.max_age

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.message_types import SCALAR, STRINGS, Types, known_definition, leaf_paths, parse_types
 from saferule_ros.recording.messages import ObservationMessage
 from saferule_ros.recording.scan import TopicInfo
+from saferule_ros.recording.ticks import Ticks
 
 _BATCH = 1024
 
@@ -58,7 +59,7 @@ class ContractCheck:
         problems: empty: nothing is wrong.
         sizes: how many numbers each source gives, where that is known.
         topics: of the bag, if there was one.
-        ticks: of the bag: made, unusable and why.
+        ticks: of the bag, see `Ticks`.
         episodes: that the bag would give: their lengths in transitions.
         observation_size: O, if it is known.
     """
@@ -67,7 +68,7 @@ class ContractCheck:
     problems: list[Problem] = field(default_factory=list)
     sizes: dict[str, int | None] = field(default_factory=dict)
     topics: dict[str, TopicFacts] = field(default_factory=dict)
-    ticks: Counter[str] = field(default_factory=Counter)
+    ticks: Ticks = field(default_factory=Ticks)
     episodes: list[int] = field(default_factory=list)
     observation_size: int | None = None
 
@@ -81,7 +82,7 @@ class ContractCheck:
             "observation_size": self.observation_size,
             "action_size": self.contract.action_size,
             "topics": {name: {"messages": facts.messages, "rate": facts.rate} for name, facts in self.topics.items()},
-            "ticks": dict(self.ticks),
+            "ticks": asdict(self.ticks),
             "episodes": self.episodes,
         }
 
@@ -246,7 +247,7 @@ def _play(bag: Path, result: ContractCheck) -> None:
     except (BagError, ContractError) as error:
         result.problems.append(Problem("bag", error.what, error.hint))
     result.episodes = lengths
-    result.ticks = translation.runner.counts
+    result.ticks = translation.ticks
     for name, stream in translation.runner.streams.items():
         wrong = {what: count for what, count in stream.counts.items() if what not in ("received", "out_of_order")}
         for what, times in wrong.items():
@@ -254,7 +255,7 @@ def _play(bag: Path, result: ContractCheck) -> None:
                 Problem(f"source {name}", f"{times} of {stream.counts['received']} messages: {what}", _HINTS.get(
                     what.split(" ")[0], "Look at fields, joints and size"))
             )  # fmt: skip
-    if not result.ticks["made"]:
+    if not result.ticks.made:
         result.problems.append(Problem("tick", "not one observation can be made of this bag", _reasons(result.ticks)))
 
 
@@ -265,6 +266,7 @@ _HINTS = {
 }
 
 
-def _reasons(ticks: Counter[str]) -> str:
-    told = [f"{name} ({count} x)" for name, count in ticks.most_common() if ": " in name]
-    return "; ".join(told[:5]) or "Does it hold messages of the source that makes the ticks?"
+def _reasons(ticks: Ticks) -> str:
+    told = [f"{reason} ({count} x)" for reason, count in Counter(ticks.reasons).most_common(5)]
+    told += [f"not all sources were ever heard ({ticks.early} ticks)"] if ticks.early else []
+    return "; ".join(told) or "Does it hold messages of the source that makes the ticks?"

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from saferule_ros.contract.alignment import Stream, Unusable
+from saferule_ros.contract.alignment import Early, Stream, Unusable
 from saferule_ros.contract.command import Command
 from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import NANOSECONDS, Contract
 from saferule_ros.dataset.expression import ExpressionError
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
+from saferule_ros.recording.ticks import Ticks
 
 # Ticks at a fixed rate that are made up for at once: after a longer silence, those between are skipped.
 _MOST_MISSED = 1000
@@ -31,13 +32,18 @@ class _Pending:
     since: int
 
 
+class _Unfinished(Unusable):
+    """The recording ended while the tick waited for a source."""
+
+
 class ContractRunner:
     """One robot's streams, ticks and episodes.
 
     Attributes:
         streams: by the source's name.
-        counts: ticks: made, unusable (of which source and why), skipped.
-        problem: why the newest tick was unusable; empty if it was not.
+        ticks: what became of them, counted.
+        counts: messages that made no tick, and commands that answered none.
+        problem: why the newest tick could not be made; empty if it could.
 
     Args:
         contract: what everything means.
@@ -46,6 +52,7 @@ class ContractRunner:
     def __init__(self, contract: Contract) -> None:
         self.contract = contract
         self.streams = {name: Stream(source) for name, source in contract.sources.items()}
+        self.ticks = Ticks()
         self.counts: Counter[str] = Counter()
         self.problem = ""
         self._command = Command(contract.action)
@@ -77,10 +84,13 @@ class ContractRunner:
         self._begin_next |= name in rules.begin_on
         self._end_next |= name in rules.end_on
         if name == self.contract.tick.source:
-            if sample.time <= self._last_tick or (self._waiting and sample.time <= self._waiting[-1].time):
-                self.counts["out_of_order"] += 1
-            else:
+            newest = self._waiting[-1].time if self._waiting else self._last_tick
+            if sample.time > newest:
                 self._waiting.append(_Pending(sample.time, self._now))
+            elif sample.time == newest:
+                self.counts["duplicated"] += 1
+            else:  # its place in the sequence is taken
+                self.ticks.lose("overtaken by a later one")
         return self._ready()
 
     def command(self, values: npt.NDArray[np.float64], time: int) -> list[ActionMessage]:
@@ -115,8 +125,7 @@ class ContractRunner:
             self._next_tick = -(-self._now // period) * period
         missed = (self._now - self._next_tick) // period
         if missed > _MOST_MISSED:
-            self.counts["skipped"] += missed
-            self._break("skipped: nothing was heard for long")
+            self._break("nothing was heard for long", missed)
             self._next_tick += missed * period
         while self._next_tick <= self._now:
             self._waiting.append(_Pending(self._next_tick, self._next_tick))
@@ -132,12 +141,18 @@ class ContractRunner:
                 if values is None:
                     break
                 message = self._observe(tick.time, values)
+            except Early as error:
+                self._leave_out(str(error))
+                self.ticks.early += 1
+            except _Unfinished:
+                self._leave_out("")
+                self.ticks.unfinished += 1
             except Unusable as error:
                 self._break(str(error))
             else:
                 made.append(message)
                 self.problem = ""
-                self.counts["made"] += 1
+                self.ticks.made += 1
             self._waiting.popleft()
             self._last_tick = tick.time
             for stream in self.streams.values():
@@ -152,8 +167,10 @@ class ContractRunner:
             try:
                 values = stream.at(tick.time)
             except Unusable as error:
-                raise Unusable(f"{name}: {error}") from None
+                raise type(error)(f"{name}: {error}") from None
             if values is None:
+                if self._now == _FOREVER:
+                    raise _Unfinished(name)
                 if self._now - tick.since > round(stream.source.wait * NANOSECONDS):
                     raise Unusable(f"{name}: nothing came in time")
                 return None
@@ -213,11 +230,13 @@ class ContractRunner:
         stop = np.array(self.contract.action.stop, np.float64)
         self._actions.extend([stop] * max(1, history.actions))
 
-    def _break(self, why: str) -> None:
-        """A tick cannot be made: the episode ends before it, and another begins after it."""
+    def _break(self, why: str, ticks: int = 1) -> None:
+        """Ticks cannot be made: the episode ends before them, and another begins after them."""
+        self.ticks.lose(why, ticks)
+        self._leave_out(why)
+
+    def _leave_out(self, why: str) -> None:
         self.problem = why
-        self.counts["unusable"] += 1
-        self.counts[why.partition(":")[0] + ":" + why.partition(":")[2].partition(":")[0]] += 1
         self._sequence += 1
         self._episode, self._answered = "", True
 

@@ -34,6 +34,7 @@ class ContractTranslation:
     Attributes:
         malformed: messages that are no CDR of their type.
         used: messages of the contract's topics.
+        ticks: of the runner.
         runner: the contract at work.
     """
 
@@ -42,6 +43,7 @@ class ContractTranslation:
         self.malformed = 0
         self.used = 0
         self.runner = ContractRunner(contract)
+        self.ticks = self.runner.ticks
         self._decoders: dict[str, list[tuple[str, Decoder]]] = {}
         self._wanted: dict[str, list[tuple[str, Source | Action]]] = {}
         for name, source in contract.sources.items():

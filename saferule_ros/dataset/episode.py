@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saferule_ros.dataset.errors import DatasetError
+from saferule_ros.dataset.mapped import blocks, is_mapped
 
 Floats = npt.NDArray[np.float32]
 Stamps = npt.NDArray[np.int64]
@@ -20,6 +21,8 @@ EPISODE_SCHEMA = "saferule_ros/episode/1"
 @dataclass(frozen=True, eq=False)
 class Episode:
     """A complete, contiguous run of T transitions. Immutable: arrays are copied and made read-only.
+
+    Columns that are mapped from a file, read-only and of the right type, stay there: an episode may be of hours.
 
     Attributes:
         id: unique name.
@@ -90,7 +93,8 @@ class Episode:
             return ""
         name = self.recorded_by.encode()
         content = hashlib.sha256(len(name).to_bytes(8, "little") + name)
-        content.update(np.ascontiguousarray(self.stamps, dtype="<i8").data)
+        for block in blocks(self.stamps):
+            content.update(np.ascontiguousarray(block, dtype="<i8").data)
         return content.hexdigest()
 
     @cached_property
@@ -118,7 +122,8 @@ class Episode:
         ).encode()
         content = hashlib.sha256(len(header).to_bytes(8, "little") + header)
         for column in (self.observations, self.actions, self.rewards, self.costs):
-            content.update(np.ascontiguousarray(column, dtype="<f4").data)
+            for block in blocks(column):
+                content.update(np.ascontiguousarray(block, dtype="<f4").data)
         return content.hexdigest()
 
     def __eq__(self, other: object) -> bool:
@@ -130,13 +135,15 @@ class Episode:
     def _checked(self, name: str, dimensions: int) -> Floats:
         """A read-only float32 copy of a column, or the error that says what is wrong with it."""
         with np.errstate(over="ignore"):  # too large for single precision becomes inf, which is refused below
-            column = np.array(getattr(self, name), dtype=np.float32, order="C")
+            given = getattr(self, name)
+            mapped = is_mapped(given) and given.dtype == np.float32
+            column = given if mapped else np.array(given, dtype=np.float32, order="C")
         if column.ndim != dimensions:
             raise DatasetError(
                 f"episode {self.id!r}: {name} have shape {column.shape}, not {dimensions} dimensions",
                 "Expected (T+1, O) observations, (T, A) actions, (T,) rewards and (T,) costs",
             )
-        if not np.isfinite(column).all():
+        if not all(np.isfinite(block).all() for block in blocks(column)):
             where = tuple(int(i) for i in np.argwhere(~np.isfinite(column))[0])
             raise DatasetError(
                 f"episode {self.id!r}: {name}{list(where)} is {column[where]}",
@@ -147,7 +154,12 @@ class Episode:
 
     def _checked_stamps(self) -> Stamps:
         """A read-only copy; zeros where none were given."""
-        given = np.zeros(len(self.rewards), np.int64) if self.stamps is None else np.array(self.stamps, np.int64)
+        if self.stamps is None:
+            given = np.zeros(len(self.rewards), np.int64)
+        elif is_mapped(self.stamps) and self.stamps.dtype == np.int64:
+            given = self.stamps
+        else:
+            given = np.array(self.stamps, np.int64)
         if given.shape != self.rewards.shape:
             raise DatasetError(
                 f"episode {self.id!r}: stamps have shape {given.shape}, rewards {self.rewards.shape}",

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.durable import sync_folder, temporary_name
+from saferule_ros.dataset.durable import temporary_name
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.dataset.errors import DatasetError
+from saferule_ros.syncing import sync_folder
 from saferule_ros.workspace import check_name
 
 SUFFIXES = (".hdf5", ".h5")

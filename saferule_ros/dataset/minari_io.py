@@ -1,8 +1,7 @@
 """Datasets in and out of Minari (https://minari.farama.org), where it is installed. Costs stand in infos["cost"].
 
-Minari is no dependency: newer versions need a newer Gymnasium than Safety-Gymnasium does. Version 0.5.0, installed
-without its dependencies,
-goes with the versions that are locked here.
+Minari is no dependency of the package. Version 0.5.0 is locked beside the simulator (requirements/sim.in): newer ones
+need a newer Gymnasium than Safety-Gymnasium does.
 """
 
 from collections.abc import Iterator

@@ -23,9 +23,10 @@ import numpy as np
 
 from saferule_ros.dataset.columns import open_column, write_columns
 from saferule_ros.dataset.dataset import DATASET_SCHEMA, EpisodeDataset, digest_of
-from saferule_ros.dataset.durable import TEMPORARY_PREFIX, sync_folder, write_atomically
+from saferule_ros.dataset.durable import TEMPORARY_PREFIX, write_atomically
 from saferule_ros.dataset.errors import DatasetError
 from saferule_ros.dataset.record import EpisodeRecord
+from saferule_ros.syncing import sync_folder
 
 INDEX_NAME = "dataset.json"
 COLUMNS_PREFIX = "columns-"

@@ -14,6 +14,7 @@ from saferule_ros.dataset.columns import ColumnFile, open_column
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.dataset.errors import DatasetError
+from saferule_ros.dataset.mapped import blocks, forget_pages
 from saferule_ros.dataset.record import EpisodeRecord
 from saferule_ros.dataset.storage import (
     INDEX_NAME,
@@ -143,7 +144,8 @@ class DatasetWriter:
         self._check(record, sizes)
         try:
             for name, values in columns.items():
-                self._files[name].append(values)
+                for block in blocks(values):
+                    self._files[name].append(block)
         except OSError as error:
             raise cannot_write(self._folder, error) from error
 
@@ -157,7 +159,8 @@ class DatasetWriter:
                 if name == "episode_index":
                     values[:] = len(self._records)
                 self._files[name].append(values)
-            _forget_pages(columns)
+            for column in columns.values():
+                forget_pages(column)
 
     def _check(self, record: EpisodeRecord, sizes: tuple[int, int]) -> None:
         expected = self._sizes = self._sizes or sizes
@@ -186,16 +189,6 @@ class DatasetWriter:
             file = ColumnFile(path)
             file.append(np.zeros(rows, np.int64))
             file.close()
-
-
-def _forget_pages(columns: dict[str, npt.NDArray]) -> None:
-    """Pages of a mapped file that were read count as memory of this process until it gives them back."""
-    for column in columns.values():
-        mapping = getattr(column, "_mmap", None)
-        if mapping is not None and hasattr(mapping, "madvise"):
-            import mmap
-
-            mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _refused(folder: Path, error: Exception) -> DatasetError:

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saferule_ros.dataset.durable import sync_file, sync_folder
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.algorithms import ALGORITHMS, make_learner, settings_from
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.syncing import sync_file, sync_folder
 
 TENSORS = "tensors.safetensors"
 DESCRIPTION = "checkpoint.json"

@@ -81,6 +81,7 @@ class DatasetRecorder(Node):
         self._contract = load_contract(Path(contract)).digest if contract else ""
         self._recording: Recording | None = None
         self._last_message = time.monotonic()
+        self._received_at = 0  # [ns since the epoch]
         self._problem = ""
         self._episodes = self.create_publisher(Episode, "~/episodes", qos.EPISODES)
         self._observations = Intake(self, Observation, "observation", qos.DATA, self._on_observation)
@@ -171,8 +172,10 @@ class DatasetRecorder(Node):
 
     def _received(self, intake: Intake, payload: bytes) -> RawMessage:
         self._last_message = time.monotonic()
-        # In the system's time, as rosbag2 has it; the stamps inside the messages are the robot's.
-        return RawMessage(intake.topic, payload, time.time_ns())
+        # In the system's time, as rosbag2 has it; stamps inside the messages are the robot's. Where the clock is set
+        # back, it stands still for us until it is there again: the order in a bag is that of reception.
+        self._received_at = max(self._received_at, time.time_ns())
+        return RawMessage(intake.topic, payload, self._received_at)
 
     def _give_up_missing(self) -> None:
         recording = self._recording
@@ -237,6 +240,7 @@ class DatasetRecorder(Node):
             "episodes_waiting_for_disk": recording.waiting,
             "open_episodes": ", ".join(recording.open_episodes),
             "messages": recording.messages,
+            "messages_in_memory": recording.held,
             "messages_undecodable": recording.undecodable,
             "messages_of_no_episode": recording.strays,
             "episodes_not_taken": recording.not_taken,

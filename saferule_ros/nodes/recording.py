@@ -48,7 +48,7 @@ class Recording:
         self.failed = 0
         self.messages = 0
         self.undecodable = 0
-        self._assembler = EpisodeAssembler(writer.bag_id)
+        self._assembler = EpisodeAssembler(writer.bag_id, writer.folder)
         self._on_sealed = on_sealed
         self._begun = False
         self._sealer = Sealer(writer, self._count)
@@ -72,6 +72,11 @@ class Recording:
     def open_episodes(self) -> tuple[str, ...]:
         """Episodes that have begun and are not finished."""
         return self._assembler.open_episodes
+
+    @property
+    def held(self) -> int:
+        """Messages of open episodes in memory."""
+        return self._assembler.held
 
     @property
     def lacks_commands(self) -> bool:

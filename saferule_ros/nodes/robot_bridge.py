@@ -192,7 +192,8 @@ class RobotBridge(Node):
             "contract": self._contract.name,
             "digest": self._contract.digest,
             **self._counts,
-            **{f"ticks, {name}": count for name, count in sorted(runner.counts.items())},
+            **{f"ticks, {name}": count for name, count in runner.ticks.values.items()},
+            **dict(sorted(runner.counts.items())),
         }
         for name, stream in runner.streams.items():
             values |= {f"{name}, {what}": count for what, count in sorted(stream.counts.items())}

@@ -1,7 +1,8 @@
 """Observations in and actions out as the bytes that the middleware carries, for the control path alone.
 
 rclpy makes a Python message of the bytes that came and bytes of the message that goes, field by field: about 40 us of a
-round trip of 360 [measured in a trial]. Here only what control needs is read, and an action is one `struct.pack`.
+round trip of 360 [measured in a trial]. Here only what control needs is read, where `recording/cdr.py` finds it, and an
+action is one `struct.pack`; nothing else writes our messages as bytes.
 
 Source: OMG DDS-XTypes 1.3, clause 7.4: plain CDR, alignment counted from the byte after the encapsulation header.
 What is not plain little-endian CDR of our own layout is left to rclpy.
@@ -18,15 +19,10 @@ from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
 
 from saferule_ros.msg import Observation
+from saferule_ros.recording.cdr import NANOSECONDS, observation_parts
+from saferule_ros.recording.errors import CdrError
 
-NANOSECONDS = 1_000_000_000
 _PLAIN = b"\x00\x01"  # plain CDR, little-endian
-_HEADER = 4  # encapsulation: representation and options
-
-_STAMP = struct.Struct("<iII")  # seconds, nanoseconds, length of frame_id
-_SEQUENCE = struct.Struct("<QI")  # sequence, length of episode_id
-_STEP = struct.Struct("<II")  # step, length of data
-_OUTCOME = struct.Struct("<ff??")  # reward, cost, terminated, truncated
 
 
 class Asked(NamedTuple):
@@ -63,14 +59,8 @@ def from_message(message: Observation) -> Asked:
 def _read_plain(payload: bytes) -> Asked | None:
     """None where the bytes are not as they should be."""
     try:
-        seconds, nanoseconds, length = _STAMP.unpack_from(payload, _HEADER)
-        at = _aligned(_HEADER + 12 + length, 8)
-        sequence, length = _SEQUENCE.unpack_from(payload, at)
-        at = _aligned(at + 12 + length, 4)
-        step, size = _STEP.unpack_from(payload, at)
-        data = np.frombuffer(payload, np.float32, size, at + 8)
-        _, cost, terminated, truncated = _OUTCOME.unpack_from(payload, at + 8 + 4 * size)
-    except (struct.error, ValueError):
+        seconds, nanoseconds, sequence, _, _, step, data, _, cost, terminated, truncated, _ = observation_parts(payload)
+    except (struct.error, ValueError, CdrError):
         return None
     return Asked(sequence, step, seconds * NANOSECONDS + nanoseconds, data, cost, terminated or truncated)
 
@@ -127,8 +117,3 @@ def _layout(size: int, policy_id: int, reason: int) -> struct.Struct:
     add(f"{reason + 1}s", 1)
     add("f", 4)  # inference_time
     return struct.Struct("".join(parts))
-
-
-def _aligned(at: int, alignment: int) -> int:
-    """The next position that is aligned, both counted from the payload's beginning."""
-    return at + -(at - _HEADER) % alignment

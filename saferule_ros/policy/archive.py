@@ -16,6 +16,7 @@ from saferule_ros.policy.errors import BundleError
 from saferule_ros.policy.invariants import FileKind, check_names, check_sizes
 from saferule_ros.policy.manifest import SIZE_CAPS
 from saferule_ros.policy.refusals import BundleFilesError
+from saferule_ros.policy.zip_errors import ZIP_ERRORS
 
 SUFFIX = ".saferule"
 
@@ -51,13 +52,19 @@ def unpacked(path: Path) -> Iterator[Path]:
         size = path.stat().st_size
         if size > sum(SIZE_CAPS.values()) + _OVERHEAD:
             raise BundleError(f"{path} has {size} bytes, more than any bundle", "Give a file that was exported")
-        with zipfile.ZipFile(path) as packed, tempfile.TemporaryDirectory(prefix="saferule-import-") as name:
-            _unpack(packed, path, Path(name))
-            yield Path(name)
-    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise BundleError(
-            f"{path} is no exported bundle: {error}", "Export it again: saferule policy export"
-        ) from error
+    except OSError as error:
+        raise _no_bundle(path, error) from error
+    with tempfile.TemporaryDirectory(prefix="saferule-import-") as name:
+        try:
+            with zipfile.ZipFile(path) as packed:
+                _unpack(packed, path, Path(name))
+        except (OSError, *ZIP_ERRORS) as error:
+            raise _no_bundle(path, error) from error
+        yield Path(name)
+
+
+def _no_bundle(path: Path, error: Exception) -> BundleError:
+    return BundleError(f"{path} is no exported bundle: {error}", "Export it again: saferule policy export")
 
 
 def _unpack(packed: zipfile.ZipFile, path: Path, folder: Path) -> None:

@@ -1,24 +1,22 @@
-"""Writes that survive a kill or a power cut: file content first, then its name, then the folder.
+"""Writes of the store that survive a kill or a power cut: file content first, then its name, then the folder.
 
-Every call into the operating system goes through `os`, so that tests can cut the power at each of them.
+Apart from `dataset.durable`: temporary files lie in the store's staging folder, which is emptied under the store's
+lock, and what the disk refuses is a StoreError. Every call into the operating system goes through `os`, so that tests
+can cut the power at each of them.
 """
 
 import os
 import shutil
 from pathlib import Path
 
+from saferule_ros import syncing
 from saferule_ros.policy.errors import StoreError
 
 
 def write_file(path: Path, data: bytes) -> None:
     """Creates `path` with `data` and syncs the file (not its folder). `path` must not exist."""
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            _write_all(handle, data)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        syncing.write_new(path, data, 0o644)
     except OSError as error:
         raise _failure(path, error) from error
 
@@ -74,11 +72,7 @@ def make_folder(path: Path) -> None:
 def sync_folder(folder: Path) -> None:
     """Makes names created, changed or removed in `folder` durable."""
     try:
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        syncing.sync_folder(folder)
     except OSError as error:
         raise _failure(folder, error) from error
 
@@ -90,18 +84,12 @@ def append_line(path: Path, line: bytes, size: int) -> None:
         try:
             os.ftruncate(handle, size)
             os.lseek(handle, size, os.SEEK_SET)
-            _write_all(handle, line)
+            syncing.write_all(handle, line)
             os.fsync(handle)
         finally:
             os.close(handle)
     except OSError as error:
         raise _failure(path, error) from error
-
-
-def _write_all(handle: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(handle, view) :]
 
 
 def _failure(path: Path, error: OSError) -> StoreError:

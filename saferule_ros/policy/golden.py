@@ -7,6 +7,7 @@ import numpy as np
 
 from saferule_ros.policy.errors import BundleError
 from saferule_ros.policy.spec import PolicySpec
+from saferule_ros.policy.zip_errors import ZIP_ERRORS
 
 # 4096 pairs replay in 0.3 s at 50 us each and are far more than tell one export from another.
 MAX_PAIRS = 4096
@@ -68,7 +69,7 @@ def decode_golden(data: bytes, spec: PolicySpec) -> tuple[np.ndarray, np.ndarray
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             observations, actions = (_member(archive, name) for name in ARRAYS)
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError) as error:
+    except ZIP_ERRORS as error:
         raise BundleError(f"golden pairs are unreadable: {error}", "Build the bundle again") from error
     wanted = {"observations": (observations, spec.observation_size), "actions": (actions, spec.action_size)}
     for name, (array, size) in wanted.items():

@@ -1,5 +1,6 @@
 """Pairs observations and commands into episodes. The live recorder and ingest run this same code."""
 
+from pathlib import Path
 from typing import Any
 
 from saferule_ros.recording.assembly import AssembledEpisode, Faults
@@ -20,17 +21,20 @@ class EpisodeAssembler:
     have come since show that the missing ones are lost. An episode that stops without an end is finished
     when another begins; it is truncated.
 
+    However long an episode is, memory does not grow with it: see `OpenEpisode`.
+
     Attributes:
         strays: messages that belong to no episode (late ones, commands that answer nothing, observations
             without an episode id).
 
     Args:
         bag_id: of the episodes that are made.
+        folder: on whose disk long episodes go; None: the system's folder for temporary files.
     """
 
-    def __init__(self, bag_id: str) -> None:
+    def __init__(self, bag_id: str, folder: Path | None = None) -> None:
         self.strays = 0
-        self._bag_id = bag_id
+        self._bag_id, self._folder = bag_id, folder
         self._open: dict[str, OpenEpisode] = {}
         self._owners: dict[int, OpenEpisode] = {}
         self._waiting: dict[int, list[tuple[ActionMessage, Any]]] = {}
@@ -41,6 +45,11 @@ class EpisodeAssembler:
     def open_episodes(self) -> tuple[str, ...]:
         """Ids of the episodes that are not finished, oldest first."""
         return tuple(self._open)
+
+    @property
+    def held(self) -> int:
+        """Messages in memory."""
+        return self._waiting_count + sum(episode.held for episode in self._open.values())
 
     @property
     def is_waiting(self) -> bool:
@@ -66,12 +75,16 @@ class EpisodeAssembler:
         if episode is None:
             for other in self._open.values():
                 other.ended = True
-            episode = self._open[message.episode_id] = OpenEpisode(message)
-        episode.add_observation(message, received)
-        # The newest owns it: a publisher that was started anew counts from the beginning.
-        self._owners[message.sequence] = episode
-        for command, received_before in self._pop_waiting(message.sequence):
-            episode.add_action(command, received_before)
+            episode = self._open[message.episode_id] = OpenEpisode(message, self._folder)
+        if episode.add_observation(message, received):
+            # The newest owns it: a publisher that was started anew counts from the beginning.
+            self._owners[message.sequence] = episode
+            for command, received_before in self._pop_waiting(message.sequence):
+                episode.add_action(command, received_before)
+        for sequence in episode.settled:
+            if self._owners.get(sequence) is episode:
+                del self._owners[sequence]
+        episode.settled.clear()
         return self._take_complete()
 
     def action(self, message: ActionMessage, received: Any = None) -> list[AssembledEpisode]:

@@ -1,7 +1,7 @@
 """What the assembler hands out: an episode as far as it is clean, and everything that was wrong with it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ class Faults:
 
     Attributes:
         lost: ticks without a usable observation or command, between the first tick and the last one seen.
-        refused: messages of a wrong size, or with non-finite values or a negative cost.
+        refused: messages of a wrong size, with non-finite values or a negative cost, or thousands of ticks late.
         conflicting: messages that contradict another one of the same tick, or their own tick counter.
         duplicated: messages that came twice, alike.
         out_of_order: observations that came after a later one (put in their place).
@@ -61,7 +61,7 @@ class AssembledEpisode:
         episode: the clean part from its beginning; None if there is not one whole transition.
         faults: what was wrong.
         message: empty, or the same in words.
-        messages: whatever was handed in with each of its messages, in the order of reception.
+        messages: whatever was handed in with each of its messages, in the order of reception; of a long one on disk.
         end: stamp of its last observation [ns].
         topics: counts of "observation" and "action".
     """
@@ -70,7 +70,7 @@ class AssembledEpisode:
     episode: Episode | None
     faults: Faults
     message: str
-    messages: tuple[Any, ...]
+    messages: Iterable[Any]
     end: int
     topics: Mapping[str, TopicCounts] = field(default_factory=dict)
 

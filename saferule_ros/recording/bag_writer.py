@@ -1,21 +1,23 @@
 """Writes rosbag2 folders of MCAP files, one file or more per episode, each durable before it is acknowledged."""
 
+import heapq
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mcap.writer import CompressionType, Writer
 
 from saferule_ros import __version__
-from saferule_ros.dataset.durable import sync_folder, temporary_name, write_atomically
+from saferule_ros.dataset.durable import temporary_name, write_atomically
 from saferule_ros.recording.bag_metadata import METADATA_NAME, SplitFile, Topic, metadata_text, qos_text
 from saferule_ros.recording.definitions import installed_definition
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.manifest import BagManifest, SealedEpisode
 from saferule_ros.recording.messages import ACTION_TYPE, OBSERVATION_TYPE, RawMessage
 from saferule_ros.signing import PrivateKey
+from saferule_ros.syncing import sync_folder
 from saferule_ros.workspace import check_name
 
 # In the header of each file: it holds one episode, or a part of one.
@@ -26,6 +28,8 @@ CONTINUED = "continued"
 # In the bag's metadata.
 RECORDED_BY = "saferule_ros.recorded_by"
 CONTRACT = "saferule_ros.contract"
+# Twice the commands that an assembler lets wait for their observations.
+_AHEAD = 4096
 
 
 @dataclass(frozen=True)
@@ -116,11 +120,12 @@ class BagWriter:
         """All topics that messages may come from."""
         return tuple(self._topics.values())
 
-    def write_episode(self, messages: Sequence[RawMessage], facts: Mapping[str, str]) -> Path:
+    def write_episode(self, messages: Iterable[RawMessage], facts: Mapping[str, str]) -> Path:
         """Adds one file, or more of a long episode. When this returns, files, names, metadata and manifest are on disk.
 
         Args:
-            messages: everything that was received for the episode. Written in the order of reception.
+            messages: everything that was received for the episode. Written in the order of reception. They are gone
+                through once, and not held.
             facts: kept with the episode, see `AssembledEpisode.facts`.
 
         Returns:
@@ -129,30 +134,28 @@ class BagWriter:
         Raises:
             BagError: no message, a topic that was not announced, or the disk refuses; the bag is as before.
         """
-        self._check(messages)
-        # A command may be received before the observation that it answers, and be matched with it later.
-        ordered = sorted(messages, key=lambda message: message.log_time)
-        parts = list(_parts(ordered, self._limits))
+        waiting = _Ahead(_in_order(messages))
+        if waiting.next is None:
+            raise BagError("an episode without messages cannot be written", "Leave it out")
         files = list(self._files)
         path = temporary = self.folder
         try:
-            for number, part in enumerate(parts):
-                last = number == len(parts) - 1
+            while waiting.next is not None:
                 path = self.folder / f"{self.bag_id}_{len(files)}.mcap"
                 temporary = temporary_name(path)
-                counts = Counter(message.topic for message in part)
-                files.append(SplitFile(path.name, part[0].log_time, part[-1].log_time, counts))
-                self._write_file(temporary, part, {**facts, **({} if last else {CONTINUED: "true"})})
+                files.append(self._write_file(temporary, path.name, waiting, facts))
                 os.rename(temporary, path)
             sync_folder(self.folder)
             self._write_metadata(files)
             manifest = self._with(facts, [file.name for file in files[len(self._files) :]])
             manifest.write(self.folder, self._key)
-        except OSError as error:
+        except (OSError, BagError) as error:
             # A file that got its name stays: it is whole, metadata.yaml may name it already, and the next
             # episode takes the same name.
             if temporary != self.folder:
                 temporary.unlink(missing_ok=True)
+            if isinstance(error, BagError):
+                raise
             raise self._cannot_write(error) from error
         self._files, self._manifest = files, manifest
         return path
@@ -168,17 +171,12 @@ class BagWriter:
         )  # fmt: skip
         return replace(self._manifest, episodes=(*self._manifest.episodes, episode))
 
-    def _check(self, messages: Sequence[RawMessage]) -> None:
-        if not messages:
-            raise BagError("an episode without messages cannot be written", "Leave it out")
-        unknown = {message.topic for message in messages} - self._topics.keys()
-        if unknown:
-            raise BagError(
-                f"topic {min(unknown)!r} was not announced to bag {self.bag_id!r}",
-                f"It was opened for {sorted(self._topics)}",
-            )
-
-    def _write_file(self, path: Path, messages: Sequence[RawMessage], facts: Mapping[str, str]) -> None:
+    def _write_file(self, path: Path, name: str, messages: "_Ahead", facts: Mapping[str, str]) -> SplitFile:
+        """As many messages as the limits allow, one at least; what it will be called, and what is in it."""
+        first = end = messages.next
+        assert first is not None and end is not None
+        counts: Counter[str] = Counter()
+        size = 0
         with open(path, "xb") as file:
             # Uncompressed, as rosbag2 by default: sensor floats hardly shrink, and CPU time is for control.
             writer = Writer(file, compression=CompressionType.NONE, enable_data_crcs=True)
@@ -189,18 +187,31 @@ class BagWriter:
                 schema = writer.register_schema(definition.type, "ros2msg", definition.text.encode())
                 metadata = {"offered_qos_profiles": qos_text(), "topic_type_hash": definition.type_hash}
                 channels[topic.name] = writer.register_channel(topic.name, "cdr", schema, metadata)
-            for number, message in enumerate(messages):
+            while (message := messages.next) is not None:
+                over = size + len(message.data) > self._limits.size
+                if size and (over or message.log_time - first.log_time > self._limits.time):
+                    break
+                if message.topic not in channels:
+                    raise BagError(
+                        f"topic {message.topic!r} was not announced to bag {self.bag_id!r}",
+                        f"It was opened for {sorted(self._topics)}",
+                    )
                 writer.add_message(
                     channel_id=channels[message.topic],
                     log_time=message.log_time,
                     publish_time=message.log_time,
-                    sequence=number,
+                    sequence=counts.total(),
                     data=message.data,
                 )
-            writer.add_metadata(EPISODE_RECORD, dict(facts))
+                counts[message.topic] += 1
+                size += len(message.data)
+                end = message
+                messages.step()
+            writer.add_metadata(EPISODE_RECORD, {**facts, **({CONTINUED: "true"} if message is not None else {})})
             writer.finish()
             file.flush()
             os.fsync(file.fileno())
+        return SplitFile(name, first.log_time, end.log_time, counts)
 
     def _write_metadata(self, files: Sequence[SplitFile]) -> None:
         topics = list(self._topics.values())
@@ -214,13 +225,27 @@ class BagWriter:
         )
 
 
-def _parts(messages: Sequence[RawMessage], limits: SplitLimits) -> Iterator[Sequence[RawMessage]]:
-    """What goes into one file each: at least one message."""
-    begin = size = 0
+class _Ahead:
+    """Messages with a look at the next one; None: there is none."""
+
+    def __init__(self, messages: Iterator[RawMessage]) -> None:
+        self._messages = messages
+        self.next = next(messages, None)
+
+    def step(self) -> None:
+        """On to the following one."""
+        self.next = next(self._messages, None)
+
+
+def _in_order(messages: Iterable[RawMessage]) -> Iterator[RawMessage]:
+    """By time of reception: a command may be received before the observation that it answers, and matched later.
+
+    No more than `_AHEAD` are held; one that comes after so many later ones keeps its place.
+    """
+    held: list[tuple[int, int, RawMessage]] = []
     for number, message in enumerate(messages):
-        over = size + len(message.data) > limits.size or message.log_time - messages[begin].log_time > limits.time
-        if number > begin and over:
-            yield messages[begin:number]
-            begin, size = number, 0
-        size += len(message.data)
-    yield messages[begin:]
+        heapq.heappush(held, (message.log_time, number, message))
+        if len(held) > _AHEAD:
+            yield heapq.heappop(held)[2]
+    while held:
+        yield heapq.heappop(held)[2]

@@ -1,70 +1,76 @@
 """Decodes our two messages from CDR (XCDR version 1, either byte order), the format of ROS 2 on the wire.
 
+This is the only place that knows where their fields stand, one message at a time: the recorder decodes with it, the
+control path reads with it (`nodes/wire.py`, which also writes actions), and ingest where messages are not alike
+(`own_bulk`, which finds the fields from the types and is held against this by a test).
+
 Source: OMG DDS-XTypes 1.3, clause 7.4 (encapsulation header, alignment counted from the byte after it).
 """
 
 import struct
 
 import numpy as np
+import numpy.typing as npt
 
 from saferule_ros.recording.errors import CdrError
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
 
+NANOSECONDS = 10**9
 _HEADER = 4  # encapsulation: two bytes representation, two bytes options; alignment counts from here
-_BYTE_ORDERS = {b"\x00\x00": ">", b"\x00\x01": "<"}
 _PADDING = 3  # a payload is padded to a multiple of 4
-_NANOSECONDS = 10**9
 
 
-class _Cursor:
-    """Walks through one payload. Every read checks that the bytes are there (struct and slices do)."""
+class _Order:
+    """Fields that follow each other without padding between them, in one byte order."""
 
-    __slots__ = ("at", "bytes", "order")
+    def __init__(self, sign: str) -> None:
+        self.stamp = struct.Struct(f"{sign}iII")  # seconds, nanoseconds, length of frame_id
+        self.sequence = struct.Struct(f"{sign}QI")  # sequence, length of episode_id
+        self.step = struct.Struct(f"{sign}II")  # step, length of data
+        self.outcome = struct.Struct(f"{sign}ff??")  # reward, cost, terminated, truncated
+        self.sequences = struct.Struct(f"{sign}QQI")  # sequence, observation_sequence, length of data
+        self.policy = struct.Struct(f"{sign}QI")  # policy_generation, length of policy_id
+        self.fallback = struct.Struct(f"{sign}?")
+        self.length = struct.Struct(f"{sign}I")
+        self.time = struct.Struct(f"{sign}f")  # inference_time
+        self.floats = np.dtype(f"{sign}f4")
 
-    def __init__(self, payload: bytes) -> None:
-        order = _BYTE_ORDERS.get(payload[:2])
-        if order is None or len(payload) < _HEADER:
-            raise CdrError(
-                f"a payload begins with {payload[:_HEADER].hex() or 'nothing'}",
-                "Expected plain CDR (0000 or 0001 first), as the usual ROS middlewares write it",
-            )
-        self.bytes, self.order, self.at = payload, order, _HEADER
 
-    def values(self, layout: str, alignment: int) -> tuple:
-        """Fixed-size fields that follow each other without padding between them."""
-        self.at += -(self.at - _HEADER) % alignment
-        found = struct.unpack_from(self.order + layout, self.bytes, self.at)
-        self.at += struct.calcsize(self.order + layout)
-        return found
+_ORDERS = {b"\x00\x00": _Order(">"), b"\x00\x01": _Order("<")}
 
-    def string(self) -> str:
-        (size,) = self.values("I", 4)
-        end = self.at + size
-        if end > len(self.bytes):
-            raise ValueError(f"a string of {size} bytes reaches beyond the end")
-        text = self.bytes[self.at : end]
-        self.at = end
-        # The length counts a closing NUL; an empty string may come without.
-        if size and text[-1]:
-            raise ValueError("a string does not end with NUL")
-        return text[:-1].decode()
 
-    def floats(self) -> np.ndarray:
-        (size,) = self.values("I", 4)
-        found = np.frombuffer(self.bytes, dtype=self.order + "f4", count=size, offset=self.at)
-        self.at += 4 * size
-        return found
+# See `observation_parts`; a plain tuple, as a named one would cost control half as much again.
+ObservationParts = tuple[int, int, int, int, int, int, npt.NDArray[np.float32], float, float, bool, bool, int]
 
-    def stamp(self) -> int:
-        """std_msgs/Header; its frame_id is of no use here."""
-        seconds, nanoseconds = self.values("iI", 4)
-        self.string()
-        return seconds * _NANOSECONDS + nanoseconds
 
-    def finish(self) -> None:
-        left = len(self.bytes) - self.at
-        if left > _PADDING:
-            raise ValueError(f"{left} bytes are left over")
+def observation_parts(payload: bytes) -> ObservationParts:
+    """What stands in a msg/Observation, with nothing of its texts looked at.
+
+    Returns:
+        seconds, nanoseconds, sequence, where episode_id with its closing NUL begins and ends, step, data (a view of the
+        payload), reward, cost, terminated, truncated, where the message ends.
+
+    Raises:
+        CdrError: not plain CDR.
+        struct.error, ValueError: the bytes are cut, or of another type.
+    """
+    order = _ORDERS.get(payload[:2])
+    if order is None:
+        raise _not_plain(payload)
+    seconds, nanoseconds, length = order.stamp.unpack_from(payload, _HEADER)
+    at = _HEADER + 12 + length
+    at += (_HEADER - at) % 8
+    sequence, length = order.sequence.unpack_from(payload, at)
+    id_begin = at + 12
+    at = id_end = id_begin + length
+    at += -at % 4
+    step, size = order.step.unpack_from(payload, at)
+    data = np.frombuffer(payload, order.floats, size, at + 8)
+    at += 8 + 4 * size
+    reward, cost, terminated, truncated = order.outcome.unpack_from(payload, at)
+    return (
+        seconds, nanoseconds, sequence, id_begin, id_end, step, data, reward, cost, terminated, truncated, at + 10
+    )  # fmt: skip
 
 
 def decode_observation(payload: bytes) -> ObservationMessage:
@@ -73,18 +79,17 @@ def decode_observation(payload: bytes) -> ObservationMessage:
     Raises:
         CdrError: the bytes are cut, too long, or of another type.
     """
-    cursor = _Cursor(payload)
     try:
-        stamp = cursor.stamp()
-        (sequence,) = cursor.values("Q", 8)
-        episode_id = cursor.string()
-        (step,) = cursor.values("I", 4)
-        data = cursor.floats()
-        reward, cost, terminated, truncated = cursor.values("ff??", 4)
-        cursor.finish()
+        seconds, nanoseconds, sequence, begin, id_end, step, data, reward, cost, terminated, truncated, end = (
+            observation_parts(payload)
+        )
+        episode_id = _text(payload, begin, id_end)
+        _check_end(payload, end)
     except (struct.error, ValueError) as error:
         raise _not_a("msg/Observation", payload, error) from error
-    return ObservationMessage(stamp, sequence, episode_id, step, data, reward, cost, terminated, truncated)
+    return ObservationMessage(
+        seconds * NANOSECONDS + nanoseconds, sequence, episode_id, step, data, reward, cost, terminated, truncated
+    )
 
 
 def decode_action(payload: bytes) -> ActionMessage:
@@ -93,29 +98,57 @@ def decode_action(payload: bytes) -> ActionMessage:
     Raises:
         CdrError: the bytes are cut, too long, or of another type.
     """
-    cursor = _Cursor(payload)
+    order = _ORDERS.get(payload[:2])
+    if order is None:
+        raise _not_plain(payload)
     try:
-        stamp = cursor.stamp()
-        sequence, observation_sequence = cursor.values("QQ", 8)
-        data = cursor.floats()
-        (policy_generation,) = cursor.values("Q", 8)
-        policy_id = cursor.string()
-        (fallback,) = cursor.values("?", 1)
-        fallback_reason = cursor.string()
-        (inference_time,) = cursor.values("f", 4)
-        cursor.finish()
+        seconds, nanoseconds, length = order.stamp.unpack_from(payload, _HEADER)
+        at = _HEADER + 12 + length
+        at += (_HEADER - at) % 8
+        sequence, observation_sequence, size = order.sequences.unpack_from(payload, at)
+        data = np.frombuffer(payload, order.floats, size, at + 20)
+        at += 20 + 4 * size
+        at += (_HEADER - at) % 8
+        policy_generation, length = order.policy.unpack_from(payload, at)
+        at += 12
+        policy_id = _text(payload, at, at + length)
+        at += length
+        (fallback,) = order.fallback.unpack_from(payload, at)
+        at += 1
+        at += -at % 4
+        (length,) = order.length.unpack_from(payload, at)
+        at += 4
+        fallback_reason = _text(payload, at, at + length)
+        at += length
+        at += -at % 4
+        (inference_time,) = order.time.unpack_from(payload, at)
+        _check_end(payload, at + 4)
     except (struct.error, ValueError) as error:
         raise _not_a("msg/Action", payload, error) from error
     return ActionMessage(
-        stamp,
-        sequence,
-        observation_sequence,
-        data,
-        policy_generation,
-        policy_id,
-        fallback,
-        fallback_reason,
-        inference_time,
+        seconds * NANOSECONDS + nanoseconds, sequence, observation_sequence, data, policy_generation, policy_id,
+        fallback, fallback_reason, inference_time,
+    )  # fmt: skip
+
+
+def _text(payload: bytes, begin: int, end: int) -> str:
+    text = payload[begin:end]
+    # The length counts a closing NUL; an empty string may come without.
+    if text and text[-1]:
+        raise ValueError("a string does not end with NUL")
+    return text[:-1].decode()
+
+
+def _check_end(payload: bytes, end: int) -> None:
+    left = len(payload) - end
+    if left > _PADDING:
+        raise ValueError(f"{left} bytes are left over")
+
+
+def _not_plain(payload: bytes) -> CdrError:
+    return CdrError(
+        f"a payload begins with {payload[:_HEADER].hex() or 'nothing'}",
+        "Expected plain CDR (0000 or 0001 first), as the usual ROS middlewares write it",
     )
 
 

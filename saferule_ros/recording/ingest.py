@@ -25,6 +25,7 @@ from saferule_ros.recording.ingest_report import BagReport, IngestReport, Status
 from saferule_ros.recording.manifest import missing_episodes, read_manifest
 from saferule_ros.recording.own_messages import Translation
 from saferule_ros.recording.reader import BagReading
+from saferule_ros.recording.ticks import Ticks
 from saferule_ros.signing import TrustedKeys
 
 # Called with (bags done, bags in all, id or folder of the bag that comes next or "" at the end).
@@ -130,13 +131,13 @@ def _read_into_part(place: Path, part: Path, make: MakeTranslation | None, trans
     if finished is not None:
         return replace(finished, folder=str(place))
     shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True, exist_ok=True)
     report = BagReport(place.name, str(place), Status.FAILED)
     try:
-        reading = BagReading(place, make() if make else None)
+        reading = BagReading(place, make() if make else None, part)
         report = _taken(reading, place, part / _DATASET)
     except BagError as error:
         report = replace(report, problems=(str(error),))
-    part.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"fingerprint": fingerprint, "report": asdict(report)})
     write_atomically(part / _REPORT, text.encode())
     return report
@@ -165,7 +166,7 @@ def _taken(reading: BagReading, place: Path, out: Path) -> BagReport:
         episodes=episodes, transitions=transitions, duplicates=duplicates, incomplete=reading.incomplete,
         refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
         problems=tuple(reading.problems), faults=reading.faults, malformed=reading.malformed, strays=reading.strays,
-        messages=reading.messages, lost_messages=reading.lost,
+        messages=reading.messages, lost_messages=reading.lost, ticks=reading.ticks,
     )  # fmt: skip
 
 
@@ -200,6 +201,7 @@ def _merge(
             transitions=sum(record.length for record in writer.records),
             duplicates=sum(report.duplicates for report in final),
             faults=sum((report.faults for report in final), Faults()),
+            ticks=sum((report.ticks for report in final), Ticks()),
             bags=tuple(final),
         )
 
@@ -256,7 +258,8 @@ def _finished_report(part: Path, fingerprint: str) -> BagReport | None:
         if stored["fingerprint"] != fingerprint:
             return None
         given = {name.name: stored["report"][name.name] for name in fields(BagReport)}
-        given |= {"status": Status(given["status"]), "faults": Faults(**given["faults"])}
+        given |= {"status": Status(given["status"]), "faults": Faults(**given["faults"]),
+                  "ticks": Ticks(**given["ticks"])}  # fmt: skip
         tuples = {name: tuple(given[name]) for name in ("recovered_episodes", "missing_episodes", "problems")}
         return BagReport(**(given | tuples))
     except (OSError, ValueError, KeyError, TypeError):
@@ -269,4 +272,8 @@ def _why_nothing(reports: Iterable[BagReport]) -> str:
             return problem
         for episode_id, message in report.incomplete.items():
             return f"episode {episode_id!r} of bag {report.bag_id!r}: {message}"
+        if report.ticks.lost:
+            return f"bag {report.bag_id!r}: {report.ticks}"
+        if report.ticks.early:
+            return f"bag {report.bag_id!r}: {report.ticks.early} ticks, but not all sources were ever heard"
     return "they hold no messages"

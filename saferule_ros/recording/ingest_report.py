@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any
 
 from saferule_ros.recording.assembly import Faults
+from saferule_ros.recording.ticks import Ticks
 
 
 class Status(StrEnum):
@@ -33,6 +34,7 @@ class BagReport:
         malformed, strays: messages that could not be decoded, or belong to no episode.
         messages: that were read, of all topics.
         lost_messages: that are known to be missing.
+        ticks: of the contract, see `Ticks`.
         signed_by: name of the trusted key that signed the manifest; empty if it was not checked or not signed.
     """
 
@@ -52,6 +54,7 @@ class BagReport:
     strays: int = 0
     messages: int = 0
     lost_messages: int = 0
+    ticks: Ticks = field(default_factory=Ticks)
     signed_by: str = ""
 
 
@@ -64,7 +67,7 @@ class IngestReport:
         dataset_digest: digest of the dataset as a whole.
         episodes, transitions: in the dataset.
         duplicates: episodes that came in several bags, alike, and were taken once.
-        faults: sum over all bags.
+        faults, ticks: sums over all bags.
         bags: one report each, in the order given.
     """
 
@@ -74,6 +77,7 @@ class IngestReport:
     transitions: int
     duplicates: int
     faults: Faults
+    ticks: Ticks
     bags: tuple[BagReport, ...]
 
     @property

@@ -47,6 +47,7 @@ class Layout:
         size: bytes of a payload.
         leaves: path -> numbers; paths as in Python: "position", "pose.pose.position.x", "points[0].positions".
         texts: path -> text, of single strings only as in the first message; of arrays of strings ("name") in all.
+        spans: path -> (offset, bytes) of single strings, with their closing NUL.
         lengths: path -> number of entries of an array of messages.
         skeleton: (offset, bytes) that all messages of this layout share.
     """
@@ -54,6 +55,7 @@ class Layout:
     size: int = 0
     leaves: dict[str, Leaf] = field(default_factory=dict)
     texts: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
     skeleton: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -220,7 +222,9 @@ class _Walk:
         size = self._count(path) * (2 if wide else 1)
         self._need(size, path)
         content = self._payload[self.at : self.at + size]
-        if is_fixed and size:
+        if not is_fixed:
+            self.layout.spans[path] = (self.at, size)
+        elif size:
             self.fixed.append((self.at, self.at + size))
         self.at += size
         encoding = ("utf-16-le" if self._order == "<" else "utf-16-be") if wide else "utf-8"

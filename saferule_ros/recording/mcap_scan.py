@@ -193,7 +193,7 @@ class McapScan(Scan):
                     starts.append(struct.unpack_from("<QQQ", content)[2])
                 elif opcode in (_SCHEMA, _CHANNEL, _STATISTICS):
                     self._other(opcode, content)
-        except (struct.error, ValueError, IndexError):
+        except (_Damaged, struct.error, ValueError, IndexError):
             return None
         # Always further on: damage in the index itself must not lead back.
         return min((start for start in (*starts, summary_start) if after < start <= summary_start), default=None)

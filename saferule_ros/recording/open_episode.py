@@ -1,15 +1,28 @@
-"""One episode while its messages come in. Which message is whose, the assembler knows."""
+"""One episode while its messages come in. Which message is whose, the assembler knows.
 
-from collections.abc import Iterator
+However long it is, no more than some thousand ticks are in memory: those further back are settled, and lie on disk.
+"""
+
 from dataclasses import replace
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.recording.assembly import AssembledEpisode, Faults, TopicCounts
+from saferule_ros.recording.kept_ticks import KeptTicks
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
+from saferule_ros.recording.overflow import Received
+
+# Ticks that are not settled: nothing comes later than this many others. A reliable subscription keeps the order of its
+# topic and holds 2048 messages, so one topic cannot be further ahead of the other.
+UNSETTLED = 2048
+# How many are settled at a time.
+_BATCH = 1024
+# Where a message is missing, it is waited for so much longer: files may be ordered by topic, piece by piece.
+MOST_UNSETTLED = 16_384
 
 
 class OpenEpisode:
@@ -21,11 +34,16 @@ class OpenEpisode:
 
     Args:
         first: the message that opened it. Fixes sequence - step, which is the same for all its observations.
+        folder: on whose disk a long one goes; None: the system's folder for temporary files.
+
+    Attributes:
+        settled: sequences of observations that were settled since the last look; commands for them come too late.
     """
 
-    def __init__(self, first: ObservationMessage) -> None:
+    def __init__(self, first: ObservationMessage, folder: Path | None = None) -> None:
         self.id = first.episode_id
         self.ended = False
+        self.settled: list[int] = []
         self._base = first.sequence - first.step
         self._observations: dict[int, ObservationMessage] = {}
         self._actions: dict[int, ActionMessage] = {}
@@ -33,27 +51,45 @@ class OpenEpisode:
         self._bad_actions: set[int] = set()
         self._latest_step = -1
         self._latest_command = -1
-        self._received: list[Any] = []
+        self._received = Received(folder)
+        self._kept = KeptTicks(folder)
+        self._sizes = [0, 0]  # of the first observation and the first action
+        self._first_seen = self._newest = first.step
+        self._end_step: int | None = None
+        self._after_end: int | None = None  # the first that came when its end was known
+        # Of the settled ticks: how far they go, what follows those that are kept, where and why there are no more of
+        # these, and counts.
+        self._begin = 0
+        self._after_kept: ObservationMessage | None = None
+        self._cut: tuple[int, str] | None = None
+        self._settled_counts = dict.fromkeys(("observed", "commanded", "ticks", "transitions"), 0)
         self._counts = dict.fromkeys(("refused", "conflicting", "duplicated", "out_of_order"), 0)
         self._observed, self._commanded = TopicCounts(), TopicCounts()
         self._first_problem = ""
         self._end = first.stamp
 
     @property
-    def sequences(self) -> Iterator[int]:
-        """Sequence numbers of its observations, which its commands answer."""
-        return (self._base + step for step in self._observations)
+    def held(self) -> int:
+        """Messages in memory."""
+        return len(self._observations) + len(self._actions) + self._received.held
 
-    def add_observation(self, message: ObservationMessage, received: Any) -> None:
-        """Takes an observation that carries this episode's id."""
-        self._received.append(received)
+    def add_observation(self, message: ObservationMessage, received: Any) -> bool:
+        """Takes an observation that carries this episode's id. False: its command does not belong here."""
+        self._note(received)
         step = message.step
         self._observed.received += 1
         self._observed.late += step in self._actions
         if message.sequence - step != self._base:
             self._problem("conflicting", f"step {step} has sequence {message.sequence}, not {self._base + step}")
-            self._bad_observations.add(step)
-            return
+            if len(self._bad_observations) < MOST_UNSETTLED:
+                self._bad_observations.add(step)
+            return False
+        if self._begin and step <= self._begin:  # the next one, too: it is what the last settled one led to
+            self._problem("refused", f"observation of step {step} came after {self._newest - step} later ones")
+            return False
+        if self._end_step is not None and step > self._end_step:
+            self._after_end = step if self._after_end is None else min(self._after_end, step)
+            return False
         if step in self._observations:
             if _same(self._observations[step], message):
                 self._counts["duplicated"] += 1
@@ -61,8 +97,10 @@ class OpenEpisode:
             else:
                 self._problem("conflicting", f"step {step} was observed twice, differently")
                 self._bad_observations.add(step)
-            return
+            return True
         self._observations[step] = message
+        self._sizes[0] = self._sizes[0] or len(message.data)
+        self._first_seen, self._newest = min(self._first_seen, step), max(self._newest, step)
         if step < self._latest_step:
             self._counts["out_of_order"] += 1
             self._observed.out_of_order += 1
@@ -72,11 +110,17 @@ class OpenEpisode:
         if wrong:
             self._problem("refused", f"observation of step {step}: {wrong}")
             self._bad_observations.add(step)
-        self.ended |= message.terminated or message.truncated
+        if message.terminated or message.truncated:
+            self.ended = True
+            self._end_step = step if self._end_step is None else min(self._end_step, step)
+        waiting = len(self._observations) - UNSETTLED
+        if waiting > 0 and waiting % _BATCH == 0:
+            self._settle()
+        return True
 
     def add_action(self, message: ActionMessage, received: Any) -> None:
         """Takes a command that answers one of this episode's observations."""
-        self._received.append(received)
+        self._note(received)
         step = message.observation_sequence - self._base
         self._commanded.received += 1
         self._commanded.late += step < self._latest_step
@@ -91,6 +135,7 @@ class OpenEpisode:
                 self._bad_actions.add(step)
             return
         self._actions[step] = message
+        self._sizes[1] = self._sizes[1] or len(message.data)
         wrong = self._wrong_action(message)
         if wrong:
             self._problem("refused", f"action of step {step}: {wrong}")
@@ -107,13 +152,16 @@ class OpenEpisode:
     def assemble(self, bag_id: str) -> AssembledEpisode:
         """The clean part from step 0 on, with everything that was wrong."""
         last = self._last_step()
-        length = 0
-        while length < last and self._is_transition(length):
+        length = self._kept.length
+        while self._cut is None and length < last and self._is_transition(length):
             length += 1
-        clean_ticks = sum(step < last and self._has_both(step) for step in self._observations)
-        transitions = sum(step < last and self._is_transition(step) for step in self._observations)
+        counts = self._settled_counts
+        clean_ticks = counts["ticks"] + sum(step < last and self._has_both(step) for step in self._observations)
+        transitions = counts["transitions"] + sum(
+            step < last and self._is_transition(step) for step in self._observations
+        )
         lost = last - clean_ticks + (not self._is_observed(last))
-        after = [step for step in self._observations if step > last]
+        after = [step for step in (*self._observations, self._after_end) if step is not None and step > last]
         if after:
             self._problem("conflicting", f"step {min(after)} came after the end at step {last}")
         faults = Faults(lost=lost, unused=transitions - length, **self._counts)
@@ -122,57 +170,93 @@ class OpenEpisode:
             episode=self._episode(length, faults, bag_id) if length else None,
             faults=faults,
             message=self._message(length, last, faults),
-            messages=tuple(self._received),
+            messages=self._received,
             end=self._end,
             topics={
                 "observation": replace(
-                    self._observed, dropped=last + 1 - sum(0 <= step <= last for step in self._observations)
+                    self._observed,
+                    dropped=last + 1 - counts["observed"] - sum(0 <= step <= last for step in self._observations),
                 ),
-                "action": replace(self._commanded, dropped=last - sum(0 <= step < last for step in self._actions)),
+                "action": replace(
+                    self._commanded,
+                    dropped=last - counts["commanded"] - sum(0 <= step < last for step in self._actions),
+                ),
             },
         )
 
     def _episode(self, length: int, faults: Faults, bag_id: str) -> Episode:
-        observations = [self._observations[step] for step in range(length + 1)]
-        actions = [self._actions[step] for step in range(length)]
-        end = observations[-1]
-        named = (action.policy_id for action in actions if action.policy_id)
+        for step in range(self._kept.length, length):
+            self._keep(step)
+        end = self._after_kept
+        assert end is not None, "there is a transition, and what it led to"
+        columns = self._kept.columns(end)
         return Episode(
             id=self.id,
             bag_id=bag_id,
-            observations=np.stack([message.data for message in observations]),
-            actions=np.stack([message.data for message in actions]),
-            rewards=np.array([message.reward for message in observations[1:]], dtype=np.float32),
-            costs=np.array([message.cost for message in observations[1:]], dtype=np.float32),
+            observations=columns["observations"],
+            actions=columns["actions"],
+            rewards=columns["rewards"],
+            costs=columns["costs"],
+            stamps=columns["stamps"],
             terminated=end.terminated,
             truncated=end.truncated or not end.terminated,
-            policy_ids=tuple(dict.fromkeys(named)),
-            fallbacks=sum(action.fallback for action in actions),
+            policy_ids=tuple(self._kept.policy_ids),
+            fallbacks=self._kept.fallbacks,
             lost=faults.lost,
-            stamps=np.array([message.stamp for message in observations[:-1]], dtype=np.int64),
         )
+
+    def _keep(self, step: int) -> None:
+        """A transition, and all before it, is part of the episode."""
+        self._after_kept = self._observations[step + 1]
+        self._kept.add(self._observations[step], self._actions[step], self._after_kept)
+
+    def _settle(self) -> None:
+        """The oldest ticks get their place for good, as long as nothing can be missing."""
+        for step in sorted(self._observations)[: len(self._observations) - UNSETTLED]:
+            if step == self._end_step:
+                return
+            follows = step == self._begin and step + 1 in self._observations and step in self._actions
+            if not follows and self._cut is None and len(self._observations) < MOST_UNSETTLED:
+                return
+            if self._cut is None and not (follows and self._is_transition(step)):
+                self._cut = self._lacking(self._begin)
+            if self._cut is None:
+                self._keep(step)
+            self._settled_counts["transitions"] += self._is_transition(step)
+            self._settled_counts["ticks"] += self._has_both(step)
+            self._settled_counts["observed"] += 1
+            self._settled_counts["commanded"] += step in self._actions
+            self._begin = step + 1
+            self.settled.append(self._base + step)
+            self._actions.pop(step, None)
+            self._bad_actions.discard(step)
+            self._bad_observations.discard(step)
+            del self._observations[step]
 
     def _message(self, length: int, last: int, faults: Faults) -> str:
         parts = []
-        if 0 not in self._observations:
-            parts.append(f"step 0 was never seen, the first one seen is {min(self._observations)}")
+        if self._first_seen:
+            parts.append(f"step 0 was never seen, the first one seen is {self._first_seen}")
         elif last == 0:
             parts.append("nothing came after step 0")
         if faults.lost:
-            missing = "observation" if not self._is_observed(length) else "command"
-            if length < last and missing == "command" and self._has_both(length):
-                length, missing = length + 1, "observation"
-            parts.append(f"{faults.lost} ticks lost, the first at step {length} (no usable {missing})")
+            step, missing = self._cut or self._lacking(length)
+            parts.append(f"{faults.lost} ticks lost, the first at step {step} (no usable {missing})")
         if faults.unused:
             parts.append(f"{faults.unused} transitions after that are left out")
         if self._first_problem:
             parts.append(self._first_problem)
         return "; ".join(parts)
 
+    def _lacking(self, length: int) -> tuple[int, str]:
+        """What the transition that would come after so many lacks: the step, and which message."""
+        if not self._is_observed(length):
+            return length, "observation"
+        return (length + 1, "observation") if self._has_both(length) else (length, "command")
+
     def _last_step(self) -> int:
         """Step at which it ended; where no end was seen, the last step seen."""
-        ends = [s for s, m in self._observations.items() if m.terminated or m.truncated]
-        return min(ends) if ends else max(self._observations)
+        return self._newest if self._end_step is None else self._end_step
 
     def _is_observed(self, step: int) -> bool:
         return step in self._observations and step not in self._bad_observations
@@ -184,13 +268,16 @@ class OpenEpisode:
         return self._has_both(step) and self._is_observed(step + 1)
 
     def _wrong_observation(self, message: ObservationMessage) -> str:
-        expected = len(next(iter(self._observations.values())).data)
         if not isfinite(message.reward) or not isfinite(message.cost) or message.cost < 0:
             return f"its reward is {message.reward}, its cost {message.cost}"
-        return _wrong_vector(message.data, expected)
+        return _wrong_vector(message.data, self._sizes[0])
 
     def _wrong_action(self, message: ActionMessage) -> str:
-        return _wrong_vector(message.data, len(next(iter(self._actions.values())).data))
+        return _wrong_vector(message.data, self._sizes[1])
+
+    def _note(self, received: Any) -> None:
+        if received is not None:
+            self._received.append(received)
 
     def _problem(self, kind: str, text: str) -> None:
         self._counts[kind] += 1

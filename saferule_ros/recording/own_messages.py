@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
-from saferule_ros.recording.cdr import decode_action, decode_observation
 from saferule_ros.recording.definitions import field_list
-from saferule_ros.recording.errors import BagError, CdrError
+from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.messages import (
     ACTION_TYPE,
     FIELDS,
@@ -14,7 +13,9 @@ from saferule_ros.recording.messages import (
     ObservationMessage,
     RawMessage,
 )
+from saferule_ros.recording.own_bulk import BulkDecoder
 from saferule_ros.recording.scan import TopicInfo
+from saferule_ros.recording.ticks import Ticks
 
 Messages = Iterable[ObservationMessage | ActionMessage]
 
@@ -25,10 +26,12 @@ class Translation(Protocol):
     Attributes:
         malformed: messages that are no CDR of their type.
         used: messages of the topics that matter.
+        ticks: what became of the instants at which there should be an observation, where messages alone do not say it.
     """
 
     malformed: int
     used: int
+    ticks: Ticks
 
     def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Messages:
         """The next messages of the bag, in the order of reception, with what is known of its topics so far."""
@@ -46,8 +49,10 @@ class OwnMessages:
     def __init__(self) -> None:
         self.malformed = 0
         self.used = 0
+        self.ticks = Ticks()  # none: what is lost shows in the sequence numbers
         self._names = {OBSERVATION_TYPE: "", ACTION_TYPE: ""}
         self._checked: dict[str, str] = {}
+        self._decoders = {kind: BulkDecoder(kind) for kind in self._names}
 
     def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Messages:
         """See `Translation`.
@@ -55,18 +60,21 @@ class OwnMessages:
         Raises:
             BagError: several topics of one type, or another version of our messages.
         """
-        for message in messages:
+        rows: dict[str, list[int]] = {kind: [] for kind in self._names}
+        for row, message in enumerate(messages):
             kind = self._checked.get(message.topic)
             if kind is None:
                 kind = self._checked[message.topic] = self._check(message.topic, topics[message.topic])
-            if not kind:
-                continue
-            self.used += 1
-            try:
-                decode = decode_observation if kind == OBSERVATION_TYPE else decode_action
-                yield decode(message.data)
-            except CdrError:
-                self.malformed += 1
+            if kind:
+                rows[kind].append(row)
+        found: list[ObservationMessage | ActionMessage | None] = [None] * len(messages)
+        for kind, chosen in rows.items():
+            decoded = self._decoders[kind].decode([messages[row].data for row in chosen])
+            self.used += len(chosen)
+            self.malformed += decoded.count(None)
+            for row, one in zip(chosen, decoded, strict=True):
+                found[row] = one
+        return (one for one in found if one is not None)
 
     def finish(self) -> Messages:
         """See `Translation`: nothing waits."""

@@ -15,17 +15,19 @@ from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.own_messages import Messages, OwnMessages, Translation
 from saferule_ros.recording.scan import Scan, TopicInfo
+from saferule_ros.recording.ticks import Ticks
 
 # Messages that are taken at a time: enough that decoding in bulk pays, few enough for any memory.
 _BATCH = 1024
 
 
 class BagReading:
-    """Goes through a bag once, from its first message to the last. No more is in memory than open episodes.
+    """Goes through a bag once, from its first message to the last. No more is in memory than the newest ticks.
 
     Args:
         place: a rosbag2 folder, or a single storage file.
         translation: what its messages mean; by default our own two topics.
+        folder: on whose disk long episodes go while they are read; None: the system's folder for temporary files.
 
     Attributes:
         bag_id: its id.
@@ -42,14 +44,17 @@ class BagReading:
         BagError: there is no bag.
     """
 
-    def __init__(self, place: Path | str, translation: Translation | None = None) -> None:
+    def __init__(
+        self, place: Path | str, translation: Translation | None = None, folder: Path | None = None
+    ) -> None:  # fmt: skip
         self._files = find_bag(Path(place))
         self._translation = translation or OwnMessages()
         self._recorded_by = self._files.custom.get(RECORDED_BY, "")
         self._ids: set[str] = set()
         self._held: list[AssembledEpisode] = []
         self._damaged = False
-        self._assembler = EpisodeAssembler(self._files.bag_id)
+        self._folder = folder
+        self._assembler = EpisodeAssembler(self._files.bag_id, folder)
         self.bag_id = self._files.bag_id
         self.incomplete: dict[str, str] = {}
         self.refused: dict[str, str] = {}
@@ -70,6 +75,11 @@ class BagReading:
         return self._translation.used
 
     @property
+    def ticks(self) -> Ticks:
+        """What became of the contract's ticks."""
+        return self._translation.ticks
+
+    @property
     def strays(self) -> int:
         """Messages that belong to no episode."""
         return self._assembler.strays
@@ -78,7 +88,10 @@ class BagReading:
     def complete(self) -> bool:
         """True if nothing was lost, refused or left out on the way."""
         harmless = Faults(duplicated=self.faults.duplicated, out_of_order=self.faults.out_of_order)
-        wrong = (self.incomplete, self.refused, self.recovered_episodes, self.problems, self.malformed, self.lost)
+        wrong = (
+            self.incomplete, self.refused, self.recovered_episodes, self.problems, self.malformed, self.lost,
+            self.ticks.lost,
+        )  # fmt: skip
         return self.faults == harmless and not any(wrong)
 
     def episodes(self) -> Iterator[Episode]:
@@ -127,7 +140,7 @@ class BagReading:
         """Episodes that a killed recorder had begun: what it had received of them."""
         if _is_being_written(path):
             return
-        assembler = EpisodeAssembler(self.bag_id)
+        assembler = EpisodeAssembler(self.bag_id, self._folder)
         with open_scan(path) as scan:
             for batch in _batches(scan.messages()):
                 for assembled in self._assembled(assembler, self._translation.take(batch, scan.topics)):
@@ -184,6 +197,7 @@ class BagContent:
     refused: Mapping[str, str] = field(default_factory=dict)
     recovered_episodes: tuple[str, ...] = ()
     complete: bool = True
+    ticks: Ticks = field(default_factory=Ticks)
 
 
 def read_bag(place: Path | str) -> list[Episode]:
@@ -211,7 +225,7 @@ def read_bag_content(place: Path | str, translation: Translation | None = None) 
         bag_id=reading.bag_id, episodes=episodes, incomplete=reading.incomplete, faults=reading.faults,
         messages=reading.used, malformed=reading.malformed, strays=reading.strays, problems=tuple(reading.problems),
         lost=reading.lost, refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
-        complete=reading.complete,
+        complete=reading.complete, ticks=reading.ticks,
     )  # fmt: skip
 
 

@@ -42,6 +42,8 @@ def pins_for(places: Places, python_version: tuple[int, int], has_colcon: bool) 
     pins = read_lock(folder / "python.lock")
     if has_simulator(python_version):
         pins.update(read_lock(folder / "sim.lock"))
+    if has_fuzzer(python_version):
+        pins.update(read_lock(folder / "fuzz.lock"))
     if not places.sourced:
         pins.update(read_lock(folder / f"ros-{places.distro}.lock"))
     if not (places.sourced and has_colcon):
@@ -54,3 +56,8 @@ def pins_for(places: Places, python_version: tuple[int, int], has_colcon: bool) 
 def has_simulator(python_version: tuple[int, int]) -> bool:
     """MuJoCo 2.3.3, which Safety-Gymnasium 1.0.0 is pinned to, has wheels up to CPython 3.11."""
     return python_version <= (3, 11)
+
+
+def has_fuzzer(python_version: tuple[int, int]) -> bool:
+    """Atheris 3.0.0 has wheels for CPython 3.11 to 3.13."""
+    return (3, 11) <= python_version <= (3, 13)
