@@ -24,6 +24,7 @@ from contract_samples import (
     write_bag,
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
+from safeguard_samples import safeguard_file
 
 from saferule_ros.contract.check import check_contract
 from saferule_ros.contract.command import Command
@@ -38,7 +39,6 @@ from saferule_ros.recording.messages import ActionMessage, ObservationMessage, R
 from saferule_ros.recording.reader import read_bag_content
 from saferule_ros.recording.scan import TopicInfo
 from saferule_ros.safeguard.labelling import audit_dataset
-from saferule_ros.safeguard.model import load_safeguard
 
 GUARD = DRIVE.parent.parent / "safeguards" / DRIVE.name
 GUARDED = "drive with a safeguard"
@@ -121,11 +121,16 @@ def test_a_bag_gives_what_the_robot_saw_live_to_the_bit(tmp_path, path, options)
 
 def test_costs_by_a_safeguard_are_those_of_an_audit_of_the_dataset_and_end_with_the_episodes(tmp_path):
     write_bag(tmp_path / "bag", drive_stream(seconds=12.0))
-    made = made_of(GUARDED)
+    file = safeguard_file(
+        (34, 2), {"pushing": "action[0] > 0.8", "near": "min(scan) < 0.2"}, ("broken",), ("clear", "near", "near"),
+        ("near", "not near", "clear"), ("near", "pushing", "broken"), inputs={"scan": "observation[2:14]"},
+    )  # fmt: skip
+    made = changed(DRIVE, reward={"safeguard": file}, cost={"safeguard": file})
     content = read_bag_content(tmp_path / "bag", ContractTranslation(made))
     dataset = EpisodeDataset.from_episodes(content.episodes)
-    audit = audit_dataset(load_safeguard(GUARD), dataset)
-    assert audit.differing_episodes == () and audit.stored_cost > 5 and audit.entered["collision"] >= 2
+    audit = audit_dataset(made.safeguards["cost"], dataset)
+    assert audit.differing_episodes == () and audit.entered["broken"] == dataset.episodes >= 2
+    assert all(dataset.costs[record.start] == 0 for record in dataset.records), "broken for the rest of each episode"
     assert np.array_equal(dataset.rewards, -dataset.costs)
     other = yaml.safe_load(GUARD.read_text())
     other["states"]["collision"]["cost"] = 2

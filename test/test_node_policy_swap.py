@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ from serving_samples import SPEC, make_store
 from test_node_policy_server import SWAP, Robot, Vector, roll_back, start, swap, vectors
 
 from saferule_ros.nodes import qos
+from saferule_ros.nodes.policy_parameters import Parameters
+from saferule_ros.nodes.serving import ControlPath, Served
+from saferule_ros.nodes.wire import Asked
 from saferule_ros.policy import flight
+from saferule_ros.policy.probation import Probation, ProbationLimits
+from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.store import PolicyStore
 
 pytestmark = pytest.mark.ros
@@ -109,6 +115,29 @@ def safeguard(tmp_path: Path) -> str:
     return str(path)
 
 
+def test_a_policys_own_cost_limit_holds_in_its_probation_unless_another_is_given() -> None:
+    assert Parameters().probation(5, SPEC).cost == SPEC.cost_limit == 25.0
+    assert Parameters(probation_cost=2.5).probation(5, SPEC).cost == 2.5
+    assert Parameters(probation_cost=-1.0).probation(5, SPEC).cost == math.inf
+
+
+def test_an_answer_of_the_policy_before_does_not_count_in_a_probation(tmp_path: Path) -> None:
+    store, ids = make_store(tmp_path, 1, 2)
+    limits = Parameters(deadline=10.0).limits
+    old, new = (Served(runtime, limits.of(runtime)) for runtime in (PolicyRuntime(*store.get(name)) for name in ids))
+    path, probation = ControlPath(), Probation(ProbationLimits(ticks=5))
+    path.switch(old)
+    asked = [Asked(number, number, number * 10**6, vectors(1)[0], 0.0, False) for number in range(1, 4)]
+    assert path.answer(asked[0], asked[0].stamp_ns).policy_id == old.id
+    path.switch(new, probation)  # between an answer and what follows it
+    path.follow_up()
+    assert probation.left == 5
+    assert path.answer(asked[1], asked[1].stamp_ns).policy_id == new.id
+    path.follow_up()
+    path.follow_up()
+    assert probation.left == 4, "once for each answer"
+
+
 def test_a_policy_that_breaks_the_safeguard_is_taken_back_within_two_ticks(
     ros: Ros, tmp_path: Path, safeguard: str
 ) -> None:
@@ -151,9 +180,11 @@ def test_the_end_of_an_episode_is_watched_too_and_as_much_is_tolerated_as_was_sa
     assert robot.ask(nothing).fallback_reason == "non_finite_observation"  # unsafe, and not the policy's fault
     assert [robot.ask(trapped()).policy_id for _ in range(3)] == [new] * 3
     assert robot.status[-1].trial_fault == ""
+    robot.observe(nothing, truncated=True)
     robot.observe(trapped(), terminated=True)
     assert robot.ask(good).policy_id == old
-    assert settled(ros, robot).trial_fault.startswith(f"{new}: safeguard: 3 unsafe ticks, 2 tolerated")
+    told = f"{new}: safeguard: 3 unsafe ticks, 2 tolerated, the last: state pushed"
+    assert settled(ros, robot).trial_fault == told
 
 
 def test_a_shadow_run_counts_what_would_have_broken_the_safeguard(ros: Ros, tmp_path: Path, safeguard: str) -> None:

@@ -166,6 +166,7 @@ def test_an_audit_finds_the_costs_that_were_erased_and_those_that_were_made_up()
         ({"states__crashed": {}, "states__speeding": {}}, "no state is unsafe", "unsafe: true"),
         ({"transitions__1__when": "near and crash"}, "'near and crash' can never be taken: whenever", "narrower"),
         ({"transitions__3__when": "near"}, "", ""),  # its labels overlap with others', and the order says which
+        ({"transitions__2": {"from": "zone", "when": "fast", "after": 4, "to": "clear"}}, "", ""),  # too late to shadow
         ({"transitions__3__when": "not near"}, "'not near', after 3 ticks can never be taken", "narrower"),
         ({"transitions__1__when": "near and not near"}, "no labels make it hold", "Correct"),
         ({"transitions__1__when": "near * 2"}, "gives numbers, not true or false", "and, or, not"),
