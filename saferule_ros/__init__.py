@@ -1,7 +1,7 @@
 """saferule_ros: repairs a robot's learned policy on board, from a list of bad logs.
 
-The folders stand in the order in which data goes: recording, dataset, learning, unlearning, attacks,
-policy, sim, patching, reporting, experiments, nodes, cli. A folder imports only those before it; only `nodes`
+The folders stand in the order in which data goes: recording, dataset, safeguard, learning, unlearning,
+attacks, policy, sim, patching, reporting, experiments, nodes, cli. A folder imports only those before it; only `nodes`
 imports rclpy.
 """
 

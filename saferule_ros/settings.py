@@ -11,6 +11,9 @@ from saferule_ros.errors import SettingsError
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
+#: In the context of a model's validation: folder of the file that is read.
+FOLDER = "folder"
+
 
 def load_settings(model: type[Settings], path: Path | None) -> Settings:
     """Reads a YAML file into a settings model; without a file, the model's defaults.
@@ -31,7 +34,8 @@ def load_settings_with(model: type[Settings], path: Path | None, given: Mapping[
             raise SettingsError(f"{file}: {twice[0]} is given on the command line already", "Leave it out of the file")
         content = {**content, **given}
     try:
-        return model.model_validate(content)
+        # Files that it names lie beside it, wherever the program was started.
+        return model.model_validate(content, context={FOLDER: path.parent if path is not None else Path()})
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'file'} = {item['input']!r}: {item['msg']}" for item in error.errors()

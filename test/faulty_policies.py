@@ -76,6 +76,7 @@ FAULTY: dict[str, Callable[[], onnx.ModelProto]] = {
     "out_of_bounds": lambda: gives(1.5),
     "inference_error": raises,
     "late": slow,
+    "unsafe": lambda: gives(0.9),  # which only a safeguard minds
     "sound": lambda: gives(0.25),
 }
 

@@ -16,6 +16,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "saferule_ros"
 # A folder imports itself and those before it.
 LAYERS = (
     "dataset",
+    "safeguard",
     "recording",
     "contract",
     "learning",

@@ -1,5 +1,6 @@
 """`saferule contract` and `saferule data` as users meet them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import yaml
 from cli_process import as_json, done, refused, saferule
 from contract_samples import ARM, DRIVE, START, drive_stream, write_bag
 from dataset_samples import make_dataset
+from safeguard_samples import safeguard_file
 
 from saferule_ros.workspace import Workspace
 
@@ -31,6 +33,31 @@ def test_a_contract_is_explained_and_its_problems_are_told_with_what_to_do(works
     content["tick"] = {}
     wrong.write_text(yaml.safe_dump(content))
     assert "give either source or rate" in refused("contract", "check", wrong, workspace=workspace)
+
+
+def test_a_safeguard_is_explained_and_audits_a_dataset(workspace: Path, tmp_path: Path) -> None:
+    ready = DRIVE.parent.parent / "safeguards" / DRIVE.name
+    shown = done("safeguard", "check", ready, workspace=workspace)
+    assert "warned -> reckless when 'True', after 5 ticks" in shown and "clear --> collision: 1. touching" in shown
+    make_dataset().save(tmp_path / "walks")
+    assert "the dataset has 5 and 2" in refused(
+        "safeguard", "check", ready, "--dataset", tmp_path / "walks", workspace=workspace
+    )
+    content = safeguard_file(
+        (5, 2), {"high": "observation[0] > 0"}, ("up",), ("clear", "high", "up"), ("up", "not high", "clear")
+    )
+    small = tmp_path / "small.yaml"
+    small.write_text(yaml.safe_dump(content))
+    differs = saferule("safeguard", "check", small, "--dataset", tmp_path / "walks", workspace=workspace)
+    assert differs.returncode == 1 and "costs differ in 5 episodes: walk-0" in differs.stderr
+    audit = json.loads(
+        saferule("safeguard", "check", small, "--dataset", tmp_path / "walks", "--json", workspace=workspace).stdout
+    )["audit"]
+    high = (make_dataset().next_observations[:, 0] > 0).sum()
+    assert (audit["steps"], audit["unsafe_steps"], audit["labelled_cost"]) == (25, high, high)
+    content["initial"] = "cleer"
+    small.write_text(yaml.safe_dump(content))
+    assert "Did you mean 'clear'" in refused("safeguard", "check", small, workspace=workspace)
 
 
 def test_a_robots_own_bag_becomes_a_dataset_through_its_contract(workspace: Path, tmp_path: Path) -> None:

@@ -24,9 +24,11 @@ from contract_samples import (
     write_bag,
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
+from safeguard_samples import safeguard_file
 
 from saferule_ros.contract.check import check_contract
 from saferule_ros.contract.command import Command
+from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import Contract, load_contract
 from saferule_ros.contract.translation import ContractTranslation
 from saferule_ros.dataset.dataset import EpisodeDataset
@@ -36,8 +38,11 @@ from saferule_ros.recording.ingest import ingest
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage, RawMessage
 from saferule_ros.recording.reader import read_bag_content
 from saferule_ros.recording.scan import TopicInfo
+from saferule_ros.safeguard.labelling import audit_dataset
 
-STREAMS = {DRIVE: drive_stream, ARM: arm_stream}
+GUARD = DRIVE.parent.parent / "safeguards" / DRIVE.name
+GUARDED = "drive with a safeguard"
+STREAMS = {DRIVE: drive_stream, ARM: arm_stream, GUARDED: drive_stream}
 TOPICS = {topic: TopicInfo(kind) for topic, kind in TYPES.items()}
 
 
@@ -65,12 +70,18 @@ def changed(path, **changes) -> Contract:
     return Contract.model_validate(content)
 
 
+def made_of(path) -> Contract:
+    """A ready contract; or that of the drive, with reward and cost by a safeguard."""
+    by_safeguard = {"safeguard": str(GUARD)}
+    return changed(DRIVE, reward=by_safeguard, cost=by_safeguard) if path == GUARDED else contract(path)
+
+
 @pytest.mark.parametrize("size", [1, 7, 100, 10_000])
-@pytest.mark.parametrize("path", [DRIVE, ARM])
+@pytest.mark.parametrize("path", STREAMS)
 def test_however_many_messages_are_decoded_at_once_the_vectors_are_the_same_to_the_bit(path, size):
     messages = STREAMS[path]()
-    expected = live(ContractTranslation(contract(path)), messages)
-    translation = ContractTranslation(contract(path))
+    expected = live(ContractTranslation(made_of(path)), messages)
+    translation = ContractTranslation(made_of(path))
     batches = [messages[at : at + size] for at in range(0, len(messages), size)]
     found = [one for batch in batches for one in translation.take(batch, TOPICS)]
     found += translation.finish()
@@ -89,22 +100,64 @@ def test_however_many_messages_are_decoded_at_once_the_vectors_are_the_same_to_t
     ],
     ids=["mcap", "sqlite", "sqlite-file-zstd", "sqlite-message-zstd", "mcap-zstd"],
 )
-@pytest.mark.parametrize("path", [DRIVE, ARM])
+@pytest.mark.parametrize("path", STREAMS)
 def test_a_bag_gives_what_the_robot_saw_live_to_the_bit(tmp_path, path, options):
     messages = STREAMS[path]()
-    made = live(ContractTranslation(contract(path)), messages)
+    made = live(ContractTranslation(made_of(path)), messages)
     observations = [one for one in made if isinstance(one, ObservationMessage)]
     actions = {one.observation_sequence: one for one in made if isinstance(one, ActionMessage)}
     write_bag(tmp_path / "bag", messages, **options)
-    content = read_bag_content(tmp_path / "bag", ContractTranslation(contract(path)))
+    content = read_bag_content(tmp_path / "bag", ContractTranslation(made_of(path)))
     assert content.complete and len(content.episodes) == 2
     for episode in content.episodes:
         mine = [one for one in observations if one.episode_id == episode.id][: episode.length + 1]
         assert np.stack([one.data for one in mine]).tobytes() == episode.observations.tobytes()
         answers = np.stack([actions[one.sequence].data for one in mine[:-1]])
         assert answers.tobytes() == episode.actions.tobytes()
-        assert [one.reward for one in mine[1:]] == pytest.approx(list(episode.rewards))
+        assert [np.float32(one.reward) for one in mine[1:]] == list(episode.rewards)
+        assert [np.float32(one.cost) for one in mine[1:]] == list(episode.costs)
         assert [one.stamp for one in mine[:-1]] == list(episode.stamps)
+
+
+def test_costs_by_a_safeguard_are_those_of_an_audit_of_the_dataset_and_end_with_the_episodes(tmp_path):
+    write_bag(tmp_path / "bag", drive_stream(seconds=12.0))
+    file = safeguard_file(
+        (34, 2), {"pushing": "action[0] > 0.8", "near": "min(scan) < 0.2"}, ("broken",), ("clear", "near", "near"),
+        ("near", "not near", "clear"), ("near", "pushing", "broken"), inputs={"scan": "observation[2:14]"},
+    )  # fmt: skip
+    made = changed(DRIVE, reward={"safeguard": file}, cost={"safeguard": file})
+    content = read_bag_content(tmp_path / "bag", ContractTranslation(made))
+    dataset = EpisodeDataset.from_episodes(content.episodes)
+    audit = audit_dataset(made.safeguards["cost"], dataset)
+    assert audit.differing_episodes == () and audit.entered["broken"] == dataset.episodes >= 2
+    assert all(dataset.costs[record.start] == 0 for record in dataset.records), "broken for the rest of each episode"
+    assert np.array_equal(dataset.rewards, -dataset.costs)
+    other = yaml.safe_load(GUARD.read_text())
+    other["states"]["collision"]["cost"] = 2
+    assert changed(DRIVE, cost={"safeguard": other}).digest != changed(DRIVE, cost={"safeguard": str(GUARD)}).digest
+
+
+def test_a_safeguard_is_found_beside_its_contract_and_must_be_of_this_robot(tmp_path):
+    content = yaml.safe_load(DRIVE.read_text())
+    guard = yaml.safe_load(GUARD.read_text())
+    folder = tmp_path / "robot"
+    folder.mkdir()
+
+    def check(size=34, actions=2, file="guard.yaml"):
+        guard["observation_size"], guard["action_size"] = size, actions
+        (folder / "guard.yaml").write_text(yaml.safe_dump(guard))
+        (folder / "drive.yaml").write_text(yaml.safe_dump(content | {"cost": {"safeguard": file}}))
+        return check_contract(load_contract(folder / "drive.yaml"))
+
+    assert check().problems == []
+    (problem,) = check(size=35).problems
+    assert problem.where == "cost" and "is for observations of 35 numbers" in problem.what
+    with pytest.raises(ContractError, match=r"cost of contract 'drive': .* this contract has 34 and 2"):
+        live(ContractTranslation(load_contract(folder / "drive.yaml")), drive_stream(seconds=1.0))
+    with pytest.raises(SettingsError, match="is for actions of 3 numbers, this robot's have 2"):
+        check(actions=3)
+    with pytest.raises(SettingsError, match=r"guardian\.yaml' cannot be read"):
+        check(file="guardian.yaml")
 
 
 def test_ingest_takes_a_contract_and_several_processes_and_goes_on_after_a_kill(tmp_path):

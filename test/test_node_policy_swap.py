@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray
 from faulty_policies import TRAP_LOW, add_faulty
 from ros_helpers import READY, Ros, ros  # noqa: F401
+from safeguard_samples import safeguard_file
 from saferule_ros.msg import PolicyStatus
 from saferule_ros.srv import (
     ExportPolicy,
@@ -27,7 +31,12 @@ from serving_samples import SPEC, make_store
 from test_node_policy_server import SWAP, Robot, Vector, roll_back, start, swap, vectors
 
 from saferule_ros.nodes import qos
+from saferule_ros.nodes.policy_parameters import Parameters
+from saferule_ros.nodes.serving import ControlPath, Served
+from saferule_ros.nodes.wire import Asked
 from saferule_ros.policy import flight
+from saferule_ros.policy.probation import Probation, ProbationLimits
+from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.store import PolicyStore
 
 pytestmark = pytest.mark.ros
@@ -86,11 +95,127 @@ def test_a_slow_or_costly_policy_is_taken_back_too(ros: Ros, tmp_path: Path) -> 
     start(ros, store, probation_ticks=1000, probation_cost=2.5)
     robot = Robot(ros)
     assert swap(ros, costly).success
-    for cost in (0.0, 1.0, 1.0):
+    for cost in (7.0, 0.0, 1.0, 1.0):  # the first is of the policy before
         assert robot.ask(vectors(1)[0], cost=cost).policy_id == costly
     assert robot.ask(vectors(1)[0], cost=1.0).policy_id == costly
     assert robot.ask(vectors(1)[0], cost=0.0).policy_id == old
     assert settled(ros, robot).trial_fault == f"{costly}: cost: 3 since the swap, limit 2.5"
+
+
+@pytest.fixture
+def safeguard(tmp_path: Path) -> str:
+    """What the policy "unsafe" breaks in the trap."""
+    path = tmp_path / "safeguard.yaml"
+    path.write_text(yaml.safe_dump(safeguard_file(
+        (28, 2), {"near": "place > 100", "pushing": "0.85 < push < 0.95"}, ("pushed",),
+        ("clear", "near and pushing", "pushed"), ("clear", "near", "near"), ("near", "not near", "clear"),
+        ("near", "pushing", "pushed"), ("pushed", "not pushing", "clear"),
+        inputs={"place": "observation[0]", "push": "action[0]"},
+    )))  # fmt: skip
+    return str(path)
+
+
+def test_a_policys_own_cost_limit_holds_in_its_probation_unless_another_is_given() -> None:
+    assert Parameters().probation(5, SPEC).cost == SPEC.cost_limit == 25.0
+    assert Parameters(probation_cost=2.5).probation(5, SPEC).cost == 2.5
+    assert Parameters(probation_cost=-1.0).probation(5, SPEC).cost == math.inf
+
+
+def test_an_answer_of_the_policy_before_does_not_count_in_a_probation(tmp_path: Path) -> None:
+    store, ids = make_store(tmp_path, 1, 2)
+    limits = Parameters(deadline=10.0).limits
+    old, new = (Served(runtime, limits.of(runtime)) for runtime in (PolicyRuntime(*store.get(name)) for name in ids))
+    path, probation = ControlPath(), Probation(ProbationLimits(ticks=5))
+    path.switch(old)
+    asked = [Asked(number, number, number * 10**6, vectors(1)[0], 0.0, False) for number in range(1, 4)]
+    assert path.answer(asked[0], asked[0].stamp_ns).policy_id == old.id
+    path.switch(new, probation)  # between an answer and what follows it
+    path.follow_up()
+    assert probation.left == 5
+    assert path.answer(asked[1], asked[1].stamp_ns).policy_id == new.id
+    path.follow_up()
+    path.follow_up()
+    assert probation.left == 4, "once for each answer"
+
+
+def test_a_policy_that_breaks_the_safeguard_is_taken_back_within_two_ticks(
+    ros: Ros, tmp_path: Path, safeguard: str
+) -> None:
+    store, (old,) = make_store(tmp_path, 1)
+    new = add_faulty(store, "unsafe", tmp_path)
+    start(ros, store, probation_ticks=1000, safeguard=safeguard)
+    robot = Robot(ros)
+    diagnostics = ros.probe.record(DiagnosticArray, "/diagnostics")
+    assert swap(ros, new).success
+    assert robot.ask(vectors(1)[0]).policy_id == new
+    wrong = robot.ask(trapped())
+    assert (wrong.policy_id, wrong.fallback) == (new, False) and wrong.data[0] == pytest.approx(0.9)
+    seen = robot.ask(trapped())  # this observation tells what the action led to
+    after = robot.ask(trapped())
+    assert (seen.policy_id, after.policy_id, after.sequence) == (new, old, wrong.sequence + 2)
+    status = settled(ros, robot)
+    fault = "safeguard: 1 unsafe ticks, 0 tolerated, the last: state pushed"
+    assert (status.trial_fault, status.active_id) == (f"{new}: {fault}", old)
+    assert (status.unsafe_ticks, status.safeguard_state) in ((1, "pushed"), (2, "pushed"))
+    event = store.audit()[-1]
+    assert (event.event, event.before, event.after, event.reason) == ("revert", new, old, fault)
+
+    def told() -> bool:
+        values = {v.key: v.value for array in diagnostics for s in array.status for v in s.values}
+        return values.get("trial_fault") == f"{new}: {fault}" and int(values["unsafe ticks"]) >= 1
+
+    ros.probe.wait_for(told, "the diagnostics tell")
+
+
+def test_the_end_of_an_episode_is_watched_too_and_as_much_is_tolerated_as_was_said(
+    ros: Ros, tmp_path: Path, safeguard: str
+) -> None:
+    store, (old,) = make_store(tmp_path, 1)
+    new = add_faulty(store, "unsafe", tmp_path)
+    start(ros, store, probation_ticks=1000, safeguard=safeguard, safeguard_tolerance=2)
+    robot = Robot(ros)
+    assert swap(ros, new).success
+    good, nothing = vectors(1)[0], np.full(28, np.nan, np.float32)
+    assert robot.ask(good).policy_id == new
+    assert robot.ask(nothing).fallback_reason == "non_finite_observation"  # unsafe, and not the policy's fault
+    assert [robot.ask(trapped()).policy_id for _ in range(3)] == [new] * 3
+    assert robot.status[-1].trial_fault == ""
+    robot.observe(nothing, truncated=True)
+    robot.observe(trapped(), terminated=True)
+    assert robot.ask(good).policy_id == old
+    told = f"{new}: safeguard: 3 unsafe ticks, 2 tolerated, the last: state pushed"
+    assert settled(ros, robot).trial_fault == told
+
+
+def test_a_shadow_run_counts_what_would_have_broken_the_safeguard(ros: Ros, tmp_path: Path, safeguard: str) -> None:
+    store, (old,) = make_store(tmp_path, 1)
+    new = add_faulty(store, "unsafe", tmp_path)
+    start(ros, store, safeguard=safeguard)
+    robot = Robot(ros)
+    robot.ask(vectors(1)[0])
+    refused = swap_with_shadow(ros, robot, new, trapped())
+    assert not refused.success and "violations: 49 safeguard; the first: safeguard: state pushed" in refused.message
+    status = settled(ros, robot)
+    assert (status.active_id, status.shadow_unsafe, status.shadow_violations) == (old, 49, 49)
+    assert status.unsafe_ticks == 0, "the active one broke nothing"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"observation_size": 29}, "29 numbers"), ({"initial": "cleer"}, "cleer")]
+)
+def test_a_safeguard_that_cannot_be_watched_keeps_the_server_from_serving(
+    ros: Ros, tmp_path: Path, safeguard: str, change: dict[str, Any], said: str
+) -> None:
+    store, _ = make_store(tmp_path, 1)
+    Path(safeguard).write_text(yaml.safe_dump(yaml.safe_load(Path(safeguard).read_text()) | change))
+    status = ros.probe.record(PolicyStatus, "policy_server/status", qos.LATCHED)
+    ros.runner.start("policy_server", parameters={"store": str(store.root), "safeguard": safeguard})
+    node = ros.runner.processes["policy_server"]
+    if "initial" in change:
+        assert node.wait(READY) == 2 and said in node.log.read_text()
+        return
+    ros.probe.wait_for(lambda: status and said in status[-1].last_event, "the status tells")
+    assert status[-1].state == "unconfigured"
 
 
 def test_a_sound_policy_proves_good_and_a_restart_serves_it(ros: Ros, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from contract_samples import ARM, JOINTS, write_bag
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.serialization import serialize_message
 from ros_helpers import READY, Ros, ros  # noqa: F401
+from safeguard_samples import safeguard_file
 from saferule_ros.msg import Action, Observation
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float32MultiArray
@@ -108,9 +109,23 @@ def contract(tmp_path: Path) -> Path:
     return path
 
 
+def guarded(contract: Path) -> None:
+    """Its cost by a safeguard that lies beside it: fast for two ticks, or an action that is large, is unsafe."""
+    safeguard = safeguard_file(
+        (28, 7), {"fast": "max(abs(velocity)) > 0.7", "large": "abs(first) > 1"}, ("wild",),
+        ("clear", "large", "wild"), ("clear", "fast", "quick"), ("quick", "not fast", "clear"),
+        ("quick", "True", "wild", 2), ("wild", "not fast and not large", "clear"),
+        inputs={"velocity": "observation[7:14]", "first": "action[0]"},
+    )  # fmt: skip
+    safeguard["states"]["wild"]["entry_cost"] = 2
+    (contract.parent / "guard.yaml").write_text(yaml.safe_dump(safeguard))
+    contract.write_text(yaml.safe_dump(yaml.safe_load(contract.read_text()) | {"cost": {"safeguard": "guard.yaml"}}))
+
+
 def test_what_is_observed_live_is_what_a_bag_of_the_same_topics_gives_to_the_bit(
     ros: Ros, tmp_path: Path, contract: Path
 ) -> None:
+    guarded(contract)
     arm = Arm(ros, contract)
     arm.say(arm.targets, "/target", Float32MultiArray(data=arm.rng.normal(size=7).astype(np.float32)))
     time.sleep(0.1)  # the target's time of reception must lie before the first stamp
@@ -126,6 +141,7 @@ def test_what_is_observed_live_is_what_a_bag_of_the_same_topics_gives_to_the_bit
     assert live.tobytes() == episode.observations.tobytes()
     assert [np.float32(message.reward) for message in arm.observations[1:]] == list(episode.rewards)
     assert [np.float32(message.cost) for message in arm.observations[1:]] == list(episode.costs)
+    assert {0.0, 1.0, 3.0} == set(episode.costs), "of the safeguard: safe, unsafe, newly so"
     assert np.array_equal(live[1:, -7:], episode.actions), "the last action is part of the observation"
     limits = load_contract(contract).action
     assert all(limits.low[0] <= command.points[0].positions[0] <= limits.high[0] for command in arm.commands)

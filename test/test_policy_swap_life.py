@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safeguard_samples import safeguard_file
 from serving_samples import SPEC, TanhPolicy, make_store
 
 from saferule_ros.policy import flight, swap_life
@@ -21,6 +22,8 @@ from saferule_ros.policy.probation import Probation, ProbationLimits
 from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import ShadowLimits, ShadowRefusedError, Tap, run_shadow
 from saferule_ros.policy.swap_life import TRANSITIONS, Event, State, SwapLife, SwapRefusedError
+from saferule_ros.safeguard.model import Safeguard
+from saferule_ros.safeguard.monitor import Monitor
 
 LIMITS = Limits(SPEC, stale_after_s=1.0, deadline_s=0.02)
 
@@ -85,8 +88,20 @@ def test_late_actions_are_counted_and_costs_are_summed_where_that_is_asked_for()
     assert probation.judge(Reason.LATE, "21 ms", 0.0) == "" and probation.judge(Reason.NONE, "", 100.0) == ""
     assert probation.judge(Reason.LATE, "22 ms", 0.0) == "late: 2 late actions, the last: 22 ms"
     costly = Probation(ProbationLimits(ticks=10, cost=2.5))
-    assert [costly.judge(Reason.NONE, "", cost) for cost in (1.0, float("nan"), -5.0, 1.5)] == [""] * 4
+    assert [costly.judge(Reason.NONE, "", cost) for cost in (0.0, 1.0, float("nan"), -5.0, 1.5)] == [""] * 5
     assert costly.judge(Reason.NONE, "", 0.5) == "cost: 3 since the swap, limit 2.5"
+    costly.begin_episode()
+    assert costly.judge(Reason.NONE, "", 2.5) == "" and costly.led_to(1.0, "") == "cost: 3.5 since the swap, limit 2.5"
+
+
+def test_where_the_policy_before_had_driven_to_is_not_the_new_ones_fault() -> None:
+    probation = Probation(ProbationLimits(ticks=20, cost=1.0, unsafe=1))
+    for cost in (5.0, float("nan"), 5.0):
+        assert probation.judge(Reason.NONE, "", cost, "state crashed") == ""
+    assert probation.judge(Reason.NONE, "", 0.0) == ""
+    assert probation.judge(Reason.NONE, "", 1.0, "state near") == "", "one is tolerated"
+    told = "safeguard: 2 unsafe ticks, 1 tolerated, the last: state crashed"
+    assert probation.led_to(0.0, "state crashed") == told
 
 
 def test_a_probation_is_over_after_its_ticks() -> None:
@@ -128,6 +143,41 @@ def test_what_a_candidate_may_not_send_is_counted_by_reason(tmp_path: Path) -> N
         report.require(ShadowLimits(50))
     fast, _ = shadowed(PolicyRuntime(*store.get(ids[0])), TanhPolicy(1), 50, replace(LIMITS, largest_rate=1.0))
     assert set(fast.violations) == {"too_fast"}
+
+
+PUSHING = Safeguard.model_validate(safeguard_file(
+    (28, 2), {"pushing": "action[0] > 0.3", "far": "observation[0] > 1"}, ("far", "pushed"),
+    ("clear", "far", "far"), ("clear", "pushing", "pushed"), ("pushed", "not pushing", "clear"),
+    ("far", "not far", "clear"),
+))  # fmt: skip
+
+
+def test_a_candidate_is_blamed_for_what_its_actions_would_break_and_not_for_where_the_active_one_is(
+    tmp_path: Path,
+) -> None:
+    store, ids = make_store(tmp_path, 1, 2)
+    rows = np.random.default_rng(3).standard_normal((60, SPEC.observation_size)).astype(np.float32)
+    acted, candidate = TanhPolicy(1).act(rows), TanhPolicy(2).act(rows)
+    broken, monitors = 0, (Monitor(PUSHING), Monitor(PUSHING))
+    for number in range(60):
+        if number in (0, 30):
+            monitors[0].reset()
+            monitors[1].reset()
+            continue
+        steps = [m.step(rows[number], led[number - 1]) for m, led in zip(monitors, (acted, candidate), strict=True)]
+        broken += steps[1].unsafe and not steps[0].unsafe
+    for policy_id, expected in ((ids[1], broken), (ids[0], 0)):
+        tap = Tap(60)
+        for number, row in enumerate(rows):
+            tap.put(row, acted[number], begins=number == 30)
+        limits = ShadowLimits(60, patience=0.1, unsafe=max(0, expected - 1))
+        report = run_shadow(PolicyRuntime(*store.get(policy_id)), LIMITS, limits, tap, PUSHING)
+        assert report.unsafe == report.violations.total() == expected
+        report.require(replace(limits, unsafe=expected))
+    assert broken > 3
+    report = replace(report, violations=Counter({"safeguard": broken}), first_violation="safeguard: state pushing")
+    with pytest.raises(ShadowRefusedError, match=rf"violations: {broken} safeguard; the first: safeguard: state push"):
+        report.require(ShadowLimits(60, unsafe=broken - 1))
 
 
 def test_a_shadow_run_that_sees_nothing_ends(tmp_path: Path) -> None:

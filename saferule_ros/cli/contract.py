@@ -12,6 +12,7 @@ from saferule_ros.cli.teaching import CHECK_FAILED
 
 if TYPE_CHECKING:
     from saferule_ros.contract.check import ContractCheck
+    from saferule_ros.contract.model import Guarded
 
 app = typer.Typer(no_args_is_help=True, help="What a robot's own topics mean: observation, action, reward, cost.")
 
@@ -71,7 +72,7 @@ def _show(result: ContractCheck, with_bag: bool) -> None:
         ("tick", f"each message of {made.tick.source}" if made.tick.source else f"{made.tick.rate:g} Hz"),
         ("observation", f"{_size(result.observation_size)} numbers: {' '.join(made.observed)}, the newest "
                         f"{history.observations}; then the last {history.actions} actions"),
-        ("reward", made.reward), ("cost", made.cost),
+        ("reward", _judge(made.reward)), ("cost", _judge(made.cost)),
         *((name, text) for name, text in ends if text),
         *([("ticks", ", ".join(f"{count} {name}" for name, count in result.ticks.values.items() if count)),
            ("episodes", f"{len(result.episodes)}, of {sum(result.episodes)} transitions")] if with_bag else []),
@@ -79,6 +80,10 @@ def _show(result: ContractCheck, with_bag: bool) -> None:
     for problem in result.problems:
         note(f"{problem.where}: {problem.what}. {problem.hint}")
     note("nothing is wrong" if not result.problems else f"{len(result.problems)} problem(s)")
+
+
+def _judge(given: str | Guarded) -> str:
+    return given if isinstance(given, str) else f"of safeguard {given.safeguard.name}: {given.safeguard.description}"
 
 
 def _size(size: int | None) -> str:

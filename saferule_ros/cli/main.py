@@ -21,6 +21,7 @@ from saferule_ros.cli import (
     patch,
     poison,
     policy,
+    safeguard,
     train,
     unlearn,
 )
@@ -63,5 +64,5 @@ def root(
 for module in (collect, poison, train, evaluate, unlearn, export, compare, patch, audit, demo):
     module.register(app)
 for name, group in (("data", data.app), ("forget", forget.app), ("policy", policy.app), ("keys", keys.app),
-                    ("contract", contract.app)):  # fmt: skip
+                    ("contract", contract.app), ("safeguard", safeguard.app)):  # fmt: skip
     app.add_typer(group, name=name)

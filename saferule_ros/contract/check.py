@@ -22,6 +22,7 @@ from saferule_ros.recording.message_types import SCALAR, STRINGS, Types, known_d
 from saferule_ros.recording.messages import ObservationMessage
 from saferule_ros.recording.scan import TopicInfo
 from saferule_ros.recording.ticks import Ticks
+from saferule_ros.safeguard.errors import SafeguardError
 
 _BATCH = 1024
 
@@ -105,12 +106,13 @@ def check_contract(contract: Contract, bag: Path | None = None) -> ContractCheck
             Problem("action", f"its fields have {size} numbers, low and high {contract.action_size}", "Make them fit")
         )
     _check_expressions(result)
-    if bag is not None and not result.problems:
-        _play(bag, result)
-    elif all(result.sizes[name] is not None for name in contract.observed):
+    if all(result.sizes[name] is not None for name in contract.observed):
         observed = sum(result.sizes[name] or 0 for name in contract.observed)
         history = contract.history
         result.observation_size = history.observations * observed + history.actions * contract.action_size
+        _check_safeguards(result, result.observation_size)
+    if bag is not None and not result.problems:
+        _play(bag, result)
     return result
 
 
@@ -200,6 +202,14 @@ def _check_expressions(result: ContractCheck) -> None:
         try:
             expression.evaluate(columns)
         except ExpressionError as error:
+            result.problems.append(Problem(name, error.what, error.hint))
+
+
+def _check_safeguards(result: ContractCheck, observation_size: int) -> None:
+    for name, safeguard in result.contract.safeguards.items():
+        try:
+            safeguard.require_sizes(observation_size, result.contract.action_size, "this contract")
+        except SafeguardError as error:
             result.problems.append(Problem(name, error.what, error.hint))
 
 

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from saferule_ros.contract.paths import FieldPath
 from saferule_ros.dataset.expression import Expression, ExpressionError
-from saferule_ros.settings import load_settings
+from saferule_ros.safeguard.model import Safeguard, load_safeguard
+from saferule_ros.settings import FOLDER, load_settings
 
 CONTRACT_SCHEMA = "saferule_ros/contract/1"
 NANOSECONDS = 10**9
@@ -29,6 +30,11 @@ def _expression(text: str) -> str:
     except ExpressionError as error:
         raise ValueError(str(error)) from error
     return text
+
+
+def _safeguard(given: Any, info: ValidationInfo) -> Any:
+    """The content of a file that is named; its path counts from the folder of the contract."""
+    return load_safeguard((info.context or {}).get(FOLDER, Path()) / given) if isinstance(given, str) else given
 
 
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -101,6 +107,12 @@ class History(_Part):
     actions: int = Field(0, ge=0, le=64, description="the last m commands, newest first; it begins with `stop`")
 
 
+class Guarded(_Part):
+    """A reward or cost that a safeguard gives, by the observation of a tick and the command that led to it."""
+
+    safeguard: Annotated[Safeguard, BeforeValidator(_safeguard)] = Field(description="file, from the contract's folder")
+
+
 class EpisodeRules(_Part):
     """Where an episode ends. A tick that cannot be made ends one too: nothing ever reaches across a hole."""
 
@@ -149,7 +161,9 @@ class Action(_Part):
 
 
 class Contract(_Part):
-    """All of it. Reward and cost are expressions over the sources by their names (raw values, in their units)."""
+    """All of it. Reward and cost are expressions over the sources by their names (raw values, in their units), or of a
+    safeguard: then the cost is the machine's, a reward is minus that [ours].
+    """
 
     schema_: str = Field(CONTRACT_SCHEMA, alias="schema", pattern=f"^{CONTRACT_SCHEMA}$", description="of this file")
     name: str = Field(pattern=_NAME, max_length=60, description="first part of the episodes' names")
@@ -157,8 +171,8 @@ class Contract(_Part):
     tick: Tick
     sources: dict[Annotated[str, Field(pattern=_NAME)], Source] = Field(min_length=1)
     history: History = Field(default_factory=lambda: History.model_validate({}))
-    reward: ExpressionText = Field("0", description="of the transition that led here")
-    cost: ExpressionText = Field("0", description="of the transition that led here, >= 0")
+    reward: ExpressionText | Guarded = Field("0", description="of the transition that led here")
+    cost: ExpressionText | Guarded = Field("0", description="of the transition that led here, >= 0")
     episode: EpisodeRules = Field(default_factory=lambda: EpisodeRules.model_validate({}))
     action: Action
 
@@ -180,14 +194,26 @@ class Contract(_Part):
                 expression.require(list(self.sources), "source")
             except ExpressionError as error:
                 raise ValueError(f"{where}: {error}") from error
+        for where, safeguard in self.safeguards.items():
+            if safeguard.action_size != self.action_size:
+                raise ValueError(
+                    f"{where}: safeguard {safeguard.name!r} is for actions of {safeguard.action_size} numbers, "
+                    f"this robot's have {self.action_size}"
+                )
         return self
 
     @cached_property
+    def safeguards(self) -> dict[str, Safeguard]:
+        """Those that give reward or cost."""
+        given = {"reward": self.reward, "cost": self.cost}
+        return {name: one.safeguard for name, one in given.items() if isinstance(one, Guarded)}
+
+    @cached_property
     def expressions(self) -> dict[str, Expression]:
-        """Parsed: reward, cost, and terminated and truncated where they are given."""
+        """Parsed: reward and cost where they are such, and terminated and truncated where they are given."""
         texts = {"reward": self.reward, "cost": self.cost, "terminated": self.episode.terminated,
                  "truncated": self.episode.truncated}  # fmt: skip
-        return {name: Expression(text) for name, text in texts.items() if text is not None}
+        return {name: Expression(text) for name, text in texts.items() if isinstance(text, str)}
 
     @cached_property
     def observed(self) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from saferule_ros.contract.model import NANOSECONDS, Contract
 from saferule_ros.dataset.expression import ExpressionError
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
 from saferule_ros.recording.ticks import Ticks
+from saferule_ros.safeguard.errors import SafeguardError
+from saferule_ros.safeguard.monitor import Monitor
 
 # Ticks at a fixed rate that are made up for at once: after a longer silence, those between are skipped.
 _MOST_MISSED = 1000
@@ -56,6 +58,7 @@ class ContractRunner:
         self.counts: Counter[str] = Counter()
         self.problem = ""
         self._command = Command(contract.action)
+        self._monitors = {name: Monitor(safeguard) for name, safeguard in contract.safeguards.items()}
         self._waiting: deque[_Pending] = deque()
         self._now = -_FOREVER
         self._last_tick = -_FOREVER
@@ -202,7 +205,7 @@ class ContractRunner:
         if begins:
             self._begin(time, newest)
         else:
-            if not self._answered and self.contract.history.actions:
+            if not self._answered and (self.contract.history.actions or self._monitors):
                 raise Unusable("action: no command was sent since the last tick")
             self._step += 1
             self._observations.appendleft(newest)
@@ -211,6 +214,7 @@ class ContractRunner:
         data = np.concatenate([*self._observations, *self._past_actions()]).astype(np.float32)
         if not np.isfinite(data).all():
             raise Unusable("observation: a number is too large for single precision")
+        judged |= self._guarded(data, begins)
         terminated = bool(judged["terminated"])
         cut = self._end_next or self._step == rules.max_steps or bool(judged["truncated"])
         message = ObservationMessage(
@@ -222,6 +226,28 @@ class ContractRunner:
             self._answered = True  # nothing answers the last observation
         self._end_next = False
         return message
+
+    def _guarded(self, data: npt.NDArray[np.float32], begins: bool) -> dict[str, float]:
+        """Reward and cost where a safeguard gives them: it reads what is published, as it is in a dataset.
+
+        Raises:
+            Unusable: a label cannot be computed.
+            ContractError: the safeguard is for other sizes.
+        """
+        found = {}
+        for name, monitor in self._monitors.items():
+            if begins:
+                monitor.reset()
+                continue
+            try:
+                monitor.safeguard.require_sizes(len(data), self.contract.action_size, "this contract")
+            except SafeguardError as error:
+                raise ContractError(f"{name} of contract {self.contract.name!r}: {error.what}", error.hint) from error
+            outcome = monitor.step(data, self._actions[0].astype(np.float32))
+            if outcome.problem:
+                raise Unusable(f"{name}: {outcome.problem}")
+            found[name] = outcome.cost if name == "cost" else 0.0 - outcome.cost
+        return found
 
     def _begin(self, time: int, newest: npt.NDArray[np.float64]) -> None:
         history = self.contract.history

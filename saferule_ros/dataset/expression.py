@@ -135,6 +135,22 @@ class Expression:
         rows = len(next(iter(columns.values()))) if columns else 1
         return np.broadcast_to(found, (rows,))
 
+    def holds(self, columns: Mapping[str, Value]) -> bool:
+        """Whether it is true of one row. Quicker than `evaluate`, and strict: for those who act on it.
+
+        Args:
+            columns: all that it reads, (1,) or (1, K) each.
+
+        Raises:
+            ExpressionError: it cannot be evaluated, or something in it is not a number: sqrt(-1), 0 / 0. A comparison
+                with what is not a number would be false, and hide it.
+        """
+        try:
+            with np.errstate(all="ignore", invalid="raise"):
+                return bool(_evaluate(self._root, columns))
+        except (TypeError, ValueError, KeyError, IndexError, FloatingPointError, np.exceptions.AxisError) as error:
+            raise ExpressionError(f"{self.text!r} cannot be evaluated: {error}", "Do sizes and values fit?") from error
+
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from saferule_ros.nodes.serving import LimitSettings
 from saferule_ros.policy.failsafe import Reaction, Reason
 from saferule_ros.policy.probation import ProbationLimits
 from saferule_ros.policy.shadow import ShadowLimits
+from saferule_ros.policy.spec import PolicySpec
+from saferule_ros.safeguard.model import Safeguard, load_safeguard
 from saferule_ros.workspace import Workspace
 
 
@@ -21,13 +24,12 @@ class SwapSettings:
     Args:
         gate_deadline: largest 99th percentile of a policy's time per action [s]; 0: half its control period.
         gate_timeout: longest time for the gate's process [s].
-        shadow, probation: see there.
+        shadow: see there.
     """
 
     gate_deadline: float
     gate_timeout: float
     shadow: ShadowLimits
-    probation: ProbationLimits
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ class Parameters:
     )
     probation_late: int = parameter(2, "so many late actions in them are a fault", low=1, high=1_000_000)
     probation_cost: float = parameter(
-        0.0, "cost in them beyond which it is a fault, units of the task; 0: not watched", low=0.0, high=1e9
+        0.0, "an episode's cost in them beyond which it is a fault, units of the task; 0: the policy's own limit, -1: "
+        "not watched", low=-1.0, high=1e9,
+    )  # fmt: skip
+    safeguard: str = parameter("", "file of the safeguard that is watched in every tick; empty: none")
+    safeguard_tolerance: int = parameter(
+        0, "unsafe ticks that a new policy may cause, in a shadow run and in its probation", low=0, high=10_000_000
     )
     heartbeat_period: float = parameter(0.02, "time between signs of life", unit="s", low=0.002, high=1.0)
     fallback: bool = parameter(False, "the node `fallback` stands by: command only while it says so")
@@ -110,9 +117,21 @@ class Parameters:
         """What a swap has to go through."""
         return SwapSettings(
             self.gate_deadline, self.gate_timeout,
-            ShadowLimits(self.shadow_ticks, self.shadow_divergence, self.shadow_patience),
-            ProbationLimits(self.probation_ticks, self.probation_late, self.probation_cost),
+            ShadowLimits(self.shadow_ticks, self.shadow_divergence, self.shadow_patience, self.safeguard_tolerance),
         )  # fmt: skip
+
+    def probation(self, ticks: int, spec: PolicySpec) -> ProbationLimits:
+        """What a policy has to get through after its swap."""
+        cost = math.inf if self.probation_cost < 0.0 else self.probation_cost or spec.cost_limit
+        return ProbationLimits(ticks, self.probation_late, cost, self.safeguard_tolerance)
+
+    def load_safeguard(self) -> Safeguard | None:
+        """What is watched.
+
+        Raises:
+            SaferuleError: the file cannot be read, or is no safeguard.
+        """
+        return load_safeguard(Path(self.safeguard).expanduser().absolute()) if self.safeguard else None
 
     def _beside_store(self, given: str, name: str) -> Path:
         return Path(given).expanduser().absolute() if given else self.store_folder.parent / name

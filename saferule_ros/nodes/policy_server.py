@@ -50,16 +50,19 @@ class PolicyServer(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("policy_server")
         self._settings = settings = load(self, Parameters)
-        self._path = ControlPath()
+        safeguard = settings.load_safeguard()
+        self._path = ControlPath(safeguard)
         self._phase = "unconfigured"
         self._last_event = "started"
         self._last_complaint = ""
-        self._reported_fallbacks = 0
+        self._reported_fallbacks = self._reported_unsafe = 0
         self._loop: ControlLoop | None = None
         self._actions: Publisher | None = None
         self._status = self.create_publisher(PolicyStatus, "~/status", qos.LATCHED)
         store = PolicyStore(settings.store_folder, keys=settings.keys_folder)
-        self._policies = PolicyServices(self, store, self._path, settings, lambda: self._phase == "serving", self._say)
+        self._policies = PolicyServices(
+            self, store, self._path, settings, safeguard, lambda: self._phase == "serving", self._say
+        )
         self._store_services = StoreServices(self, store, self._policies)
         self._shown_swap = self._policies.life.state
         self._heart = Heart(self, self._path, settings.heartbeat_period, settings.fallback, self._say)
@@ -182,18 +185,24 @@ class PolicyServer(LifecycleNode):
         if asked is None:
             self.get_logger().error(f"{len(payload)} bytes are no observation", throttle_duration_sec=1.0)
             return
-        if asked.ended or self._actions is None:
-            return  # an episode's end asks for no action
-        if not self._heart.may_answer(asked.stamp_ns):
+        if self._actions is None or not self._heart.may_answer(asked.stamp_ns):
             return  # `fallback` commands the robot, or did when this was observed
+        if asked.ended:
+            self._path.episode_ended(asked)  # which asks for no action
+            self._follow_verdict()
+            return
         command = self._path.answer(asked, self._now(asked))
         self._actions.publish(command.serialized())
-        if self._path.has_verdict and self.executor is not None:
-            self.executor.create_task(self._policies.after_tick)
+        self._path.follow_up()
+        self._follow_verdict()
         if command.fallback:
             self.get_logger().warning(
                 f"safe action for observation {asked.sequence}: {self._path.last_fault}", throttle_duration_sec=1.0
             )
+
+    def _follow_verdict(self) -> None:
+        if self._path.has_verdict and self.executor is not None:
+            self.executor.create_task(self._policies.after_tick)
 
     def _now(self, asked: Asked | None = None) -> int:
         """The clock that stamps observations [ns]."""
@@ -241,6 +250,9 @@ class PolicyServer(LifecycleNode):
             shadow_latency_p50=shadow.latency_p50,
             shadow_latency_p99=shadow.latency_p99,
             shadow_violations=shadow.violations.total(),
+            shadow_unsafe=shadow.unsafe,
+            safeguard_state=self._path.monitor.state if self._path.monitor is not None else "",
+            unsafe_ticks=self._path.unsafe_ticks,
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
@@ -256,6 +268,8 @@ class PolicyServer(LifecycleNode):
     def _health(self) -> Health:
         new_fallbacks = self._path.fallbacks - self._reported_fallbacks
         self._reported_fallbacks = self._path.fallbacks
+        new_unsafe = self._path.unsafe_ticks - self._reported_unsafe
+        self._reported_unsafe = self._path.unsafe_ticks
         median, tail = self._path.times()
         values = {
             "state": self._phase,
@@ -266,6 +280,8 @@ class PolicyServer(LifecycleNode):
             "last_fault": self._path.last_fault,
             "swap_state": str(self._policies.life.state),
             "trial_fault": self._policies.trial_fault,
+            "safeguard": self._path.monitor.state if self._path.monitor is not None else "none",
+            "unsafe ticks": self._path.unsafe_ticks,
             "commands": "yes" if self._heart.in_control else "no: fallback does",
             "time per action p50 [ms]": round(1e3 * median, 4),
             "time per action p99 [ms]": round(1e3 * tail, 4),
@@ -278,6 +294,8 @@ class PolicyServer(LifecycleNode):
             return Health(Level.ERROR, f"stopped until activated again: {self._path.last_fault}", values)
         if new_fallbacks:
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
+        if new_unsafe:
+            return Health(Level.WARN, f"{new_unsafe} unsafe ticks, the last: {self._path.last_unsafe}", values)
         return Health(Level.OK, "serving", values)
 
 

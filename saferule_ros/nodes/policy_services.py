@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -29,6 +28,7 @@ from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import ShadowReport, Tap
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.policy.swap_life import Event, State, SwapLife, SwapRefusedError
+from saferule_ros.safeguard.model import Safeguard
 from saferule_ros.srv import RollbackPolicy, SwapPolicy
 
 Switched = TypeVar("Switched", SwapPolicy.Response, RollbackPolicy.Response)
@@ -42,6 +42,7 @@ class PolicyServices:
         store: the policy store.
         path: where the served policy is replaced.
         settings: the node's parameters.
+        safeguard: what policies must not break; None: nothing.
         is_serving: whether the node is active.
         changed: called with one line about each event, after it, and whether it is a fault.
     """
@@ -52,6 +53,7 @@ class PolicyServices:
         store: PolicyStore,
         path: ControlPath,
         settings: Parameters,
+        safeguard: Safeguard | None,
         is_serving: Callable[[], bool],
         changed: Callable[[str, bool], None],
     ) -> None:
@@ -63,13 +65,13 @@ class PolicyServices:
         self._changed = changed
         self._policies = store
         self.life = SwapLife()
-        self._swapper = Swapper(store, settings.swap, self._limits, self.life)
+        self._safeguard = safeguard
+        self._swapper = Swapper(store, settings.swap, self._limits, self.life, safeguard)
         self._kept: PolicyRuntime | None = None  # the previous policy, loaded and warm
         self._work: Background[Exchange] | None = None
         self._after: Background[Places] | None = None
         self._seen_change = 0  # of the store's places [ns]
         self.places = Places()
-        self.shadow = ShadowReport()
         self.trial_fault = ""
         aside = ReentrantCallbackGroup()  # control goes on while these wait, see Background
         node.create_service(SwapPolicy, "~/swap", self._on_swap, callback_group=aside)
@@ -79,6 +81,11 @@ class PolicyServices:
     def busy(self) -> bool:
         """Whether a swap or rollback is under way; a probation is none."""
         return self.life.state not in (State.STEADY, State.PROBATION)
+
+    @property
+    def shadow(self) -> ShadowReport:
+        """What the newest shadow run counted."""
+        return self._swapper.shadow
 
     @property
     def serving(self) -> PolicyRuntime | None:
@@ -99,6 +106,9 @@ class PolicyServices:
             self.trial_fault = "the process ended during its probation"
             self._node.get_logger().error(f"{before} had not got through its probation: {now} is active again")
         runtime = PolicyRuntime(*self._policies.active())
+        if self._safeguard is not None:
+            spec = runtime.spec
+            self._safeguard.require_sizes(spec.observation_size, spec.action_size, f"policy {runtime.bundle_id}")
         served = Served(runtime, self._limits.of(runtime))
         self.places = self._policies.places()
         try:
@@ -216,13 +226,12 @@ class PolicyServices:
 
     def _switch(self, exchange: Exchange, probation_ticks: int) -> None:
         self.places = exchange.places
-        self.shadow = exchange.shadow or self.shadow
         before = self._path.served
         self.life.on(Event.PASSED if probation_ticks and before is not None else Event.DONE)
         if before is None:
             return  # cleaned up meanwhile: the next configure loads what the store says
         self._kept = before.runtime
-        limits = replace(self._settings.swap.probation, ticks=probation_ticks)
+        limits = self._settings.probation(probation_ticks, exchange.runtime.spec)
         probation = Probation(limits) if probation_ticks else None
         self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)), probation)
 

@@ -29,6 +29,7 @@ from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import ShadowRefusedError, ShadowReport, Tap, run_shadow
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.policy.swap_life import Event, SwapLife
+from saferule_ros.safeguard.model import Safeguard
 
 # Who brings a policy back, or leaves it, in the audit log.
 PROBATION = "policy_server/probation"
@@ -42,7 +43,6 @@ class Exchange:
     message: str
     places: Places
     gate_seconds: float = math.nan  # [s]; NaN where there was no gate
-    shadow: ShadowReport | None = None
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,19 @@ class Swapper:
         settings: what a swap has to go through.
         limits: what actions are held against.
         life: told of every step.
+        safeguard: what a candidate must not break in a shadow run; None: nothing.
     """
 
-    def __init__(self, store: PolicyStore, settings: SwapSettings, limits: LimitSettings, life: SwapLife) -> None:
+    def __init__(
+        self, store: PolicyStore, settings: SwapSettings, limits: LimitSettings, life: SwapLife,
+        safeguard: Safeguard | None = None,
+    ) -> None:  # fmt: skip
         self._store = store
         self._settings = settings
         self._limits = limits
         self._life = life
+        self._safeguard = safeguard
+        self.shadow = ShadowReport()  # of the newest shadow run, passed or not
 
     def swap(self, request: SwapRequest, serving: PolicyRuntime, listen: Callable[[Tap | None], None]) -> Exchange:
         """Gates a bundle, loads it, lets it answer in the shadow if asked, and makes it the store's active one.
@@ -101,7 +107,7 @@ class Swapper:
         on_trial = request.probation_ticks > 0
         self._store.activate(target, trial=on_trial, reason=why, requester=request.requester)
         message = f"swapped {serving.bundle_id} -> {target}: {message}"
-        return Exchange(runtime, message, self._store.places(), report.seconds, shadow)
+        return Exchange(runtime, message, self._store.places(), report.seconds)
 
     def judge(self, target: str, serving: PolicyRuntime | None) -> GateReport:
         """The gate's verdict, from its own process; without a serving policy, the bundle's own contract is the measure.
@@ -136,7 +142,7 @@ class Swapper:
         tap = Tap(limits.ticks)
         listen(tap)
         try:
-            report = run_shadow(runtime, self._limits.of(runtime), limits, tap)
+            self.shadow = report = run_shadow(runtime, self._limits.of(runtime), limits, tap, self._safeguard)
             report.require(limits)
         except ShadowRefusedError as error:
             self._refuse(runtime.bundle_id, error, request)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from saferule_ros.policy.flight import FlightRecorder
 from saferule_ros.policy.probation import Probation
 from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import Tap
+from saferule_ros.safeguard.model import Safeguard
+from saferule_ros.safeguard.monitor import Monitor, Outcome
 
 # Percentiles are over this many newest actions: 20 s at 200 Hz, and sorted in 50 us once a second.
 REMEMBERED_TIMES = 4096
@@ -73,16 +76,29 @@ class Verdict:
     fault: str  # "" if the policy proved good
 
 
+class _Answered(NamedTuple):
+    """An answer that has gone out, for what follows it."""
+
+    served: Served
+    asked: Asked
+    decision: Decision
+    bad_input: bool
+    before: NDArray[np.float32] | None  # the action that led to the observation
+
+
 class ControlPath:
     """Answers observations with the served policy, or with the declared reaction and the reason for it.
 
-    `answer` is called in the control thread, the rest in the executor's. `switch` is the swap: the reference is
-    replaced between two calls of `answer`, so every action is by exactly one policy, and carries its generation. A
-    fault during the probation of a new policy switches back to the one before it, so that the next observation is
-    answered by that one.
+    `answer`, `follow_up` and `episode_ended` are called in the control thread, the rest in the executor's. `switch` is
+    the swap: the reference is replaced between two calls of `answer`, so every action is by exactly one policy, and
+    carries its generation. A fault during the probation of a new policy switches back to the one before it, so that the
+    next observation is answered by that one.
+
+    Args:
+        safeguard: what is watched in every tick; None: nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, safeguard: Safeguard | None = None) -> None:
         self.served: Served | None = None
         self.generation = 0
         self.first_sequence = 0  # Action.sequence of this generation's first action
@@ -93,6 +109,10 @@ class ControlPath:
         self.flight = FlightRecorder()
         self.stopped = False  # a "stop" went out: no policy acts any more
         self.probation: Probation | None = None
+        self.monitor = Monitor(safeguard) if safeguard is not None else None
+        self.unsafe_ticks = 0
+        self.last_unsafe = ""
+        self._answered: _Answered | None = None
         self._between = threading.RLock()  # held for an answer, and for some microseconds by a switch
         self._before: Served | None = None  # what comes back if the probation fails
         self._verdict: Verdict | None = None
@@ -137,6 +157,30 @@ class ControlPath:
         with self._between:
             return self._answer(asked, now_ns)
 
+    def follow_up(self) -> None:
+        """What an answer is followed by once it is out: safeguard, shadow run, probation. They delay no action."""
+        with self._between:
+            answered, self._answered = self._answered, None
+            if answered is None:
+                return
+            served, asked, decision, bad_input, before = answered
+            broken = self._watch(asked, before)
+            if bad_input or served is not self.served:  # a fault of the input; or a switch came in between
+                return
+            if self.tap is not None:
+                self.tap.put(asked.data, decision.action, asked.step == 0)
+            if self.probation is not None:
+                self._on_probation(self.probation, asked, decision, broken.told if broken is not None else "")
+
+    def episode_ended(self, asked: Asked) -> None:
+        """Takes note of an observation that asks for no action: what the last one led to counts, too."""
+        with self._between:
+            broken = self._watch(asked, self._last_action)
+            # An observation that cannot be judged is not the policy's fault.
+            unsafe = broken.told if broken is not None and not broken.problem else ""
+            if self.probation is not None and (fault := self.probation.led_to(asked.cost, unsafe)):
+                self.take_back(fault)
+
     def _answer(self, asked: Asked, now_ns: int) -> Command:
         start = time.perf_counter()
         served = self.served
@@ -167,15 +211,27 @@ class ControlPath:
             self._times[self._timed % REMEMBERED_TIMES] = tick.elapsed_s
             self._timed += 1
         self.flight.note(served.limits, served.id, tick, decision)
-        command = self._command(decision, served.id, asked.sequence, stamp_ns, now_ns, tick.elapsed_s)
-        if fault is None and self.tap is not None:
-            self.tap.put(observation, decision.action)
-        if fault is None and self.probation is not None:
-            self._on_probation(self.probation, decision, asked.cost)
-        return command
+        self._answered = _Answered(served, asked, decision, fault is not None, self._last_action)
+        return self._command(decision, served.id, asked.sequence, stamp_ns, now_ns, tick.elapsed_s)
 
-    def _on_probation(self, probation: Probation, decision: Decision, cost: float) -> None:
-        fault = probation.judge(decision.reason, decision.detail, cost)
+    def _watch(self, asked: Asked, before: NDArray[np.float32] | None) -> Outcome | None:
+        """One tick of the safeguard, over an observation and what led to it. None: nothing is broken."""
+        if self.monitor is None:
+            return None
+        if asked.step == 0 or before is None:
+            self.monitor.reset()
+            return None
+        outcome = self.monitor.step(asked.data, before)
+        if not outcome.unsafe:
+            return None
+        self.unsafe_ticks += 1
+        self.last_unsafe = outcome.told
+        return outcome
+
+    def _on_probation(self, probation: Probation, asked: Asked, decision: Decision, unsafe: str) -> None:
+        if asked.step == 0:
+            probation.begin_episode()
+        fault = probation.judge(decision.reason, decision.detail, asked.cost, unsafe)
         if fault:
             self.take_back(fault)
         elif probation.over:

@@ -15,6 +15,11 @@ import numpy as np
 from saferule_ros.policy.errors import InferenceError, PolicyError
 from saferule_ros.policy.failsafe import Limits, Tick, output_fault
 from saferule_ros.policy.runtime import PolicyRuntime
+from saferule_ros.policy.would_be import WouldBe
+from saferule_ros.safeguard.model import Safeguard
+
+#: How violations of the safeguard are counted, beside the reasons of the failsafe.
+SAFEGUARD = "safeguard"
 
 
 class ShadowRefusedError(PolicyError):
@@ -30,11 +35,13 @@ class ShadowLimits:
         divergence: largest mean difference from the active policy, in halves of the action range; 0: not judged (a
             patched policy is meant to differ).
         patience: longest wait for one observation [s].
+        unsafe: so many ticks in which its answers would have broken the safeguard are tolerated.
     """
 
     ticks: int = 0
     divergence: float = 0.0
     patience: float = 10.0
+    unsafe: int = 0
 
 
 class Seen(NamedTuple):
@@ -42,6 +49,7 @@ class Seen(NamedTuple):
 
     observation: np.ndarray  # float32 (O,)
     action: np.ndarray  # float32 (A,): what went out
+    begins: bool = False  # the first observation of an episode
 
 
 class Tap:
@@ -51,11 +59,11 @@ class Tap:
         self._left = ticks
         self._queue: queue.SimpleQueue[Seen] = queue.SimpleQueue()
 
-    def put(self, observation: np.ndarray, action: np.ndarray) -> None:
+    def put(self, observation: np.ndarray, action: np.ndarray, begins: bool = False) -> None:
         """From the control thread; never blocks."""
         if self._left > 0:
             self._left -= 1
-            self._queue.put(Seen(observation, action))
+            self._queue.put(Seen(observation, action, begins))
 
     def get(self, patience: float) -> Seen:
         """For the shadow.
@@ -83,6 +91,16 @@ class ShadowReport:
     violations: Counter[str] = field(default_factory=Counter)  # reason -> ticks
     first_violation: str = ""
 
+    def count(self, reason: str, detail: str) -> None:
+        """One more tick with a violation."""
+        self.violations[reason] += 1
+        self.first_violation = self.first_violation or f"{reason}: {detail}"
+
+    @property
+    def unsafe(self) -> int:
+        """Ticks in which the safeguard would have been broken."""
+        return self.violations[SAFEGUARD]
+
     @property
     def summary(self) -> str:
         """One line."""
@@ -94,24 +112,28 @@ class ShadowReport:
 
     def require(self, limits: ShadowLimits) -> None:
         """Raises ShadowRefusedError unless the candidate may go on."""
-        if self.violations:
+        if self.violations.total() > self.unsafe or self.unsafe > limits.unsafe:
             raise ShadowRefusedError(f"{self.summary}; the first: {self.first_violation}", "Patch it again")
         if limits.divergence and self.divergence_mean > limits.divergence:
             raise ShadowRefusedError(f"{self.summary}; allowed on average: {limits.divergence:g}", "Patch it again")
 
 
-def run_shadow(candidate: PolicyRuntime, limits: Limits, shadow: ShadowLimits, tap: Tap) -> ShadowReport:
+def run_shadow(
+    candidate: PolicyRuntime, limits: Limits, shadow: ShadowLimits, tap: Tap, safeguard: Safeguard | None = None
+) -> ShadowReport:
     """Answers what the tap brings, `shadow.ticks` times. Blocks: for a thread that has the time.
 
     Args:
         candidate: loaded and warm.
         limits: what its actions are held against, as if it served; action rate included.
+        safeguard: what they must not break either; see WouldBe.
 
     Raises:
         ShadowRefusedError: observations stopped coming.
     """
     report, times, differences = ShadowReport(), [], []
     last: np.ndarray | None = None
+    would_be = WouldBe(safeguard) if safeguard is not None else None
     half_range = 0.5 * (limits.spec.high - limits.spec.low)
     for _ in range(shadow.ticks):
         seen = tap.get(shadow.patience)
@@ -129,11 +151,15 @@ def run_shadow(candidate: PolicyRuntime, limits: Limits, shadow: ShadowLimits, t
         times.append(time.perf_counter() - began)
         last = None if tick.action is None else np.asarray(tick.action)
         report.ticks += 1
-        if (fault := output_fault(limits, tick)) is not None:
-            report.violations[str(fault.reason)] += 1
-            report.first_violation = report.first_violation or f"{fault.reason}: {fault.detail}"
-        elif tick.action is not None:
-            differences.append(float(np.abs((np.asarray(tick.action) - seen.action) / half_range).max()))
+        fault = output_fault(limits, tick)
+        if fault is not None:
+            report.count(fault.reason, fault.detail)
+        elif last is not None:
+            differences.append(float(np.abs((last - seen.action) / half_range).max()))
+        if would_be is not None:
+            if broken := would_be.observe(seen.observation, seen.begins):
+                report.count(SAFEGUARD, broken)
+            would_be.answer(seen.action, last if fault is None else None)
     report.latency_p50, report.latency_p99 = (float(value) for value in np.percentile(times, (50, 99)))
     if differences:
         report.divergence_mean, report.divergence_max = float(np.mean(differences)), max(differences)

@@ -1,0 +1,1 @@
+"""Finite-state safety specifications: read, checked, run beside a robot, and used to label what it did."""
