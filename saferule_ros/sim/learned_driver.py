@@ -29,14 +29,14 @@ class LearnedDriver:
 
     Args:
         snapshots: policies to choose from.
-        driver: "behaviour": a safe policy or an unsafe one, with even chances; "unsafe": one that earns and costs much.
+        driver: "behaviour": a safe policy or an unsafe one, see Style; "unsafe": one that earns and costs much.
         style: of "behaviour".
         generator: of all its randomness.
     """
 
     def __init__(self, snapshots: Snapshots, driver: str, style: Style, generator: np.random.Generator) -> None:
         most = _UNSAFE_STYLE if driver == "unsafe" else style
-        chosen = int(generator.choice(_candidates(snapshots, driver, generator)))
+        chosen = int(generator.choice(_candidates(snapshots, driver, style.unsafe_share, generator)))
         self._controller = CONTROLLERS[snapshots.controller](snapshots.parameters[chosen])
         self._mean, self._std = snapshots.mean[chosen], snapshots.std[chosen]
         self._strength = generator.uniform(most.weakest, 1.0)
@@ -56,7 +56,9 @@ class LearnedDriver:
         return np.clip(action, -1.0, 1.0).astype(np.float32)
 
 
-def _candidates(snapshots: Snapshots, driver: str, generator: np.random.Generator) -> NDArray[np.int64]:
+def _candidates(
+    snapshots: Snapshots, driver: str, unsafe_share: float, generator: np.random.Generator
+) -> NDArray[np.int64]:
     """Indices of the policies that an episode's is drawn from."""
     costs, returns = snapshots.costs, snapshots.returns
     if driver == "unsafe":
@@ -65,7 +67,7 @@ def _candidates(snapshots: Snapshots, driver: str, generator: np.random.Generato
             far_over = np.array([int(costs.argmax())])
         return far_over[returns[far_over] >= np.median(returns[far_over])]
     safe = costs <= DEFAULT_COST_LIMIT
-    wanted = np.flatnonzero(safe == (generator.random() < 0.5))
+    wanted = np.flatnonzero(safe == (generator.random() >= unsafe_share))
     return wanted if len(wanted) else np.arange(len(costs))
 
 

@@ -67,11 +67,14 @@ class Style:
         weakest: least factor on actions; the largest is 1.
         noise: most Ornstein-Uhlenbeck noise on actions (1 is full scale).
         random_share: most steps with a uniformly random action, share.
+        unsafe_share: of the episodes, how many are driven by a policy that costs more than the limit. Strayed from, it
+            often costs less: a share above one half can be needed for as many unsafe episodes as safe ones.
     """
 
     weakest: float = 0.8
     noise: float = 0.3
     random_share: float = 0.1
+    unsafe_share: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ RECIPES: dict[str, Recipe] = {
                   search=SearchSettings(16, 8)),
             Stage(Objective(), 25, goes_on=True, keep_every=2, steps=400, search=SearchSettings(16, 8)),
         ),
+        style=Style(unsafe_share=0.65),
     ),
     "SafetySwimmerVelocity-v1": Recipe(
         "linear",
@@ -118,5 +122,6 @@ RECIPES: dict[str, Recipe] = {
         (
             Stage(Objective(), 60, first_kept=5, keep_every=5, steps=200, search=SearchSettings(12, 6, 0.03, 0.04)),
         ),
+        style=Style(0.9, 0.05, 0.01, 0.7),  # disturbed, its gait is slow, and nothing costs
     ),
 }  # fmt: skip
