@@ -33,8 +33,12 @@ def served_robot(
         runner.start("sim_bridge", parameters={"task": settings.task, "control_rate": settings.control_rate})
         runner.start(
             "policy_server",
-            parameters={**simulated, "store": str(workspace.store), "deadline": settings.action_deadline},
-        )
+            # A patch is judged by whole episodes here, and stays until it is: its cost in 50 ticks brings nothing back.
+            parameters={
+                **simulated, "store": str(workspace.store), "deadline": settings.action_deadline,
+                "probation_cost": -1.0,
+            },
+        )  # fmt: skip
         runner.start("dataset_recorder", parameters={**simulated, "workspace": str(workspace.root)})
         runner.start(
             "unlearning_server",
