@@ -67,7 +67,7 @@ def _candidates(
             far_over = np.array([int(costs.argmax())])
         return far_over[returns[far_over] >= np.median(returns[far_over])]
     safe = costs <= DEFAULT_COST_LIMIT
-    wanted = np.flatnonzero(safe == (generator.random() >= unsafe_share))
+    wanted = np.flatnonzero(safe == (generator.random() < 1.0 - unsafe_share))
     return wanted if len(wanted) else np.arange(len(costs))
 
 

@@ -106,7 +106,7 @@ RECIPES: dict[str, Recipe] = {
                   search=SearchSettings(16, 8)),
             Stage(Objective(), 25, goes_on=True, keep_every=2, steps=400, search=SearchSettings(16, 8)),
         ),
-        style=Style(unsafe_share=0.65),
+        style=Style(unsafe_share=0.75),
     ),
     "SafetySwimmerVelocity-v1": Recipe(
         "linear",

@@ -28,8 +28,13 @@ TASKS = (
 )
 
 # Least and largest return in the clean data of `saferule collect TASK -n 240 --seed 1`: what DSRL normalises by.
+# From docs/results/behaviour_data.md, which a test holds them to.
 RETURN_BOUNDS = {
     "SafetyPointCircle1-v0": ReturnBounds(3.5, 54.1),
+    "SafetyCarCircle1-v0": ReturnBounds(4.6, 19.6),
+    "SafetyHalfCheetahVelocity-v1": ReturnBounds(-336.1, 3579.9),
+    "SafetyAntVelocity-v1": ReturnBounds(57.5, 3108.9),
+    "SafetySwimmerVelocity-v1": ReturnBounds(30.1, 335.9),
 }
 
 
