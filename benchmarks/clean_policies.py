@@ -4,6 +4,11 @@
     python benchmarks/clean_policies.py --dataset workspace/dataset --out docs/results/clean_policies.md
     python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm bcq_lag --set return_steps=1
 
+    python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm cloning
+
+"cloning" is what COptiDICE's actor makes of the data's best safe episodes alone, each weighing the same: what it could
+come to if its weights were right.
+
 Each row is one policy: mean return, mean and median cost, share of episodes within the limit, processor time of the
 training. A policy counts as good where its mean cost is within the limit, and its mean return above half of that of
 the data's best safe episode. With --out, rows are added to FILE and the .json beside it as they come; those that are
@@ -22,8 +27,10 @@ import yaml
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.algorithms import ALGORITHMS, settings_from
+from saferule_ros.learning.copti_dice import CoptiDice
+from saferule_ros.learning.replay import Units
 from saferule_ros.learning.serving_policy import ServingPolicy
-from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.learning.settings import CoptiDiceSettings, TaskLimits
 from saferule_ros.learning.trainer import train
 from saferule_ros.reporting.provenance import machine, versions
 from saferule_ros.sim.evaluate import evaluate
@@ -32,6 +39,8 @@ from saferule_ros.sim.tasks import task
 EVALUATION_SEED = 77
 # A policy has to earn this share of what the best safe episode of the data did.
 SHARE_OF_BEST = 0.5
+CLONING = "cloning"
+CLONED_EPISODES = 40
 
 Row = dict[str, Any]
 
@@ -41,11 +50,16 @@ def row(task_id: str, algorithm: str, changes: list[str], steps: int, seed: int,
     """Trains and tries one policy."""
     robot = task(task_id)
     parsed = dict(change.split("=", 1) for change in changes)
-    settings = settings_from({"algorithm": algorithm} | {k: yaml.safe_load(v) for k, v in parsed.items()})
+    trained = CoptiDice.NAME if algorithm == CLONING else algorithm
+    settings = settings_from({"algorithm": trained} | {k: yaml.safe_load(v) for k, v in parsed.items()})
     bounds = np.array(robot.action_low, np.float32), np.array(robot.action_high, np.float32)
     began = time.process_time()
     limits = TaskLimits(cost_limit=robot.cost_limit, horizon=robot.horizon)
-    policy = ServingPolicy(train(dataset, limits, settings, bounds, steps, seed))
+    if algorithm == CLONING:
+        learner = clone_safe(dataset, limits, settings, bounds, steps, seed)
+    else:
+        learner = train(dataset, limits, settings, bounds, steps, seed)
+    policy = ServingPolicy(learner)
     seconds = time.process_time() - began
 
     def act(observation: np.ndarray) -> np.ndarray:
@@ -65,6 +79,19 @@ def row(task_id: str, algorithm: str, changes: list[str], steps: int, seed: int,
         "cpu_seconds": seconds, "best_safe_return": best,
         "good": bool(costs.mean() <= robot.cost_limit and returns.mean() >= SHARE_OF_BEST * best),
     }  # fmt: skip
+
+
+def clone_safe(dataset: EpisodeDataset, limits: TaskLimits, settings: CoptiDiceSettings,
+               bounds: tuple[np.ndarray, np.ndarray], steps: int, seed: int) -> CoptiDice:  # fmt: skip
+    """COptiDICE with an actor that imitated the best safe episodes, and nothing else learned."""
+    safe = [index for index, record in enumerate(dataset.records) if record.episode_cost <= limits.cost_limit]
+    best = sorted(safe, key=lambda index: dataset.records[index].episode_return)[-CLONED_EPISODES:]
+    learner = CoptiDice(Units.of(dataset, *bounds), limits, settings, seed)
+    replay = learner.replay(EpisodeDataset.from_episodes(dataset.episode(index) for index in best))
+    for _ in range(steps):
+        batch = replay.sample(settings.batch, learner.generator)
+        learner.descend("actor", learner.cloning_loss(batch, torch.ones(len(batch.rewards))))
+    return learner
 
 
 IDENTITY = ("task", "dataset", "algorithm", "settings", "steps", "seed", "episodes")
@@ -96,7 +123,8 @@ def document(rows: list[Row]) -> str:
         "# What the learners make of ordinary behaviour data", "",
         "Written by `python benchmarks/clean_policies.py --dataset DATASET --out FILE`; do not edit.", "",
         f"Means over simulated episodes that are the same for all (seed {EVALUATION_SEED}). Good: mean cost within the "
-        f"limit, and mean return above {SHARE_OF_BEST:.0%} of that of the data's best safe episode.", "",
+        f"limit, and mean return above {SHARE_OF_BEST:.0%} of that of the data's best safe episode. Cloning: "
+        f"COptiDICE's actor on the {CLONED_EPISODES} best safe episodes alone, all weighing the same.", "",
         HEAD, *map(line, ordered), "", f"Datasets: {data}. {where}.", "",
     ])  # fmt: skip
 
@@ -106,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--task", default="SafetyPointCircle1")
-    parser.add_argument("--algorithm", nargs="+", choices=sorted(ALGORITHMS), default=sorted(ALGORITHMS))
+    parser.add_argument("--algorithm", nargs="+", choices=[*sorted(ALGORITHMS), CLONING], default=sorted(ALGORITHMS))
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings that are not the defaults")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

@@ -18,7 +18,10 @@ SMALL: Mapping[str, Any] = {
 # About half the action range away from the behaviour's mean, which is zero.
 BEAR = BearLagSettings(**SMALL, alpha_start=10.0, mmd_threshold=0.1)
 # A cost of the bandit is 0 or 1, not a sum over many steps.
-CPQ = CpqSettings(**SMALL, actor_learning_rate=3e-3, imitation_steps=0, mask_temperature=0.05, recovery_weight=10.0)
+CPQ = CpqSettings(
+    **SMALL, actor_learning_rate=3e-3, imitation_steps=0, mask_temperature=0.05, recovery_weight=10.0, kappa_factor=3.0,
+    familiarity_weight=20.0,
+)  # fmt: skip
 
 
 def learner_for(

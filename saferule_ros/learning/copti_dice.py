@@ -28,6 +28,9 @@ Where this differs from OSRL [ours]:
 - twin critics of reward and cost judge the policy (Q^pi, by temporal differences). They take no part in learning it:
   unlearning and its certificate need them.
 
+What limits it is the last line, the cloning: on SafetyPointCircle1 an actor that imitates the 40 best safe episodes
+alone has a cost of 34 to 95 (limit 25), where the other learners keep the limit (docs/results/clean_policies.md).
+
 One logged next state stands for the expectation over s' in e, as in the paper: exact only for deterministic tasks.
 """
 

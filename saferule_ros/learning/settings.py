@@ -126,13 +126,14 @@ class CpqSettings(BehaviourModelSettings, DualWeightSettings):
     alpha_start: float = Field(0.02, gt=0, description="alpha before the first step (OSRL: 1)")
     alpha_rate: float = Field(1e-4, ge=0, lt=1, description="of gradient ascent in ln alpha, per step")
     alpha_cap: float = Field(0.1, gt=0, description="largest alpha (OSRL: e^5)")
-    kappa_factor: float = Field(3.0, gt=0, description="what the cost value limit kappa is multiplied by (OSRL: 1)")
+    # SafetyPointCircle1, clean data: return 18 with 3 and a familiarity weight of 20; 19 and 21 with these (two sets).
+    kappa_factor: float = Field(5.0, gt=0, description="what the cost value limit kappa is multiplied by (OSRL: 1)")
     mask_temperature: float = Field(1.0, ge=0, description="of the sigmoid for Q_c <= kappa; 0: a step [cost value]")
     recovery_weight: float = Field(3.0, ge=0, description="of the cost where it is not allowed (published: 0)")
     familiar_share: float = Field(0.9, gt=0, le=1, description="share of the data's actions that count as familiar")
     tried_actions: int = Field(2, ge=1, le=64, description="actions of the policy tried per state; as many uniform")
     unfamiliar_cost: float = Field(1.5, ge=0, description="least cost value of unfamiliar actions, share of the limit")
-    familiarity_weight: float = Field(20.0, ge=0, description="of the policy's unfamiliar actions (published: 0)")
+    familiarity_weight: float = Field(5.0, ge=0, description="of the policy's unfamiliar actions (published: 0)")
     imitation_steps: int = Field(1000, ge=0, description="first steps, in which the policy imitates (published: 0)")
 
 
