@@ -56,9 +56,12 @@ def test_every_method_is_counted_in_proportion_to_its_steps_and_its_batch(name):
     for run in (small, long, double):
         unlearn(run)
     flops = [run.meter.budget.flops for run in (small, long, double)]
+    once = [run.computed_once() for run in (small, long, double)]
+    assert once[0] == once[1] == once[2]  # all keep data is in a single batch
+    each = [total - part for total, part in zip(flops, once, strict=True)]
     if name != "traj_deleter":  # whose kinds of step have other shares in a run of two than in one of six
-        assert flops[1] == 3 * flops[0]
-    assert flops[2] == pytest.approx(2 * flops[0], rel=0.2)  # lambda and quantiles do not grow with the batch
+        assert each[1] == 3 * each[0]
+    assert each[2] == pytest.approx(2 * each[0], rel=0.2)  # lambda and quantiles do not grow with the batch
     assert min(small.meter.budget.cpu_seconds, small.meter.budget.seconds) > 0
 
 
@@ -70,6 +73,20 @@ def test_steps_of_each_kind_are_counted_for_what_they_are():
     each = run.meter._flops_of
     assert each["remain"] == each["forget"] < each["converge"]
     assert run.meter.flops == 4 * each["remain"] + 4 * each["forget"] + 2 * each["converge"]
+
+
+def test_fixed_targets_are_counted_once_for_each_transition_and_moving_ones_in_every_step():
+    kind = method_for("safe_rule", type(learner_for(DATA))).settings
+    fixed, moving = (
+        make_run("safe_rule", learner_for(DATA), DATA, DATA, kind(steps=4, fixed_targets=is_fixed), seed=1)
+        for is_fixed in (True, False)
+    )
+    for run in (fixed, moving):
+        unlearn(run)
+    of_targets = fixed.computed_once() / len(DATA.rewards)  # of one transition
+    assert of_targets > 0 and moving.computed_once() == 0
+    spared = moving.meter.budget.flops - fixed.meter.budget.flops
+    assert spared == pytest.approx(of_targets * (4 * SMALL.batch - len(DATA.rewards)))
 
 
 def test_counting_changes_no_bit():

@@ -7,19 +7,26 @@ rewards and costs, because what they bootstrap from is the agent that learned fr
 """
 
 import copy
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from saferule_ros.learning.learner import CriticLearner
 from saferule_ros.learning.replay import Replay
 
 
 class MovingTargets:
-    """The learner's own, as they are at each step."""
+    """The learner's own, as they are at each step.
+
+    Attributes:
+        flops: of what was computed once.
+    """
 
     def __init__(self, learner: CriticLearner, replay: Replay) -> None:
         self._learner, self._replay = learner, replay
+        self.flops = 0.0
 
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""
@@ -33,12 +40,17 @@ class FixedTargets(MovingTargets):
         super().__init__(copy.deepcopy(learner), replay)
         self._targets = torch.zeros(2, replay.size, device=learner.device)
         self._known = torch.zeros(replay.size, dtype=torch.bool, device=learner.device)
+        self._flops_each = 0.0
 
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""
         new = rows[~self._known[rows]].unique()
         if len(new):
-            self._targets[:, new] = torch.stack(super().at(new))
+            with nullcontext() if self._flops_each else FlopCounterMode(display=False) as counter:
+                self._targets[:, new] = torch.stack(super().at(new))
+            if counter is not None:
+                self._flops_each = counter.get_total_flops() / len(new)
+            self.flops += self._flops_each * len(new)
             self._known[new] = True
         reward, cost = self._targets[:, rows]
         return reward, cost

@@ -53,12 +53,16 @@ class UnlearningRun(ABC):
         # Training from scratch has nothing to forget, and is given the same dataset twice.
         self.forget = self.keep if forget is keep else learner.replay(forget)
         self.steps, self.steps_done = steps, 0
-        self.meter = Meter()
+        self.meter = Meter(self.computed_once)
 
     @property
     def kind(self) -> str:
         """Of the next step, where a method has steps of several kinds: they cost differently."""
         return "step"
+
+    def computed_once(self) -> float:
+        """FLOPs so far of what steps need and do not compute again."""
+        return 0.0
 
     def step(self) -> Mapping[str, Tensor | float]:
         """One step. Returns losses and what else is worth watching, scalars without gradient."""

@@ -58,6 +58,9 @@ class SafeRuleRun(UnlearningRun):
         self.targets = FixedTargets(learner, self.keep) if settings.fixed_targets else MovingTargets(learner, self.keep)
         self.beta = settings.beta_start
 
+    def computed_once(self) -> float:
+        return self.targets.flops
+
     def take_step(self) -> Mapping[str, Tensor | float]:
         """One gradient step on the model of the data, critics and actor. Returns losses and the state of beta_f."""
         learner = self.learner
