@@ -66,6 +66,23 @@ class Parameters:
     diagnostics_period: float = parameter(1.0, "time between diagnostics", unit="s", low=0.1, high=60.0)
 
 
+def has_waited_enough(waited: float, silence: float, is_open: bool, patience: float) -> bool:
+    """Whether a stop gives up waiting for what was sent before it.
+
+    From publishers that have fallen silent, nothing is expected after `patience`, or after a short while where no
+    episode is open that could lack something. One that goes on, but whose clock is behind, never proves that all came:
+    twice that time is the limit.
+
+    Args:
+        waited: since the stop was asked for [s].
+        silence: since the last message, or since the stop was asked for, whichever is later [s].
+        is_open: an episode is open.
+        patience: for what silent publishers sent [s].
+    """
+    expected_for = patience if is_open else SETTLED
+    return silence > expected_for or waited > 2.0 * patience
+
+
 class RecorderError(SaferuleError):
     """A recording cannot be started or stopped."""
 
@@ -142,18 +159,15 @@ class DatasetRecorder(Node):
         """Takes all that was published before now.
 
         A burst can overflow the middleware's queues, and is then repaired late. A later message proves that nothing is
-        missing. From publishers that have fallen silent, nothing is expected after `command_patience`, or after a short
-        while where no episode is open that could lack something. A publisher whose clock is behind never proves
-        it: twice that time is the limit.
+        missing; where none comes, see `has_waited_enough`.
         """
         sent, began = time.time_ns(), time.monotonic()
-        open_ended = [self._observations, self._actions]
-        while open_ended := [intake for intake in open_ended if not intake.drain_until(sent)]:
-            silence = time.monotonic() - max(began, self._last_message)
-            if (
-                self._recording is None
-                or not self._recording.open_episodes
-                or silence > self._settings.command_patience
+        awaited = [self._observations, self._actions]
+        while awaited := [intake for intake in awaited if not intake.drain_until(sent)]:
+            now = time.monotonic()
+            is_open = self._recording is not None and bool(self._recording.open_episodes)
+            if has_waited_enough(
+                now - began, now - max(began, self._last_message), is_open, self._settings.command_patience
             ):
                 return
             time.sleep(LOOK_AGAIN)
