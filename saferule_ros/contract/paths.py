@@ -3,12 +3,10 @@
 import re
 from dataclasses import dataclass
 
+from saferule_ros.dataset.subscript import SUBSCRIPT, split_subscript
+
 _STEP = r"[A-Za-z_]\w*(?:\[\d+\])?"
-_NUMBER = r"-?\d+"
-_PATH = re.compile(
-    rf"(?P<base>(?:{_STEP}\.)*[A-Za-z_]\w*)"
-    rf"(?:\[(?P<index>{_NUMBER})\]|\[(?P<start>{_NUMBER})?:(?P<stop>{_NUMBER})?(?::(?P<step>{_NUMBER})?)?\])?"
-)
+_PATH = re.compile(rf"(?P<base>(?:{_STEP}\.)*[A-Za-z_]\w*){SUBSCRIPT}")
 
 
 @dataclass(frozen=True)
@@ -25,15 +23,7 @@ class FieldPath:
         found = _PATH.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is no field path; write pose.position.x, ranges[0:180:10] or data[3]")
-        numbers = {name: None if found[name] is None else int(found[name]) for name in ("start", "stop", "step")}
-        if numbers["step"] == 0:
-            raise ValueError(f"{text!r} has step 0")
-        index: int | slice | None = None
-        if found["index"] is not None:
-            index = int(found["index"])
-        elif text.endswith("]"):
-            index = slice(numbers["start"], numbers["stop"], numbers["step"])
-        return cls(text, found["base"], index)
+        return cls(text, found["base"], split_subscript(found))
 
     def entries(self, size: int) -> list[int]:
         """Which of `size` entries. Raises IndexError for one that is not there."""

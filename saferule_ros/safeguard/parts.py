@@ -6,13 +6,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from saferule_ros.dataset.subscript import SUBSCRIPT, split_subscript
+
 OBSERVATION, ACTION = "observation", "action"
 
-_NUMBER = r"-?\d+"
-_PLACE = re.compile(
-    rf"(?P<vector>{OBSERVATION}|{ACTION})"
-    rf"(?:\[(?P<index>{_NUMBER})\]|\[(?P<start>{_NUMBER})?:(?P<stop>{_NUMBER})?(?::(?P<step>{_NUMBER})?)?\])?"
-)
+_PLACE = re.compile(rf"(?P<vector>{OBSERVATION}|{ACTION}){SUBSCRIPT}")
 
 
 @dataclass(frozen=True)
@@ -28,12 +26,8 @@ class Place:
         found = _PLACE.fullmatch(text)
         if found is None:
             raise ValueError(f"{text!r} is no input; write {OBSERVATION}[0], {OBSERVATION}[2:14] or {ACTION}[1]")
-        if found["index"] is not None:
-            return cls(found["vector"], int(found["index"]))
-        start, stop, step = (None if found[name] is None else int(found[name]) for name in ("start", "stop", "step"))
-        if step == 0:
-            raise ValueError(f"{text!r} has step 0")
-        return cls(found["vector"], slice(start, stop, step))
+        index = split_subscript(found)
+        return cls(found["vector"], slice(None) if index is None else index)
 
     def count(self, size: int) -> int:
         """How many of a vector's `size` numbers it names; 0 where they are not there."""
