@@ -171,7 +171,7 @@ def test_an_audit_finds_the_costs_that_were_erased_and_those_that_were_made_up()
         ({"transitions__1__when": "near and not near"}, "no labels make it hold", "Correct"),
         ({"transitions__1__when": "near * 2"}, "gives numbers, not true or false", "and, or, not"),
         ({"labels__near": "min(beam) < 1"}, "label near: 'min(beam) < 1' has an unknown input 'beam'", "'beams'"),
-        ({"labels__near": "min(beams)"}, "label near: 'min(beams)' gives a number", "Compare"),
+        ({"labels__near": "min(beams)"}, "label near: 'min(beams)' gives numbers", "Compare"),
         ({"labels__near": "beams < 1"}, "gives 3 values, not one", "Take an entry"),
         ({"labels__near": "__import__('os')"}, "is not allowed", "For example"),
         ({"labels__near": "beams[3] < 1"}, "index 3 is out of range", ""),

@@ -135,6 +135,20 @@ class Expression:
         rows = len(next(iter(columns.values()))) if columns else 1
         return np.broadcast_to(found, (rows,))
 
+    def evaluate_truth(self, columns: Mapping[str, Value], hint: str) -> np.ndarray:
+        """Like evaluate, of an expression that is true or false: (N,) bool.
+
+        Args:
+            hint: what to do where it gives numbers.
+
+        Raises:
+            ExpressionError: see evaluate; it gives numbers.
+        """
+        found = self.evaluate(columns)
+        if found.dtype != np.bool_:
+            raise ExpressionError(f"{self.text!r} gives numbers, not true or false", hint)
+        return found
+
     def holds(self, columns: Mapping[str, Value]) -> bool:
         """Whether it is true of one row. Quicker than `evaluate`, and strict: for those who act on it.
 

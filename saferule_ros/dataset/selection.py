@@ -211,10 +211,7 @@ def _matching(dataset: EpisodeDataset, where: str) -> npt.NDArray[np.bool_]:
         for begin in range(0, len(dataset), _BLOCK):
             rows = slice(begin, min(begin + _BLOCK, len(dataset)))
             columns = columns_of(dataset, expression.names or ("step",), rows)
-            found = expression.evaluate(columns)
-            if found.dtype != np.bool_:
-                raise ExpressionError(f"{where!r} gives numbers, not true or false", "Compare: episode_cost > 25")
-            parts.append(found)
+            parts.append(expression.evaluate_truth(columns, "Compare: episode_cost > 25"))
     except ExpressionError as error:
         raise ForgetSetError(error.what, error.hint) from error
     chosen = np.concatenate(parts)

@@ -67,13 +67,9 @@ def _table(transition: Transition, labels: Sequence[str], combinations: Mapping[
     try:
         when = Expression(transition.when)
         when.require(labels, "label")
-        table = when.evaluate(combinations)
+        table = when.evaluate_truth(combinations, "Join labels with and, or, not")
     except ExpressionError as error:
         raise SafeguardError(f"transition {transition}: {error.what}", error.hint) from error
-    if table.dtype != np.bool_:
-        raise SafeguardError(
-            f"transition {transition}: it gives numbers, not true or false", "Join labels with and, or, not"
-        )
     return np.ascontiguousarray(table)
 
 

@@ -97,13 +97,9 @@ class Safeguard(Part):
             try:
                 expression = Expression(text)
                 expression.require(tuple(self.places), "input")
-                found = expression.evaluate(row)
+                expression.evaluate_truth(row, "Compare it: min(scan) < 0.3")
             except ExpressionError as error:
                 raise SafeguardError(f"label {name}: {error.what}", error.hint) from error
-            if found.dtype != np.bool_:
-                raise SafeguardError(
-                    f"label {name}: {text!r} gives a number, not true or false", "Compare it: min(scan) < 0.3"
-                )
 
 
 def load_safeguard(path: Path) -> Safeguard:
