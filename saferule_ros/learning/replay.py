@@ -98,6 +98,7 @@ class Replay:
         self.all = reaching_ahead(single, episodes, return_steps)
         self.initial_observations = units.observations(tensor(dataset.initial_observations))  # (E, O)
         self.size = len(dataset.rewards)
+        self.return_steps = return_steps
 
     def sample(self, count: int, generator: torch.Generator) -> Batch:
         """`count` transitions drawn uniformly with replacement."""

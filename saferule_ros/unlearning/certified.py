@@ -31,7 +31,7 @@ class CertifiedRun:
         self.settings, self._seed = settings, seed
         self._forget, self._keep = (hold_out(part, settings.held_out, seed) for part in (forget, keep))
         self.run = make_run(method, learner, self._forget.used, self._keep.used, settings, seed)
-        self._replays = self._measured(self._forget), self._measured(self._keep)
+        self._replays = self._measured(self._forget, self.run.forget), self._measured(self._keep, self.run.keep)
         # What is asked is settled by the agent as it was (the one given), so that it is the same for every method.
         self._required = (
             raised_kappa(learner, self._keep.used, self.run.keep, settings.safe_quantile) + settings.cost_margin
@@ -55,5 +55,9 @@ class CertifiedRun:
         sizes = (0 if part.held_out is None else len(part.held_out) for part in (self._forget, self._keep))
         return certify(values, self.settings.percentile, self._required, *sizes)
 
-    def _measured(self, part: Parts) -> Replay:
-        return self.run.learner.replay(part.used if part.held_out is None else part.held_out)
+    def _measured(self, part: Parts, used: Replay) -> Replay:
+        """The run's own replay where that is what the learner would make, to hold the data once."""
+        learner = self.run.learner
+        if part.held_out is not None:
+            return learner.replay(part.held_out)
+        return used if used.return_steps == learner.return_steps else learner.replay(part.used)
