@@ -7,12 +7,11 @@ first. With --out, rows are added to FILE and the .json beside it as they come; 
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from table_of_rows import Row, TableOfRows
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.reporting.provenance import machine, versions
@@ -25,9 +24,6 @@ TASKS = (
 )  # fmt: skip
 # So many safe and so many unsafe episodes a dataset needs, for a learner to tell them apart.
 ENOUGH = 80
-IDENTITY = ("task", "episodes", "seed")
-
-Row = dict[str, Any]
 
 
 def row(task_id: str, episodes: int, seed: int, workers: int) -> Row:
@@ -91,19 +87,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, help="Markdown file; the numbers go beside it as .json")
     options = parser.parse_args()
-    numbers = options.out.with_suffix(".json") if options.out else None
-    rows: list[Row] = json.loads(numbers.read_text()) if numbers and numbers.exists() else []
+    table = TableOfRows(options.out, document)
     for name in options.task:
-        wanted = (full_id(name), options.episodes, options.seed)
-        if any(tuple(made[key] for key in IDENTITY) == wanted for made in rows):
+        identity = {"task": full_id(name), "episodes": options.episodes, "seed": options.seed}
+        if table.has(identity):
             continue
-        made = row(*wanted, options.workers)
+        made = row(identity["task"], options.episodes, options.seed, options.workers)
         print(line(made), flush=True)
-        rows.append(made)
-        if numbers:
-            numbers.parent.mkdir(parents=True, exist_ok=True)
-            numbers.write_text(json.dumps(rows, indent=1))
-            options.out.write_text(document(rows))
+        table.add(made)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,11 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 import yaml
+from table_of_rows import Row, TableOfRows
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.algorithms import ALGORITHMS, settings_from
@@ -41,8 +41,6 @@ EVALUATION_SEED = 77
 SHARE_OF_BEST = 0.5
 CLONING = "cloning"
 CLONED_EPISODES = 40
-
-Row = dict[str, Any]
 
 
 def row(task_id: str, algorithm: str, changes: list[str], steps: int, seed: int, episodes: int,
@@ -143,21 +141,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     dataset = EpisodeDataset.load(options.dataset)
-    numbers = options.out.with_suffix(".json") if options.out else None
-    rows: list[Row] = json.loads(numbers.read_text()) if numbers and numbers.exists() else []
+    table = TableOfRows(options.out, document)
     print(HEAD, flush=True)
     for seed in options.seeds:
         for algorithm in options.algorithm:
             wanted = (options.task, dataset.digest[:16], algorithm, options.set, options.steps, seed, options.episodes)
-            if any(tuple(made[key] for key in IDENTITY) == wanted for made in rows):
+            if table.has(dict(zip(IDENTITY, wanted, strict=True))):
                 continue
             made = row(options.task, algorithm, options.set, options.steps, seed, options.episodes, dataset)
             print(line(made), flush=True)
-            rows.append(made)
-            if numbers:
-                numbers.parent.mkdir(parents=True, exist_ok=True)
-                numbers.write_text(json.dumps(rows, indent=1))
-                options.out.write_text(document(rows))
+            table.add(made)
 
 
 if __name__ == "__main__":
