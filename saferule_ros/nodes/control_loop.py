@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 from saferule_ros.nodes.raw_subscription import RawSubscription
+from saferule_ros.nodes.rhythm import Rhythm
 
 
 class ControlLoop:
@@ -28,16 +29,21 @@ class ControlLoop:
         kind, topic, profile: of the messages.
         on_message: called with each as bytes.
         on_beat: called every `period` [s], from the same thread: when that hangs, it is not called any more.
+        rehearse: called `lead` [s] before the next message is due: a processor that slept for most of a period has
+            other things in its caches, and needs several times as long for the first answer after it. A lead of 0:
+            never.
     """
 
     def __init__(
         self, node: Node, kind: type, topic: str, profile: QoSProfile, on_message: Callable[[bytes], None],
-        on_beat: Callable[[], None], period: float,
+        on_beat: Callable[[], None], period: float, rehearse: Callable[[], None], lead: float,
     ) -> None:  # fmt: skip
         self._node = node
         self._on_message = on_message
         self._on_beat = on_beat
         self._period = period
+        self._rehearse = rehearse
+        self._rhythm = Rhythm(lead)
         self._incoming = RawSubscription(node, kind, topic, profile)
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
@@ -72,7 +78,9 @@ class ControlLoop:
                 if now >= due:
                     self._on_beat()
                     due = max(due + self._period, now)
-                incoming.wait(due - time.monotonic())
+                if self._rhythm.is_time(now):
+                    self._rehearse()
+                incoming.wait(min(due, self._rhythm.ready_at) - time.monotonic())
                 self._take(incoming, due)
 
     def _take(self, incoming: RawSubscription, due: float) -> None:
@@ -81,6 +89,8 @@ class ControlLoop:
             payload = incoming.take()
             if payload is None:
                 return
+            came = time.monotonic()
             self._on_message(payload)
+            self._rhythm.came(came)
             if time.monotonic() >= due:
                 return

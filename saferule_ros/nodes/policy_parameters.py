@@ -74,6 +74,10 @@ class Parameters:
         0, "unsafe ticks that a new policy may cause, in a shadow run and in its probation", low=0, high=10_000_000
     )
     heartbeat_period: float = parameter(0.02, "time between signs of life", unit="s", low=0.002, high=1.0)
+    rehearse_ahead: float = parameter(
+        0.001, "so long before the next observation is due, the last one is answered once more for nobody, so that the "
+        "processor is awake and its caches are filled; 0: never", unit="s", low=0.0, high=0.1,
+    )  # fmt: skip
     fallback: bool = parameter(False, "the node `fallback` stands by: command only while it says so")
     flights: str = parameter(
         "", "folder for the log of the last ticks after a fault; empty: `flights` beside the store"

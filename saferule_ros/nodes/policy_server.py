@@ -11,6 +11,7 @@ them and only then switched, between two answers, by one assignment.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from rclpy.clock import Clock, ClockType, ROSClock
@@ -58,6 +59,7 @@ class PolicyServer(LifecycleNode):
         self._reported_fallbacks = self._reported_unsafe = 0
         self._loop: ControlLoop | None = None
         self._actions: Publisher | None = None
+        self._newest = b""  # the observation that came last
         self._status = self.create_publisher(PolicyStatus, "~/status", qos.LATCHED)
         store = PolicyStore(settings.store_folder, keys=settings.keys_folder)
         self._policies = PolicyServices(
@@ -110,11 +112,14 @@ class PolicyServer(LifecycleNode):
         self._actions = self.create_publisher(Action, "action", qos.DATA)
         self._loop = ControlLoop(
             self, Observation, "observation", qos.DATA, self._on_observation, self._heart.beat,
-            self._settings.heartbeat_period,
+            self._settings.heartbeat_period, self._rehearse, self._settings.rehearse_ahead,
         )  # fmt: skip
         self._retry.cancel()
         self._path.stopped = False
         self._phase = "serving"
+        # A full collection would look through all that was loaded, and hold the control thread up meanwhile.
+        gc.collect()
+        gc.freeze()
         self._heart.begin()
         self._loop.begin()
         self._say("serving")
@@ -180,7 +185,13 @@ class PolicyServer(LifecycleNode):
 
     # Control, in the control thread.
 
+    def _rehearse(self) -> None:
+        asked = read_observation(self._newest) if self._newest else None
+        if asked is not None:
+            self._path.rehearse(asked, self._settings.rehearse_ahead)
+
     def _on_observation(self, payload: bytes) -> None:
+        self._newest = payload
         asked = read_observation(payload)
         if asked is None:
             self.get_logger().error(f"{len(payload)} bytes are no observation", throttle_duration_sec=1.0)
