@@ -16,6 +16,7 @@ from saferule_ros.nodes.serving import ControlPath, Served
 from saferule_ros.nodes.wire import Asked
 from saferule_ros.policy.probation import Probation, ProbationLimits
 from saferule_ros.policy.runtime import PolicyRuntime
+from saferule_ros.policy.store import PolicyStore
 
 pytestmark = pytest.mark.ros
 
@@ -52,9 +53,8 @@ def test_a_lead_of_zero_prepares_for_nothing() -> None:
 class Watched:
     """A control path with one policy in probation, of which the inferences are counted."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        store, (name,) = make_store(folder, 1)
-        runtime = PolicyRuntime(*store.get(name))
+    def __init__(self, store: PolicyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        runtime = PolicyRuntime(*store.active())
         self.inferences = 0
 
         def counted(observation: np.ndarray) -> np.ndarray:
@@ -81,7 +81,8 @@ class Watched:
 
 
 def test_a_rehearsal_infers_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    alone, rehearsed = (Watched(tmp_path / name, monkeypatch) for name in ("alone", "rehearsed"))
+    store, _ = make_store(tmp_path, 1)
+    alone, rehearsed = Watched(store, monkeypatch), Watched(store, monkeypatch)
     vectors = np.random.default_rng(3).standard_normal((4, SPEC.observation_size)).astype(np.float32)
     vectors[2, 1] = np.nan  # a safe action holds or damps the action before it: that must be the one that was sent
     for number, vector in enumerate(vectors):
@@ -98,7 +99,8 @@ def test_a_rehearsal_infers_and_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_policy_that_takes_its_time_is_not_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = Watched(tmp_path, monkeypatch)
+    store, _ = make_store(tmp_path, 1)
+    made = Watched(store, monkeypatch)
     asked = Asked(1, 1, 10**7, np.zeros(SPEC.observation_size, np.float32), 0.0, False)
     made.path.rehearse(asked, LONG)
     assert made.inferences == 0, "nothing is known of its time yet"
