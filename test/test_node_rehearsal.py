@@ -91,7 +91,7 @@ def test_a_rehearsal_infers_and_changes_nothing(tmp_path: Path, monkeypatch: pyt
         for each in (alone, rehearsed):
             each.path.follow_up()
         before = rehearsed.state(), rehearsed.inferences
-        rehearsed.path.rehearse(asked, LONG)
+        rehearsed.path.rehearse(asked, 0, LONG)
         assert rehearsed.state() == before[0]
         assert rehearsed.inferences == before[1] + (number != 2)
         ours, theirs = (command._replace(inference_time=0.0) for command in commands)
@@ -102,8 +102,8 @@ def test_a_policy_that_takes_its_time_is_not_rehearsed(tmp_path: Path, monkeypat
     store, _ = make_store(tmp_path, 1)
     made = Watched(store, monkeypatch)
     asked = Asked(1, 1, 10**7, np.zeros(SPEC.observation_size, np.float32), 0.0, False)
-    made.path.rehearse(asked, LONG)
+    made.path.rehearse(asked, 0, LONG)
     assert made.inferences == 0, "nothing is known of its time yet"
     made.path.answer(asked, asked.stamp_ns)
-    made.path.rehearse(asked, 1e-9)
+    made.path.rehearse(asked, 0, 1e-9)
     assert made.inferences == 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import time
 
 from rclpy.clock import Clock, ClockType, ROSClock
 from rclpy.duration import Duration
@@ -187,8 +188,8 @@ class PolicyServer(LifecycleNode):
 
     def _rehearse(self) -> None:
         asked = read_observation(self._newest) if self._newest else None
-        if asked is not None:
-            self._path.rehearse(asked, self._settings.rehearse_ahead)
+        if asked is not None and self._heart.may_answer(asked.stamp_ns):
+            self._path.rehearse(asked, self._now(asked), self._settings.rehearse_ahead)
 
     def _on_observation(self, payload: bytes) -> None:
         self._newest = payload
@@ -218,11 +219,11 @@ class PolicyServer(LifecycleNode):
     def _now(self, asked: Asked | None = None) -> int:
         """The clock that stamps observations [ns]."""
         clock = self.get_clock()
+        if not (isinstance(clock, ROSClock) and clock.ros_time_is_active):
+            return time.time_ns()  # the same clock; rclpy makes three objects on the way to it
         now = int(clock.now().nanoseconds)
-        if asked is not None and isinstance(clock, ROSClock) and clock.ros_time_is_active:
-            # Simulated time comes by message, maybe after the observation that it stamps, which proves the time.
-            now = max(now, asked.stamp_ns)
-        return now
+        # Simulated time comes by message, maybe after the observation that it stamps, which proves the time.
+        return now if asked is None else max(now, asked.stamp_ns)
 
     # What others are told.
 

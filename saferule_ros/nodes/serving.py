@@ -161,14 +161,16 @@ class ControlPath:
         with self._between:
             return self._answer(asked, now_ns)
 
-    def rehearse(self, asked: Asked, within: float) -> None:
-        """Decides about an observation once more, for nobody: what that takes is then in the processor's caches.
+    def rehearse(self, asked: Asked, now_ns: int, within: float) -> None:
+        """Answers an observation once more, for nobody: what that takes is then in the processor's caches.
 
         Only where the last answer took less than half of `within` [s]: the next one must not have to wait for this.
         """
         with self._between:
-            if self._elapsed < within / 2:
-                self._decide(asked, asked.stamp_ns)
+            if self._elapsed >= within / 2:
+                return
+            served, tick, _, decision = self._decide(asked, asked.stamp_ns)
+            self._as_command(decision, served.id, asked.sequence, now_ns, tick.elapsed_s).serialized()
 
     def follow_up(self) -> None:
         """What an answer is followed by once it is out: safeguard, shadow run, probation. They delay no action."""
@@ -290,17 +292,21 @@ class ControlPath:
         self.sequence += 1
         self._last_action = decision.action
         self._last_was_policy = decision.use_policy
-        reason = ""
         if not decision.use_policy:
-            reason = str(decision.reason)
             self.fallbacks += 1
-            self.last_fault = f"{reason}: {decision.detail}"
+            self.last_fault = f"{decision.reason}: {decision.detail}"
             if decision.reason is Reason.STALE_OBSERVATION and now_ns - stamp_ns > DIFFERENT_CLOCK:
                 self.last_fault += ". Two clocks: set use_sim_time for simulated observations, and only for those"
             if decision.reaction is Reaction.STOP and decision.reason is not Reason.SHUTDOWN:
                 self.stopped = True
+        return self._as_command(decision, policy_id, observation_sequence, now_ns, elapsed)
+
+    def _as_command(
+        self, decision: Decision, policy_id: str, observation_sequence: int, now_ns: int, elapsed: float
+    ) -> Command:
+        by_policy = decision.use_policy
         return Command(
             now_ns, self.sequence, observation_sequence, decision.action, self.generation,
-            policy_id if decision.use_policy else "", not decision.use_policy, reason,
-            elapsed if decision.use_policy else 0.0,
+            policy_id if by_policy else "", not by_policy, "" if by_policy else str(decision.reason),
+            elapsed if by_policy else 0.0,
         )  # fmt: skip
