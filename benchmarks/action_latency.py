@@ -242,13 +242,16 @@ ratios within one run.
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
 
-policy_server beside the bare echo, and its own part: from the observation's arrival in the callback to the decision.
+policy_server beside the bare echo, and its own part: judging the input and inference. It answers the last observation \
+once more, for nobody, 1 ms before the next is due (parameter `rehearse_ahead`): a processor that slept for most of a \
+period has other things in its caches.
 
 | rate [Hz] | ratio p50 | ratio p99 | own p50 [ms] | own p99 [ms] | safe actions |
 |---|---|---|---|---|---|
 {chr(10).join(ratios)}
 
-Where its own time goes, each part alone, median [us]; the rest of a round trip is the middleware and waking up, twice:
+Where its time goes, each part alone and over and over, median [us]; in service, caches are colder. The rest of a \
+round trip is the middleware and waking up, twice:
 
 | | us |
 |---|---|
