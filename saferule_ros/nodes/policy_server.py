@@ -1,4 +1,5 @@
-"""policy_server: answers every observation with one action, within a deadline, and swaps policies between two.
+"""policy_server: answers every observation with one action, within a deadline, and swaps policies between two. Where
+observations stop coming in the middle of an episode, the declared safe action goes out with every heartbeat.
 
 Lifecycle node. Topics: listens to `observation` and publishes `action` while active; `policy_server/status`,
 latched; `policy_server/heartbeat`, for `fallback`; `/diagnostics`. Services: `policy_server/swap`,
@@ -109,11 +110,11 @@ class PolicyServer(LifecycleNode):
         """Begins to answer."""
         self._actions = self.create_publisher(Action, "action", qos.DATA)
         self._loop = ControlLoop(
-            self, Observation, "observation", qos.DATA, self._on_observation, self._heart.beat,
+            self, Observation, "observation", qos.DATA, self._on_observation, self._on_beat,
             self._settings.heartbeat_period,
         )  # fmt: skip
         self._retry.cancel()
-        self._path.stopped = False
+        self._path.begin()
         self._phase = "serving"
         self._heart.begin()
         self._loop.begin()
@@ -199,6 +200,15 @@ class PolicyServer(LifecycleNode):
             self.get_logger().warning(
                 f"safe action for observation {asked.sequence}: {self._path.last_fault}", throttle_duration_sec=1.0
             )
+
+    def _on_beat(self) -> None:
+        self._heart.beat()
+        if self._actions is None or not self._heart.may_act():
+            return
+        command = self._path.unanswered(self._now())
+        if command is not None:
+            self._actions.publish(command.serialized())
+            self.get_logger().warning(f"safe action: {self._path.last_fault}", throttle_duration_sec=1.0)
 
     def _follow_verdict(self) -> None:
         if self._path.has_verdict and self.executor is not None:
