@@ -139,11 +139,12 @@ def activate(
 
     store = _store(workspace)
     bundle_id = choose_policy(store, policy)
-    report = _gate(store, bundle_id, deadline)
-    if not report.passed:
-        _show_gate(report)
-        raise typer.Exit(CHECK_FAILED)
-    store.activate(bundle_id, reason=reason, requester=requester)
+    with store.reserving(bundle_id):
+        report = _gate(store, bundle_id, deadline)
+        if not report.passed:
+            _show_gate(report)
+            raise typer.Exit(CHECK_FAILED)
+        store.activate(bundle_id, reason=reason, requester=requester)
     note(f"{bundle_id} is active ({report.summary}). The way back: saferule policy rollback")
 
 

@@ -92,6 +92,12 @@ class Swapper:
         target = request.policy_id or self._store.require("candidate")
         if target == serving.bundle_id:
             raise PolicyError(f"policy {target} is active already", "Name another one; the list service shows them")
+        with self._store.reserving(target):  # nobody prunes it meanwhile
+            return self._swap(target, request, serving, listen)
+
+    def _swap(
+        self, target: str, request: SwapRequest, serving: PolicyRuntime, listen: Callable[[Tap | None], None]
+    ) -> Exchange:
         report = self.judge(target, serving)
         try:
             report.require()

@@ -122,11 +122,21 @@ class PolicyStore(StoreReader):
 
         For errors see get().
         """
+        with self.reserving(bundle_id):
+            yield self.get(bundle_id)
+
+    @contextlib.contextmanager
+    def reserving(self, bundle_id: str) -> Iterator[None]:
+        """The same for one that is still to be judged: nothing of it is read here.
+
+        Raises:
+            UnknownPolicyError: no such bundle; names those that there are.
+        """
         with locked(self.root / "lock", self.lock_timeout):
-            bundle = self.get(bundle_id)
+            self.path(bundle_id)
             hold = holds.take(self.root / "held", bundle_id)
         try:
-            yield bundle
+            yield
         finally:
             hold.release()
 
