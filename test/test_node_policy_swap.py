@@ -15,6 +15,8 @@ import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from faulty_policies import TRAP_LOW, add_faulty
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from ros_helpers import READY, Ros, ros  # noqa: F401
 from safeguard_samples import safeguard_file
 from saferule_ros.msg import PolicyStatus
@@ -262,6 +264,22 @@ def test_a_rollback_during_the_probation_takes_the_new_policy_back(ros: Ros, tmp
     assert "drives into walls" in settled(ros, robot).trial_fault
     assert store.places().previous is None and not store.places().trial
     assert swap(ros, new).success  # it may be tried again
+    ros.probe.wait_for(lambda: robot.status[-1].swap_state == "probation", "it is on trial again")
+    assert robot.status[-1].trial_fault == "", "the fault of another trial"
+
+    def change(transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert ros.probe.call(ChangeState, "policy_server/change_state", request).success
+
+    change(Transition.TRANSITION_DEACTIVATE)
+    change(Transition.TRANSITION_CLEANUP)
+    ros.probe.wait_for(lambda: robot.status[-1].state == "unconfigured", "the server has let go")
+    assert robot.status[-1].swap_state == "steady" and store.places().trial, "it did not prove good"
+    change(Transition.TRANSITION_CONFIGURE)
+    change(Transition.TRANSITION_ACTIVATE)
+    ros.probe.wait_for(lambda: robot.status[-1].state == "serving", "the server serves again")
+    assert robot.status[-1].active_id == old and robot.status[-1].trial_fault == f"{new}: {store.audit()[-1].reason}"
+    assert (store.audit()[-1].event, store.places().trial) == ("revert", False)
 
 
 def swap_with_shadow(

@@ -102,8 +102,9 @@ class PolicyServices:
         """
         if self._policies.places().trial:
             before = self._policies.require("active")
-            now = self._policies.revert(reason="the process ended during its probation", requester=PROBATION)
-            self.trial_fault = "the process ended during its probation"
+            why = "serving ended during its probation"
+            now = self._policies.revert(reason=why, requester=PROBATION)
+            self.trial_fault = f"{before}: {why}"
             self._node.get_logger().error(f"{before} had not got through its probation: {now} is active again")
         runtime = PolicyRuntime(*self._policies.active())
         if self._safeguard is not None:
@@ -124,7 +125,7 @@ class PolicyServices:
     def unload(self) -> None:
         """Lets go of the policies. What was on trial has not proved good: load() takes the one before it."""
         if self.life.state is State.PROBATION:
-            self.life.on(Event.DONE)
+            self.life.on(Event.LET_GO)
         self._kept = None
         self._path.switch(None)
 
@@ -233,6 +234,8 @@ class PolicyServices:
         self._kept = before.runtime
         limits = self._settings.probation(probation_ticks, exchange.runtime.spec)
         probation = Probation(limits) if probation_ticks else None
+        if probation is not None:
+            self.trial_fault = ""  # of another one
         self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)), probation)
 
     def _listen(self, tap: Tap | None) -> None:
