@@ -281,6 +281,11 @@ def test_the_gates_process_is_niced_and_judges_alike(
     assert seen[0][seen[0].index("--nice") + 1] == "1"
     robot = SMALL.model_copy(update={"control_rate": 50.0})
     assert "control_rate" in run_gate_process(store.root, good, robot, 0.05, nice=1).summary
+    names = tuple(f"joint_{number}_torque" for number in range(20_000))
+    wide = SMALL.model_copy(update={"observation_size": len(names), "observation_names": names})
+    refused = run_gate_process(store.root, good, wide, 0.05, nice=1)  # longer than an argument may be
+    assert refused.checks[-1].name == "contract" and "observation_names" in refused.summary
+    assert len(refused.summary) < 1000
     with pytest.raises(StoreError, match="cannot judge policy 0000"):
         run_gate_process(store.root, "0" * 16, SMALL, 0.05)
 

@@ -21,6 +21,7 @@ from saferule_ros.policy.refusals import RefusedBundleError, refusal_of
 from saferule_ros.policy.spec import PolicySpec
 
 PASSED, REFUSED, WRONG = 0, 1, 2
+STDIN = "-"
 
 
 class GateCheck(BaseModel):
@@ -113,7 +114,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("store", help="folder of the policy store")
     parser.add_argument("bundle_id")
     parser.add_argument("--deadline", type=float, required=True, help="largest p99 of one action's time [s]")
-    parser.add_argument("--contract", default="", help="the robot's PolicySpec as JSON; default: the bundle's")
+    parser.add_argument(
+        "--contract", default="", help="the robot's PolicySpec as JSON, - reads it; default: the bundle's"
+    )
     parser.add_argument("--keys", type=Path, help="folder of trusted keys; default: beside the store")
     parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
     parser.add_argument("--memory", type=int, default=0, help="largest address space of this process [MiB]; 0: any")
@@ -124,7 +127,8 @@ def main(arguments: list[str] | None = None) -> int:
         limit = options.memory << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        contract = PolicySpec.model_validate_json(options.contract) if options.contract else None
+        said = sys.stdin.read() if options.contract == STDIN else options.contract
+        contract = PolicySpec.model_validate_json(said) if said else None
         report = run_gate(options.store, options.bundle_id, contract, options.deadline, options.keys)
     except SaferuleError as error:
         print(error, file=sys.stderr)
