@@ -35,7 +35,7 @@ policy_server/rollback). These verbs set what it starts with.""",
 DeadlineOption = Annotated[
     float,
     typer.Option(
-        "--deadline", min=0.0, help="Largest 99th percentile of one action's time [s]; 0: the control period."
+        "--deadline", min=0.0, help="Largest 99th percentile of one action's time [s]; 0: half the control period."
     ),
 ]
 
@@ -268,12 +268,13 @@ def _store(workspace: Path) -> PolicyStore:
 def _gate(store: PolicyStore, bundle_id: str, deadline: float) -> GateReport:
     """In a process of its own: a bad file may crash or hang what reads it."""
     from saferule_ros.policy.bundle_files import read_manifest
+    from saferule_ros.policy.gate import usual_deadline
     from saferule_ros.policy.gate_process import run_gate_process
     from saferule_ros.policy.refusals import RefusedBundleError
 
     if deadline <= 0:
         try:
-            deadline = 1.0 / read_manifest(store.path(bundle_id), store.keys.trusted()).manifest.spec.control_rate
+            deadline = usual_deadline(read_manifest(store.path(bundle_id), store.keys.trusted()).manifest.spec)
         except RefusedBundleError:
             deadline = 1.0  # any: the gate refuses it before it measures time, and says what is wrong
     return run_gate_process(store.root, bundle_id, None, deadline)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from saferule_ros.nodes.policy_parameters import SwapSettings
 from saferule_ros.nodes.serving import LimitSettings
 from saferule_ros.policy.errors import PolicyError, StoreError
-from saferule_ros.policy.gate import GateReport
+from saferule_ros.policy.gate import GateReport, usual_deadline
 from saferule_ros.policy.gate_process import run_gate_process
 from saferule_ros.policy.places import Places
 from saferule_ros.policy.refusals import RefusedBundleError
@@ -122,9 +122,9 @@ class Swapper:
             PolicyError: it cannot be judged.
         """
         spec = serving.spec if serving is not None else None
-        rate = (spec or self._store.get(target).manifest.spec).control_rate
+        deadline = self._settings.gate_deadline or usual_deadline(spec or self._store.get(target).manifest.spec)
         return run_gate_process(
-            self._store.root, target, spec, self._settings.gate_deadline or 0.5 / rate,
+            self._store.root, target, spec, deadline,
             timeout_s=self._settings.gate_timeout, keys=self._store.keys.folder,
         )  # fmt: skip
 

@@ -21,6 +21,9 @@ from saferule_ros.policy.refusals import RefusedBundleError, refusal_of
 from saferule_ros.policy.spec import PolicySpec
 
 PASSED, REFUSED, WRONG = 0, 1, 2
+# What the gate allows one action, where nobody says otherwise: so much of the control period. The rest is for messages,
+# checks, and whatever else the machine does.
+DEADLINE_SHARE = 0.5
 STDIN = "-"
 
 
@@ -58,6 +61,11 @@ class GateReport(BaseModel):
         if not self.passed:
             failed = self.checks[-1]
             raise refusal_of(failed.name)(f"gate refused policy {self.bundle_id}: {failed.value}", failed.limit)
+
+
+def usual_deadline(spec: PolicySpec) -> float:
+    """Largest allowed 99th percentile of the time of one action [s], where nobody says otherwise."""
+    return DEADLINE_SHARE / spec.control_rate
 
 
 def run_gate(
