@@ -108,7 +108,23 @@ def hidden_operator() -> onnx.ModelProto:
     return branched(inner, opsets=[("", 18), ("com.microsoft", 1)])
 
 
+def named_twice() -> onnx.ModelProto:
+    """It says itself that it belongs to a bundle, and not at its end, where that of its own comes."""
+    model = scaled(0.5)
+    model.metadata_props.add(key="saferule.bundle_id", value="0" * 16)
+    model.metadata_props.add(key="made", value="by hand")
+    return model
+
+
+def trained() -> onnx.ModelProto:
+    """With a graph that ONNX Runtime does not run here."""
+    model = scaled(0.5)
+    model.training_info.add().initialization.initializer.append(external())
+    return model
+
+
 EXTERNAL = {
+    "what is for training": trained,
     "an initializer": lambda: graph([node("Mul", ["observation", "weight"], ["action"])], initializers=[external()]),
     "a constant": lambda: graph([node("Constant", [], ["c"], value=external()),
                                  node("Mul", ["observation", "c"], ["action"])]),
@@ -142,6 +158,7 @@ BAD: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str, str]] = {
     "random numbers": (lambda: graph([node("RandomNormalLike", ["observation"], ["action"])]), "allowed_operators",
                        "RandomNormalLike"),
     "an operator of another domain": (hidden_operator, "standard_operators", r"com\.microsoft"),
+    "the name of another bundle": (named_twice, "traceable", "0000000000000000"),
     "another input name": (lambda: scaled(0.5, input="state"), "interface", "state: tensor"),
     "another output name": (lambda: scaled(0.5, output="torque"), "interface", "torque: tensor"),
     "a wider input": (lambda: scaled(0.5, input_shape=[1, 2], output_shape=[1, 2]), "interface", r"\(1, 2\)"),

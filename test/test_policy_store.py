@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import stat
 import subprocess
 import sys
 import threading
@@ -356,11 +358,15 @@ def test_a_bundle_travels_as_one_file(store: PolicyStore, ids: list[str], tmp_pa
     assert other.get(ids[0]).manifest == store.get(ids[0]).manifest
 
 
-def rezipped(path: Path, names: dict[str, bytes], kind: int = zipfile.ZIP_STORED) -> None:
+def rezipped(path: Path, names: dict[str, bytes], kind: int = zipfile.ZIP_STORED, link: bool = False) -> None:
     with zipfile.ZipFile(path, "w", kind) as packed, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # two of the same name are meant
         for name, content in names.items():
-            packed.writestr(name.rstrip("+"), content)
+            member = zipfile.ZipInfo(name.rstrip("+"))
+            member.compress_type = kind
+            if link and name == "policy.onnx":
+                member.external_attr = (stat.S_IFLNK | 0o777) << 16
+            packed.writestr(member, content)
 
 
 BAD_ARCHIVES: dict[str, tuple[Callable[[Path, dict[str, bytes]], object], str]] = {
@@ -370,6 +376,10 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[Path, dict[str, bytes]], object], str]] 
     "an absolute path": (lambda path, files: rezipped(path, {**files, "/etc/x": b""}), "foreign"),
     "a file twice": (lambda path, files: rezipped(path, {**files, "policy.onnx+": b""}), "a file twice"),
     "a compressed bomb": (lambda path, files: rezipped(path, files, zipfile.ZIP_DEFLATED), "not a regular file"),
+    "a link": (
+        lambda path, files: rezipped(path, files | {"policy.onnx": b"/etc/passwd"}, link=True), "not a regular file"
+    ),
+    "a pipe": (lambda path, files: (path.unlink(), os.mkfifo(path)), "is not a regular file"),
     "a missing file": (lambda path, files: rezipped(path, {"policy.onnx": b""}), "has no"),
     "a cut file": (lambda path, files: path.write_bytes(path.read_bytes()[:-30]), "."),
     "a flipped bit": (
