@@ -25,6 +25,7 @@ from saferule_ros.nodes import qos
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.serving import ControlPath, Served
 from saferule_ros.nodes.wire import Asked
+from saferule_ros.policy import flight
 from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.store import PolicyStore
 
@@ -164,6 +165,10 @@ def test_a_robot_whose_sensors_fall_silent_gets_the_safe_action_until_they_are_b
         ("missing_observation", 0, "")
     }
     assert all(list(a.data) == [0.0, 0.0] for a in unasked)
+    ros.probe.wait_for(lambda: list((tmp_path / "flights").glob("*.jsonl")), "what led to it is written down")
+    (log,) = (tmp_path / "flights").glob("*.jsonl")
+    replayed = flight.replay(log)
+    assert replayed.differing == () and replayed.reasons == {"none": 1, "missing_observation": 1}
     robot.observe(vectors(1)[0])
     answer = ros.probe.wait_for(
         lambda: next((a for a in robot.actions if a.observation_sequence == robot.sequence), None), "the policy acts"

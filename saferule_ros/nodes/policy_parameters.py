@@ -79,7 +79,7 @@ class Parameters:
     heartbeat_period: float = parameter(0.02, "time between signs of life", unit="s", low=0.002, high=1.0)
     fallback: bool = parameter(False, "the node `fallback` stands by: command only while it says so")
     flights: str = parameter(
-        "", "folder for the log of the last ticks after a fault; empty: `flights` beside the store"
+        "", "folder for logs of the ticks that led to a safe action; empty: `flights` beside the store"
     )
     gate_deadline: float = parameter(
         0.0, "gate: largest p99 of the time per action, 0: half the control period", unit="s", low=0.0, high=60.0

@@ -69,7 +69,7 @@ class PolicyServer(LifecycleNode):
         self._heart = Heart(self, self._path, settings.heartbeat_period, settings.fallback, self._say)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._retry = self.create_timer(RETRY_PERIOD, self._autostart, clock=steady)
-        self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look_at_store, clock=steady)
+        self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look, clock=steady)
         self._steps = self.create_timer(STEPS_PERIOD, self._look_at_swap, clock=steady)
         self._steps.cancel()  # until a swap is under way: every wake-up of this thread can delay an answer
         self._diagnostics = Diagnostics(self, DIAGNOSTICS_PERIOD, self._health)
@@ -267,7 +267,8 @@ class PolicyServer(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
 
-    def _look_at_store(self) -> None:
+    def _look(self) -> None:
+        self._policies.look_at_faults()
         if self._phase == "serving" and self._policies.look():
             self._say("the store was changed by another process")
 
