@@ -18,13 +18,21 @@ from onnx import TensorProto, helper
 from policy_samples import META, SMALL, SPEC, BcqLikePolicy, add_onnx, graph, observations, scaled
 
 from saferule_ros.policy import gate_process
-from saferule_ros.policy.bundle import build_bundle
+from saferule_ros.policy.bundle import build_bundle, finish
 from saferule_ros.policy.checks import CHECKS
 from saferule_ros.policy.errors import SpecError, StoreError, UnknownPolicyError
 from saferule_ros.policy.export import choose_golden
 from saferule_ros.policy.gate import GateReport, run_gate
 from saferule_ros.policy.gate_process import run_gate_process
-from saferule_ros.policy.refusals import RefusedBundleError, UnsignedBundleError, VersionCounterError, refusal_of
+from saferule_ros.policy.manifest import POLICY, FileEntry, digest
+from saferule_ros.policy.refusals import (
+    RefusedBundleError,
+    TraceError,
+    UnsignedBundleError,
+    VersionCounterError,
+    refusal_of,
+)
+from saferule_ros.policy.stamp import stamped, unstamped
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.signing import PrivateKey
 
@@ -108,14 +116,6 @@ def hidden_operator() -> onnx.ModelProto:
     return branched(inner, opsets=[("", 18), ("com.microsoft", 1)])
 
 
-def named_twice() -> onnx.ModelProto:
-    """It says itself that it belongs to a bundle, and not at its end, where that of its own comes."""
-    model = scaled(0.5)
-    model.metadata_props.add(key="saferule.bundle_id", value="0" * 16)
-    model.metadata_props.add(key="made", value="by hand")
-    return model
-
-
 def trained() -> onnx.ModelProto:
     """With a graph that ONNX Runtime does not run here."""
     model = scaled(0.5)
@@ -158,7 +158,6 @@ BAD: dict[str, tuple[Callable[[], onnx.ModelProto | bytes], str, str]] = {
     "random numbers": (lambda: graph([node("RandomNormalLike", ["observation"], ["action"])]), "allowed_operators",
                        "RandomNormalLike"),
     "an operator of another domain": (hidden_operator, "standard_operators", r"com\.microsoft"),
-    "the name of another bundle": (named_twice, "traceable", "0000000000000000"),
     "another input name": (lambda: scaled(0.5, input="state"), "interface", "state: tensor"),
     "another output name": (lambda: scaled(0.5, output="torque"), "interface", "torque: tensor"),
     "a wider input": (lambda: scaled(0.5, input_shape=[1, 2], output_shape=[1, 2]), "interface", r"\(1, 2\)"),
@@ -192,6 +191,19 @@ def test_a_bad_policy_is_refused_by_the_check_that_is_there_for_it(
         report.require()
     assert type(caught.value) is refusal_of(check) and caught.value.invariant == check
     assert all(part in str(caught.value) for part in (manifest.bundle_id, check, failed.value, failed.limit))
+
+
+def test_a_file_that_names_another_bundle_is_refused_although_it_is_signed(store: PolicyStore, tmp_path: Path) -> None:
+    manifest = add_onnx(store, scaled(0.5), tmp_path)
+    folder = store.path(manifest.bundle_id)
+    policy = stamped(unstamped((folder / POLICY).read_bytes()), "0" * 16)
+    (folder / POLICY).write_bytes(policy)
+    files = manifest.files | {POLICY: FileEntry(sha256=digest(policy), size=len(policy))}
+    finish(folder, manifest.model_copy(update={"files": files}), store.signer())
+    report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
+    assert report.checks[-1].name == "traceable" and "0000000000000000" in report.checks[-1].value
+    with pytest.raises(TraceError, match=manifest.bundle_id):
+        report.require()
 
 
 def test_a_policy_within_tolerance_of_torch_passes_and_one_just_beyond_does_not(

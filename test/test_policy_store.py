@@ -249,7 +249,8 @@ def test_a_log_that_is_rubbish_is_kept_aside_and_does_not_hinder_a_rollback(stor
     [
         (lambda lines: [lines[0].replace("add", "odd"), *lines[1:]], "line 1 of .* does not follow"),
         (lambda lines: [*lines[:2], *lines[3:]], "line 3 of .* does not follow"),
-        (lambda lines: [lines[1], lines[0], *lines[2:]], "line 2 of .* does not follow"),
+        (lambda lines: [lines[0], lines[2], lines[1], lines[3]], "line 2 of .* does not follow"),
+        (lambda lines: [lines[1], lines[0], *lines[2:]], "begins with event 2"),
         (lambda lines: [*lines[:-1], lines[-1].replace("first", "later")], "line 4 of .* does not follow"),
         (lambda lines: [*lines[:3], lines[2], lines[3]], "line 4 of .* does not follow"),
         (lambda lines: lines[1:], "begins with event 2"),
