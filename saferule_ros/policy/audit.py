@@ -82,6 +82,8 @@ def complete(path: Path, latest: AuditEvent | None) -> None:
         log.error("%s ends with something that is no event: it is kept as %s", path, aside)
         rename(path, aside)
         size, number = 0, 0
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}", "Make the store readable") from error
     if number < latest.number:
         append_line(path, json.dumps(latest.as_json(), sort_keys=True).encode("ascii") + b"\n", size)
 
