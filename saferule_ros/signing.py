@@ -115,7 +115,7 @@ class PublicKey:
     @classmethod
     def read(cls, path: Path) -> PublicKey:
         """Reads one from a file. For errors see from_pem."""
-        return cls.from_pem(_read(path)[0], str(path))
+        return cls.from_pem(_read(path, _PUBLIC)[0], str(path))
 
     @classmethod
     def from_pem(cls, pem: bytes, source: str = "the key") -> PublicKey:
@@ -124,12 +124,14 @@ class PublicKey:
         Raises:
             KeyFileError: no Ed25519 public key.
         """
+        if b"PRIVATE KEY" in pem:
+            raise KeyFileError(f"{source} is a private key, which never leaves its machine", _PUBLIC)
         try:
             key = serialization.load_pem_public_key(pem)
         except (ValueError, UnsupportedAlgorithm) as error:
-            raise KeyFileError(f"{source} is no public key in PEM: {error}", _NEW) from error
+            raise KeyFileError(f"{source} is no public key in PEM: {error}", _PUBLIC) from error
         if not isinstance(key, Ed25519PublicKey):
-            raise KeyFileError(f"{source} is a {type(key).__name__}, not an Ed25519 key", _NEW)
+            raise KeyFileError(f"{source} is a {type(key).__name__}, not an Ed25519 key", _PUBLIC)
         return cls(key)
 
 
@@ -286,16 +288,17 @@ def _message(context: str, data: bytes) -> bytes:
     return b"saferule " + context.encode() + b"\0" + hashlib.sha256(data).digest()
 
 
-def _read(path: Path) -> tuple[bytes, int]:
+def _read(path: Path, hint: str = "") -> tuple[bytes, int]:
     """Content and mode of a key file."""
+    hint = hint or _NEW
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
             data = file.read(LARGEST_KEY_FILE + 1)
     except OSError as error:
-        raise KeyFileError(f"key file {path} cannot be read: {error.strerror}", _NEW) from error
+        raise KeyFileError(f"key file {path} cannot be read: {error.strerror}", hint) from error
     if len(data) > LARGEST_KEY_FILE:
-        raise KeyFileError(f"{path} has more than {LARGEST_KEY_FILE} bytes and is no key file", _NEW)
+        raise KeyFileError(f"{path} has more than {LARGEST_KEY_FILE} bytes and is no key file", hint)
     return data, mode
 
 
@@ -324,4 +327,5 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
 
 
 _NEW = "Make one: saferule keys new"
+_PUBLIC = "A public key is the file keys/trusted/own.pem of the machine that signs"
 _WRITABLE = "Free space on the disk, or correct the folder's permissions"

@@ -8,7 +8,7 @@ from cli_process import as_json, done, refused, saferule
 
 pytest.importorskip("torch", reason="the samples need torch")
 
-from policy_samples import add_onnx, scaled
+from policy_samples import SMALL, add_onnx, scaled
 
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.workspace import Workspace
@@ -59,8 +59,20 @@ def test_what_the_gate_refuses_is_not_activated(robot: Robot) -> None:
     result = saferule("policy", "activate", robot.unbounded, workspace=robot.workspace)
     assert result.returncode == 1 and "gate refused" in result.stderr and "finite_and_in_bounds" in result.stdout
     assert robot.places() == before
+    event = robot.store.audit()[-1]
+    assert (event.event, event.after) == ("refuse_activate", robot.unbounded) and "finite_and_in_bounds" in event.reason
     verdict = saferule("policy", "verify", robot.unbounded, "--json", workspace=robot.workspace)
     assert verdict.returncode == 1 and '"passed": false' in verdict.stdout
+
+
+def test_a_policy_for_another_robot_is_not_activated_unless_the_robot_was_changed(robot: Robot) -> None:
+    faster = SMALL.model_copy(update={"control_rate": 50.0})
+    other = add_onnx(robot.store, scaled(0.5), robot.workspace.parent, spec=faster).bundle_id
+    result = saferule("policy", "activate", other, workspace=robot.workspace)
+    assert result.returncode == 1 and "control_rate 20.0 != 50.0" in result.stderr
+    assert robot.store.place("active") == robot.first
+    done("policy", "activate", other, "--new-contract", workspace=robot.workspace)
+    assert robot.store.place("active") == other
 
 
 def test_a_damaged_policy_is_listed_as_such_and_not_activated(robot: Robot) -> None:

@@ -22,6 +22,11 @@ from saferule_ros.srv import ListPolicies, RollbackPolicy, SwapPolicy
 from serving_samples import SPEC, TanhPolicy, add_policy, make_store
 
 from saferule_ros.nodes import qos
+from saferule_ros.nodes.policy_parameters import Parameters
+from saferule_ros.nodes.serving import ControlPath, Served
+from saferule_ros.nodes.wire import Asked
+from saferule_ros.policy import flight
+from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.store import PolicyStore
 
 pytestmark = pytest.mark.ros
@@ -125,7 +130,7 @@ def test_the_end_of_an_episode_asks_for_no_action(ros: Ros, tmp_path: Path, end:
 
 def test_bad_observations_get_the_safe_action_with_the_reason(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
-    start(ros, store, stale_after=1.0)
+    start(ros, store, stale_after=3.0)
     robot = Robot(ros)
     good = vectors(1)[0]
 
@@ -147,6 +152,56 @@ def test_bad_observations_get_the_safe_action_with_the_reason(ros: Ros, tmp_path
     robot.sequence = -1  # a new episode, so time may have gone back
     assert robot.ask(good).fallback_reason == "stale_observation"
     assert [a.sequence for a in robot.actions] == list(range(1, 8))
+
+
+def test_a_robot_whose_sensors_fall_silent_gets_the_safe_action_until_they_are_back(ros: Ros, tmp_path: Path) -> None:
+    store, (policy,) = make_store(tmp_path, 1)
+    start(ros, store, stale_after=1.0)
+    robot = Robot(ros)
+    assert not robot.ask(vectors(1)[0]).fallback
+    ros.probe.wait_for(lambda: len(robot.actions) >= 5, "safe actions come unasked")
+    unasked = robot.actions[1:5]
+    assert {(a.fallback_reason, a.observation_sequence, a.policy_id) for a in unasked} == {
+        ("missing_observation", 0, "")
+    }
+    assert all(list(a.data) == [0.0, 0.0] for a in unasked)
+    ros.probe.wait_for(lambda: list((tmp_path / "flights").glob("*.jsonl")), "what led to it is written down")
+    (log,) = (tmp_path / "flights").glob("*.jsonl")
+    replayed = flight.replay(log)
+    assert replayed.differing == () and replayed.reasons == {"none": 1, "missing_observation": 1}
+    robot.observe(vectors(1)[0])
+    answer = ros.probe.wait_for(
+        lambda: next((a for a in robot.actions if a.observation_sequence == robot.sequence), None), "the policy acts"
+    )
+    assert (answer.policy_id, answer.fallback) == (policy, False)
+    assert [a.sequence for a in robot.actions] == list(range(1, len(robot.actions) + 1))
+
+
+def test_only_in_the_middle_of_an_episode_is_an_observation_missed(tmp_path: Path) -> None:
+    store, (policy,) = make_store(tmp_path, 1)
+    runtime = PolicyRuntime(*store.get(policy))
+    path = ControlPath()
+    path.switch(Served(runtime, Parameters(stale_after=0.1).limits.of(runtime)))
+    second, patience = 10**9, 120_000_000  # 0.1 s and the control period of 0.02 s
+
+    def answered(at: int, ended: bool = False) -> None:
+        asked = Asked(at // second, at // second, at, vectors(1)[0], 0.0, ended)
+        path.episode_ended(asked) if ended else path.answer(asked, at)
+
+    assert path.unanswered(100 * second) is None, "none came yet"
+    answered(second)
+    assert path.unanswered(second + patience) is None
+    for _ in range(3):
+        command = path.unanswered(second + patience + 1)
+        assert command is not None and command.fallback_reason == "missing_observation"
+    assert [str(entry.decision.reason) for entry in path.flight.copy()] == ["none", "missing_observation"]
+    answered(2 * second)
+    assert path.unanswered(2 * second + patience) is None
+    answered(3 * second, ended=True)
+    assert path.unanswered(100 * second) is None, "the episode has ended"
+    answered(101 * second)
+    path.begin()
+    assert path.unanswered(200 * second) is None, "it was deactivated in between"
 
 
 def test_a_swap_is_gated_and_then_switched_between_two_actions(ros: Ros, tmp_path: Path) -> None:

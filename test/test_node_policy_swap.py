@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import pytest
 import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from faulty_policies import TRAP_LOW, add_faulty
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from ros_helpers import READY, Ros, ros  # noqa: F401
 from safeguard_samples import safeguard_file
 from saferule_ros.msg import PolicyStatus
@@ -261,16 +264,35 @@ def test_a_rollback_during_the_probation_takes_the_new_policy_back(ros: Ros, tmp
     assert "drives into walls" in settled(ros, robot).trial_fault
     assert store.places().previous is None and not store.places().trial
     assert swap(ros, new).success  # it may be tried again
+    ros.probe.wait_for(lambda: robot.status[-1].swap_state == "probation", "it is on trial again")
+    assert robot.status[-1].trial_fault == "", "the fault of another trial"
+
+    def change(transition: int) -> None:
+        request = ChangeState.Request(transition=Transition(id=transition))
+        assert ros.probe.call(ChangeState, "policy_server/change_state", request).success
+
+    change(Transition.TRANSITION_DEACTIVATE)
+    change(Transition.TRANSITION_CLEANUP)
+    ros.probe.wait_for(lambda: robot.status[-1].state == "unconfigured", "the server has let go")
+    assert robot.status[-1].swap_state == "steady" and store.places().trial, "it did not prove good"
+    change(Transition.TRANSITION_CONFIGURE)
+    change(Transition.TRANSITION_ACTIVATE)
+    ros.probe.wait_for(lambda: robot.status[-1].state == "serving", "the server serves again")
+    assert robot.status[-1].active_id == old and robot.status[-1].trial_fault == f"{new}: {store.audit()[-1].reason}"
+    assert (store.audit()[-1].event, store.places().trial) == ("revert", False)
 
 
-def swap_with_shadow(ros: Ros, robot: Robot, policy_id: str, given: Vector) -> SwapPolicy.Response:
-    """A swap while the robot asks for actions."""
+def swap_with_shadow(
+    ros: Ros, robot: Robot, policy_id: str, given: Vector, meanwhile: Callable[[], object] = lambda: None
+) -> SwapPolicy.Response:
+    """A swap while the robot asks for actions, and somebody does something else."""
     request = SwapPolicy.Request(
         policy_id=policy_id, shadow_ticks=50, probation_ticks=0, reason="tried", requester="ada"
     )
     response = ros.probe.call_later(SwapPolicy, "policy_server/swap", request, SWAP)
     ros.probe.wait_for(lambda: robot.status and robot.status[-1].swap_state == "shadowing", "the shadow run is on")
     before = robot.status[-1].active_id
+    meanwhile()
     for _ in range(50):
         assert robot.ask(given).policy_id == before  # only the active one acts
     reply: SwapPolicy.Response = response()
@@ -288,7 +310,9 @@ def test_a_shadow_run_lets_only_the_active_policy_act_and_counts(ros: Ros, tmp_p
     assert refused.policy_id == old and settled(ros, robot).active_id == old
     event = store.audit()[-1]
     assert (event.event, event.after, event.requester) == ("refuse_swap", faulty, "ada")
-    accepted = swap_with_shadow(ros, robot, new, vectors(1)[0])
+    pruned: list[str] = []
+    accepted = swap_with_shadow(ros, robot, new, vectors(1)[0], lambda: pruned.extend(store.prune(0)))
+    assert pruned == [faulty], "what is being tried stays, although it has no place yet"
     assert accepted.success and "shadow: 50 ticks" in accepted.message, accepted.message
     assert robot.ask(vectors(1)[0]).policy_id == new
     status = settled(ros, robot)

@@ -49,7 +49,7 @@ NAN, INF = math.nan, math.inf
 FAULTS: dict[str, tuple[dict[str, object], Reason, str]] = {
     "shutting down": ({"shutting_down": True}, Reason.SHUTDOWN, ""),
     "no policy": ({"has_policy": False}, Reason.NO_POLICY, ""),
-    "no observation": ({"observation": None}, Reason.STALE_OBSERVATION, "no observation"),
+    "no observation": ({"observation": None}, Reason.MISSING_OBSERVATION, "for 0.005000 s, limit 0.15 s"),
     "too few values": ({"observation": [1.0, 2.0]}, Reason.WRONG_SIZE, r"(2,), expected (3,)"),
     "no values": ({"observation": []}, Reason.WRONG_SIZE, "(0,)"),
     "a matrix": ({"observation": [[1.0, 2.0, 3.0]]}, Reason.WRONG_SIZE, "(1, 3)"),

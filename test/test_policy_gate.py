@@ -18,13 +18,21 @@ from onnx import TensorProto, helper
 from policy_samples import META, SMALL, SPEC, BcqLikePolicy, add_onnx, graph, observations, scaled
 
 from saferule_ros.policy import gate_process
-from saferule_ros.policy.bundle import build_bundle
+from saferule_ros.policy.bundle import build_bundle, finish
 from saferule_ros.policy.checks import CHECKS
 from saferule_ros.policy.errors import SpecError, StoreError, UnknownPolicyError
 from saferule_ros.policy.export import choose_golden
 from saferule_ros.policy.gate import GateReport, run_gate
 from saferule_ros.policy.gate_process import run_gate_process
-from saferule_ros.policy.refusals import RefusedBundleError, UnsignedBundleError, VersionCounterError, refusal_of
+from saferule_ros.policy.manifest import POLICY, FileEntry, digest
+from saferule_ros.policy.refusals import (
+    RefusedBundleError,
+    TraceError,
+    UnsignedBundleError,
+    VersionCounterError,
+    refusal_of,
+)
+from saferule_ros.policy.stamp import stamped, unstamped
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.signing import PrivateKey
 
@@ -108,7 +116,15 @@ def hidden_operator() -> onnx.ModelProto:
     return branched(inner, opsets=[("", 18), ("com.microsoft", 1)])
 
 
+def trained() -> onnx.ModelProto:
+    """With a graph that ONNX Runtime does not run here."""
+    model = scaled(0.5)
+    model.training_info.add().initialization.initializer.append(external())
+    return model
+
+
 EXTERNAL = {
+    "what is for training": trained,
     "an initializer": lambda: graph([node("Mul", ["observation", "weight"], ["action"])], initializers=[external()]),
     "a constant": lambda: graph([node("Constant", [], ["c"], value=external()),
                                  node("Mul", ["observation", "c"], ["action"])]),
@@ -175,6 +191,19 @@ def test_a_bad_policy_is_refused_by_the_check_that_is_there_for_it(
         report.require()
     assert type(caught.value) is refusal_of(check) and caught.value.invariant == check
     assert all(part in str(caught.value) for part in (manifest.bundle_id, check, failed.value, failed.limit))
+
+
+def test_a_file_that_names_another_bundle_is_refused_although_it_is_signed(store: PolicyStore, tmp_path: Path) -> None:
+    manifest = add_onnx(store, scaled(0.5), tmp_path)
+    folder = store.path(manifest.bundle_id)
+    policy = stamped(unstamped((folder / POLICY).read_bytes()), "0" * 16)
+    (folder / POLICY).write_bytes(policy)
+    files = manifest.files | {POLICY: FileEntry(sha256=digest(policy), size=len(policy))}
+    finish(folder, manifest.model_copy(update={"files": files}), store.signer())
+    report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
+    assert report.checks[-1].name == "traceable" and "0000000000000000" in report.checks[-1].value
+    with pytest.raises(TraceError, match=manifest.bundle_id):
+        report.require()
 
 
 def test_a_policy_within_tolerance_of_torch_passes_and_one_just_beyond_does_not(
@@ -281,6 +310,11 @@ def test_the_gates_process_is_niced_and_judges_alike(
     assert seen[0][seen[0].index("--nice") + 1] == "1"
     robot = SMALL.model_copy(update={"control_rate": 50.0})
     assert "control_rate" in run_gate_process(store.root, good, robot, 0.05, nice=1).summary
+    names = tuple(f"joint_{number}_torque" for number in range(20_000))
+    wide = SMALL.model_copy(update={"observation_size": len(names), "observation_names": names})
+    refused = run_gate_process(store.root, good, wide, 0.05, nice=1)  # longer than an argument may be
+    assert refused.checks[-1].name == "contract" and "observation_names" in refused.summary
+    assert len(refused.summary) < 1000
     with pytest.raises(StoreError, match="cannot judge policy 0000"):
         run_gate_process(store.root, "0" * 16, SMALL, 0.05)
 

@@ -221,7 +221,9 @@ def test_a_flight_log_decides_again_as_it_did(tmp_path: Path) -> None:
     forged["tick"]["elapsed_s"] = 5.0
     path.write_text("\n".join([*lines[:7], json.dumps(forged), *lines[8:]]))
     assert flight.replay(path).differing == (8,)
-    for bad in ("", "{}", "[]\n", lines[0] + "\n{}"):
+    deep, far = "[" * 100_000, lines[1].replace('"now_ns": ', '"now_ns": 1' + "0" * 400)
+    shape = json.dumps(json.loads(lines[0]) | {"reactions": []})
+    for bad in ("", "{}", "[]\n", lines[0] + "\n{}", deep, shape, lines[0] + "\n" + far):
         path.write_text(bad)
         with pytest.raises(flight.FlightError, match="is no flight log"):
             flight.replay(path)

@@ -113,6 +113,9 @@ def test_another_robots_key_is_trusted_by_name(tmp_path: Path) -> None:
     assert keys.trusted().name_of(edge.public.id) == "edge"
     with pytest.raises(KeyFileError, match="another key is trusted as 'edge'"):
         keys.trust("edge", KEY.public)
+    keys.own()
+    with pytest.raises(KeyFileError, match=r"own\.pem is a private key, .*keys/trusted/own\.pem"):
+        PublicKey.read(tmp_path / "own.pem")
     with pytest.raises(Exception, match="cannot be a folder name"):
         keys.trust("../own", KEY.public)
 

@@ -44,4 +44,6 @@ def audit(
         for event in shown
     ]  # fmt: skip
     print_table((">", "time (UTC)", "event", "from", "to", "by", "why"), rows)
-    note(f"{len(events)} events, the chain is whole")
+    first = events[0].number if events else 1
+    before = f" from event {first} on; the log before it was damaged, and lies aside in the store" if first > 1 else ""
+    note(f"{len(events)} events, the chain is whole{before}")

@@ -22,6 +22,7 @@ from saferule_ros.workspace import Workspace
 if TYPE_CHECKING:
     from saferule_ros.policy.gate import GateReport
     from saferule_ros.policy.reader import StoreEntry
+    from saferule_ros.policy.spec import PolicySpec
     from saferule_ros.policy.store import PolicyStore
 
 app = typer.Typer(
@@ -35,7 +36,14 @@ policy_server/rollback). These verbs set what it starts with.""",
 DeadlineOption = Annotated[
     float,
     typer.Option(
-        "--deadline", min=0.0, help="Largest 99th percentile of one action's time [s]; 0: the control period."
+        "--deadline", min=0.0, help="Largest 99th percentile of one action's time [s]; 0: half the control period."
+    ),
+]
+
+NewContractOption = Annotated[
+    bool,
+    typer.Option(
+        "--new-contract", help="The robot was changed: do not hold the policy to the contract of the active one."
     ),
 ]
 
@@ -99,6 +107,7 @@ def verify(
     policy: PolicyArgument = "active",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     deadline: DeadlineOption = 0.0,
+    new_contract: NewContractOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Put a policy through the gate: size, signature, digests, ONNX, shapes, replay of torch's actions, bounds, time.
@@ -112,7 +121,7 @@ def verify(
     from saferule_ros.cli.output import print_json
 
     store = _store(workspace)
-    report = _gate(store, choose_policy(store, policy), deadline)
+    report = _gate(store, choose_policy(store, policy), deadline, new_contract)
     if as_json:
         print_json(report.model_dump(mode="json"))
     else:
@@ -126,6 +135,7 @@ def activate(
     policy: PolicyArgument,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     deadline: DeadlineOption = 0.0,
+    new_contract: NewContractOption = False,
     reason: ReasonOption = "",
     requester: RequesterOption = YOU,
 ) -> None:
@@ -139,11 +149,13 @@ def activate(
 
     store = _store(workspace)
     bundle_id = choose_policy(store, policy)
-    report = _gate(store, bundle_id, deadline)
-    if not report.passed:
-        _show_gate(report)
-        raise typer.Exit(CHECK_FAILED)
-    store.activate(bundle_id, reason=reason, requester=requester)
+    with store.reserving(bundle_id):
+        report = _gate(store, bundle_id, deadline, new_contract)
+        if not report.passed:
+            store.record("refuse_activate", bundle_id, reason=report.summary, requester=requester)
+            _show_gate(report)
+            raise typer.Exit(CHECK_FAILED)
+        store.activate(bundle_id, reason=reason, requester=requester)
     note(f"{bundle_id} is active ({report.summary}). The way back: saferule policy rollback")
 
 
@@ -264,18 +276,29 @@ def _store(workspace: Path) -> PolicyStore:
     return PolicyStore(Workspace(workspace).store)
 
 
-def _gate(store: PolicyStore, bundle_id: str, deadline: float) -> GateReport:
-    """In a process of its own: a bad file may crash or hang what reads it."""
-    from saferule_ros.policy.bundle_files import read_manifest
+def _gate(store: PolicyStore, bundle_id: str, deadline: float, new_contract: bool) -> GateReport:
+    """In a process of its own: a bad file may crash or hang what reads it. The active policy tells the contract."""
+    from saferule_ros.policy.gate import usual_deadline
     from saferule_ros.policy.gate_process import run_gate_process
-    from saferule_ros.policy.refusals import RefusedBundleError
 
     if deadline <= 0:
-        try:
-            deadline = 1.0 / read_manifest(store.path(bundle_id), store.keys.trusted()).manifest.spec.control_rate
-        except RefusedBundleError:
-            deadline = 1.0  # any: the gate refuses it before it measures time, and says what is wrong
-    return run_gate_process(store.root, bundle_id, None, deadline)
+        spec = _spec(store, bundle_id)
+        # Any where there is none: the gate refuses it before it measures time, and says what is wrong.
+        deadline = usual_deadline(spec) if spec is not None else 1.0
+    active = store.place("active")
+    contract = _spec(store, active) if active is not None and not new_contract else None
+    return run_gate_process(store.root, bundle_id, contract, deadline)
+
+
+def _spec(store: PolicyStore, bundle_id: str) -> PolicySpec | None:
+    """What a bundle was made for; None where its manifest cannot be trusted."""
+    from saferule_ros.policy.bundle_files import read_manifest
+    from saferule_ros.policy.errors import BundleError, UnknownPolicyError
+
+    try:
+        return read_manifest(store.path(bundle_id), store.keys.trusted()).manifest.spec
+    except (BundleError, UnknownPolicyError):
+        return None
 
 
 def _show_gate(report: GateReport) -> None:

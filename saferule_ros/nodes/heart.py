@@ -66,7 +66,7 @@ class Heart:
 
     def may_answer(self, stamp_ns: int) -> bool:
         """Whether an observation of that time [ns] may be answered now: not one from while `fallback` commanded."""
-        if not self._may_act():
+        if not self.may_act():
             return False
         lost, given = self._without
         if lost <= stamp_ns < given:
@@ -74,7 +74,7 @@ class Heart:
         self._without = NEVER  # messages come in their order: no older one follows. A clock may be set back
         return True
 
-    def _may_act(self) -> bool:
+    def may_act(self) -> bool:
         """Whether an action may go out now. Costs a comparison."""
         if self._guarded and self.in_control and time.monotonic() - self._newest > lease(self._period):
             self.in_control = False
@@ -88,7 +88,7 @@ class Heart:
         """One more."""
         # Before anything else: were the process stopped from here on, this beat would count from before.
         now, stamp = time.monotonic(), self._node.get_clock().now().nanoseconds
-        if self._may_act():  # this beat may come too late itself
+        if self.may_act():  # this beat may come too late itself
             self._newest_stamp = stamp
         self._newest = now
         self._publish(serving=True)

@@ -39,7 +39,10 @@ class Parameters:
     workspace: str = parameter("", "folder of the robot's store; or give `store`")
     store: str = parameter("", "folder of the policy store; empty: the workspace's")
     autostart: bool = parameter(True, "configure and activate without a lifecycle manager")
-    stale_after: float = parameter(0.5, "oldest observation that is acted on", unit="s", low=0.001, high=60.0)
+    stale_after: float = parameter(
+        0.5, "oldest observation that is acted on; one that is overdue for so long is missed", unit="s", low=0.001,
+        high=60.0,
+    )  # fmt: skip
     deadline: float = parameter(
         0.0, "longest time for one action, 0: the policy's control period", unit="s", low=0.0, high=60.0
     )
@@ -80,7 +83,7 @@ class Parameters:
     )  # fmt: skip
     fallback: bool = parameter(False, "the node `fallback` stands by: command only while it says so")
     flights: str = parameter(
-        "", "folder for the log of the last ticks after a fault; empty: `flights` beside the store"
+        "", "folder for logs of the ticks that led to a safe action; empty: `flights` beside the store"
     )
     gate_deadline: float = parameter(
         0.0, "gate: largest p99 of the time per action, 0: half the control period", unit="s", low=0.0, high=60.0

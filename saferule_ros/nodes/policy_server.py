@@ -1,4 +1,5 @@
-"""policy_server: answers every observation with one action, within a deadline, and swaps policies between two.
+"""policy_server: answers every observation with one action, within a deadline, and swaps policies between two. Where
+observations stop coming in the middle of an episode, the declared safe action goes out with every heartbeat.
 
 Lifecycle node. Topics: listens to `observation` and publishes `action` while active; `policy_server/status`,
 latched; `policy_server/heartbeat`, for `fallback`; `/diagnostics`. Services: `policy_server/swap`,
@@ -71,7 +72,7 @@ class PolicyServer(LifecycleNode):
         self._heart = Heart(self, self._path, settings.heartbeat_period, settings.fallback, self._say)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._retry = self.create_timer(RETRY_PERIOD, self._autostart, clock=steady)
-        self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look_at_store, clock=steady)
+        self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look, clock=steady)
         self._steps = self.create_timer(STEPS_PERIOD, self._look_at_swap, clock=steady)
         self._steps.cancel()  # until a swap is under way: every wake-up of this thread can delay an answer
         self._diagnostics = Diagnostics(self, DIAGNOSTICS_PERIOD, self._health)
@@ -112,11 +113,11 @@ class PolicyServer(LifecycleNode):
         """Begins to answer."""
         self._actions = self.create_publisher(Action, "action", qos.DATA)
         self._loop = ControlLoop(
-            self, Observation, "observation", qos.DATA, self._on_observation, self._heart.beat,
+            self, Observation, "observation", qos.DATA, self._on_observation, self._on_beat,
             self._settings.heartbeat_period, self._rehearse, self._settings.rehearse_ahead,
         )  # fmt: skip
         self._retry.cancel()
-        self._path.stopped = False
+        self._path.begin()
         self._phase = "serving"
         # A full collection would look through all that was loaded, and hold the control thread up meanwhile.
         gc.collect()
@@ -212,6 +213,15 @@ class PolicyServer(LifecycleNode):
                 f"safe action for observation {asked.sequence}: {self._path.last_fault}", throttle_duration_sec=1.0
             )
 
+    def _on_beat(self) -> None:
+        self._heart.beat()
+        if self._actions is None or not self._heart.may_act():
+            return
+        command = self._path.unanswered(self._now())
+        if command is not None:
+            self._actions.publish(command.serialized())
+            self.get_logger().warning(f"safe action: {self._path.last_fault}", throttle_duration_sec=1.0)
+
     def _follow_verdict(self) -> None:
         if self._path.has_verdict and self.executor is not None:
             self.executor.create_task(self._policies.after_tick)
@@ -269,7 +279,8 @@ class PolicyServer(LifecycleNode):
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
 
-    def _look_at_store(self) -> None:
+    def _look(self) -> None:
+        self._policies.look_at_faults()
         if self._phase == "serving" and self._policies.look():
             self._say("the store was changed by another process")
 

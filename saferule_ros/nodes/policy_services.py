@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
@@ -16,10 +15,10 @@ from rclpy.node import Node
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.background import Background
+from saferule_ros.nodes.flight_logs import FlightLogs
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_swap import PROBATION, Exchange, Swapper, SwapRequest
 from saferule_ros.nodes.serving import ControlPath, Served, Verdict
-from saferule_ros.policy import flight
 from saferule_ros.policy.errors import NoPolicyError
 from saferule_ros.policy.gate import GateReport
 from saferule_ros.policy.places import Places
@@ -71,6 +70,7 @@ class PolicyServices:
         self._work: Background[Exchange] | None = None
         self._after: Background[Places] | None = None
         self._seen_change = 0  # of the store's places [ns]
+        self.flights = FlightLogs(node, path, settings.flights_folder)
         self.places = Places()
         self.trial_fault = ""
         aside = ReentrantCallbackGroup()  # control goes on while these wait, see Background
@@ -102,8 +102,9 @@ class PolicyServices:
         """
         if self._policies.places().trial:
             before = self._policies.require("active")
-            now = self._policies.revert(reason="the process ended during its probation", requester=PROBATION)
-            self.trial_fault = "the process ended during its probation"
+            why = "serving ended during its probation"
+            now = self._policies.revert(reason=why, requester=PROBATION)
+            self.trial_fault = f"{before}: {why}"
             self._node.get_logger().error(f"{before} had not got through its probation: {now} is active again")
         runtime = PolicyRuntime(*self._policies.active())
         if self._safeguard is not None:
@@ -124,7 +125,7 @@ class PolicyServices:
     def unload(self) -> None:
         """Lets go of the policies. What was on trial has not proved good: load() takes the one before it."""
         if self.life.state is State.PROBATION:
-            self.life.on(Event.DONE)
+            self.life.on(Event.LET_GO)
         self._kept = None
         self._path.switch(None)
 
@@ -233,12 +234,19 @@ class PolicyServices:
         self._kept = before.runtime
         limits = self._settings.probation(probation_ticks, exchange.runtime.spec)
         probation = Probation(limits) if probation_ticks else None
+        if probation is not None:
+            self.trial_fault = ""  # of another one
         self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)), probation)
 
     def _listen(self, tap: Tap | None) -> None:
         self._path.tap = tap  # one assignment, seen by the next observation
 
-    # What follows a swap.
+    # What follows a safe action, and a swap.
+
+    def look_at_faults(self) -> None:
+        """To be called now and then: what led to safe actions in service is written down, see FlightLogs."""
+        if self.life.state not in (State.PROBATION, State.REVERTING):  # which write a log of their own
+            self.flights.look()
 
     def after_tick(self) -> None:
         """To be called when an answer has gone out with which a probation ended."""
@@ -283,13 +291,9 @@ class PolicyServices:
 
     def _reverted(self, fault: str, requester: str) -> Places:
         """In a thread: the store first, then the log of the ticks that led to it."""
-        entries = self._path.flight.copy()
+        entries = self.flights.take()
         places = self._swapper.revert(fault, requester)
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        try:
-            flight.write(entries, self._settings.flights_folder / f"{stamp}.jsonl")
-        except SaferuleError as error:
-            self._node.get_logger().warning(f"the last ticks could not be written down: {error}")
+        self.flights.write(entries)
         return places
 
     async def _follow(self, after: Background[Places], verdict: Verdict) -> bool:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from saferule_ros.nodes.policy_parameters import SwapSettings
 from saferule_ros.nodes.serving import LimitSettings
 from saferule_ros.policy.errors import PolicyError, StoreError
-from saferule_ros.policy.gate import GateReport
+from saferule_ros.policy.gate import GateReport, usual_deadline
 from saferule_ros.policy.gate_process import run_gate_process
 from saferule_ros.policy.places import Places
 from saferule_ros.policy.refusals import RefusedBundleError
@@ -92,6 +92,12 @@ class Swapper:
         target = request.policy_id or self._store.require("candidate")
         if target == serving.bundle_id:
             raise PolicyError(f"policy {target} is active already", "Name another one; the list service shows them")
+        with self._store.reserving(target):  # nobody prunes it meanwhile
+            return self._swap(target, request, serving, listen)
+
+    def _swap(
+        self, target: str, request: SwapRequest, serving: PolicyRuntime, listen: Callable[[Tap | None], None]
+    ) -> Exchange:
         report = self.judge(target, serving)
         try:
             report.require()
@@ -116,9 +122,9 @@ class Swapper:
             PolicyError: it cannot be judged.
         """
         spec = serving.spec if serving is not None else None
-        rate = (spec or self._store.get(target).manifest.spec).control_rate
+        deadline = self._settings.gate_deadline or usual_deadline(spec or self._store.get(target).manifest.spec)
         return run_gate_process(
-            self._store.root, target, spec, self._settings.gate_deadline or 0.5 / rate,
+            self._store.root, target, spec, deadline,
             timeout_s=self._settings.gate_timeout, keys=self._store.keys.folder,
         )  # fmt: skip
 

@@ -92,10 +92,10 @@ class _Answered(NamedTuple):
 class ControlPath:
     """Answers observations with the served policy, or with the declared reaction and the reason for it.
 
-    `answer`, `follow_up` and `episode_ended` are called in the control thread, the rest in the executor's. `switch` is
-    the swap: the reference is replaced between two calls of `answer`, so every action is by exactly one policy, and
-    carries its generation. A fault during the probation of a new policy switches back to the one before it, so that the
-    next observation is answered by that one.
+    `answer`, `follow_up`, `episode_ended` and `unanswered` are called in the control thread, the rest in the
+    executor's. `switch` is the swap: the reference is replaced between two calls of `answer`, so every action is by
+    exactly one policy, and carries its generation. A fault during the probation of a new policy switches back to the
+    one before it, so that the next observation is answered by that one.
 
     Args:
         safeguard: what is watched in every tick; None: nothing.
@@ -120,11 +120,18 @@ class ControlPath:
         self._before: Served | None = None  # what comes back if the probation fails
         self._verdict: Verdict | None = None
         self._previous_stamp: int | None = None
+        self._heard: int | None = None  # when the newest observation came [ns]; None: no other one is due
+        self._silent = False  # and none has come for too long
         self._last_action: NDArray[np.float32] | None = None
         self._last_was_policy = False
         self._elapsed = math.inf  # of the newest answer [s]
         self._times = np.zeros(REMEMBERED_TIMES, np.float32)
         self._timed = 0
+
+    def begin(self) -> None:
+        """Before the first observation after an activation: a "stop" is over, and nobody is late."""
+        self.stopped = False
+        self._heard = None
 
     def switch(self, served: Served | None, probation: Probation | None = None) -> None:
         """From the next action on, `served` acts. With a probation, what acted before comes back if it fails."""
@@ -190,17 +197,42 @@ class ControlPath:
     def episode_ended(self, asked: Asked) -> None:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
         with self._between:
+            self._heard = None
             broken = self._watch(asked, self._last_action)
             # An observation that cannot be judged is not the policy's fault.
             unsafe = broken.told if broken is not None and not broken.problem else ""
             if self.probation is not None and (fault := self.probation.led_to(asked.cost, unsafe)):
                 self.take_back(fault)
 
+    def unanswered(self, now_ns: int) -> Command | None:
+        """The declared reaction where observations stopped coming in the middle of an episode: a robot whose sensors
+        are silent must not go on with its last command. None: they have not. `now_ns` is the clock of answer() [ns].
+        """
+        served, heard = self.served, self._heard
+        if served is None or heard is None or now_ns - heard <= served.limits.patience_s * NANOSECONDS:
+            return None
+        with self._between:
+            tick = Tick(
+                has_policy=True,
+                observation=None,
+                stamp_ns=heard,
+                previous_stamp_ns=None,
+                now_ns=now_ns,
+                last_action=self._last_action,
+                stopped=self.stopped,
+            )
+            decision = decide(served.limits, tick)
+            if not self._silent:  # the first tells enough, and does not push out what was before it
+                self.flight.note(served.limits, served.id, tick, decision)
+            self._silent = True
+            return self._command(decision, served.id, 0, now_ns, now_ns, 0.0)
+
     def _answer(self, asked: Asked, now_ns: int) -> Command:
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
         served, tick, fault, decision = self._decide(asked, now_ns)
         self._previous_stamp, self._elapsed = asked.stamp_ns, tick.elapsed_s
+        self._heard, self._silent = now_ns, False
         if decision.use_policy:
             self._times[self._timed % REMEMBERED_TIMES] = tick.elapsed_s
             self._timed += 1

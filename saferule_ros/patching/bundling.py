@@ -6,7 +6,7 @@ from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.policy.bundle import BundleMeta, Manifest, build_bundle
 from saferule_ros.policy.export import choose_golden
-from saferule_ros.policy.gate import GateReport, run_gate
+from saferule_ros.policy.gate import GateReport, run_gate, usual_deadline
 from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.policy.store import PolicyStore
 
@@ -37,11 +37,11 @@ def bundle_learner(
 
 
 def pass_gate(store: PolicyStore, manifest: Manifest) -> GateReport:
-    """Puts a bundle through the gate; an action may take one control period.
+    """Puts a bundle through the gate, as a swap on the robot does where nothing else is set there.
 
     Raises:
         RefusedBundleError: of the kind that names the broken invariant, the value and the limit.
     """
-    report = run_gate(store.root, manifest.bundle_id, manifest.spec, 1.0 / manifest.spec.control_rate)
+    report = run_gate(store.root, manifest.bundle_id, manifest.spec, usual_deadline(manifest.spec))
     report.require()
     return report

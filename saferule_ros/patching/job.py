@@ -98,10 +98,11 @@ def _run(
 
     with _timed(seconds, Stage.GATE):
         on_progress(_at(Stage.GATE, settings.steps, STAGE_ENDS[Stage.EXPORTING]))
-        gate = pass_gate(store, candidate)
-        if cancelled():
-            raise PatchCancelled("cancelled at the gate", "What serves was not touched")
-        store.set_candidate(candidate.bundle_id, reason=forget_set.reason, requester=request.requester)
+        with store.reserving(candidate.bundle_id):
+            gate = pass_gate(store, candidate)
+            if cancelled():
+                raise PatchCancelled("cancelled at the gate", "What serves was not touched")
+            store.set_candidate(candidate.bundle_id, reason=forget_set.reason, requester=request.requester)
 
     on_progress(_at(Stage.DONE, settings.steps, 1.0))
     return PatchReport(

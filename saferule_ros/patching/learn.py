@@ -49,8 +49,9 @@ def learn_policy(
     meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
     reason = f"learned from {dataset.episodes} episodes, seed {seed}"
     manifest = bundle_learner(store, learner, np.asarray(dataset.observations), spec, meta, seed, reason)
-    pass_gate(store, manifest)
-    if activate:
-        store.activate(manifest.bundle_id, reason=reason)
+    with store.reserving(manifest.bundle_id):
+        pass_gate(store, manifest)
+        if activate:
+            store.activate(manifest.bundle_id, reason=reason)
     replay = learner.replay(dataset)
     return LearnedPolicy(manifest, calibrate(learner, replay) if isinstance(learner, CriticLearner) else None)

@@ -49,9 +49,13 @@ def unpacked(path: Path) -> Iterator[Path]:
         DamagedBundleError: a foreign, missing or oversized file in it.
     """
     try:
-        size = path.stat().st_size
-        if size > sum(SIZE_CAPS.values()) + _OVERHEAD:
-            raise BundleError(f"{path} has {size} bytes, more than any bundle", "Give a file that was exported")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise BundleError(f"{path} is not a regular file", "Give a file that was exported")
+        if status.st_size > sum(SIZE_CAPS.values()) + _OVERHEAD:
+            raise BundleError(
+                f"{path} has {status.st_size} bytes, more than any bundle", "Give a file that was exported"
+            )
     except OSError as error:
         raise _no_bundle(path, error) from error
     with tempfile.TemporaryDirectory(prefix="saferule-import-") as name:

@@ -78,10 +78,12 @@ def complete(path: Path, latest: AuditEvent | None) -> None:
     try:
         size, number = _end(path)
     except (ValueError, KeyError, TypeError):
-        aside = path.with_name(f"{path.name}.damaged-{latest.number}")
+        aside = put_aside(path, latest.number)
         log.error("%s ends with something that is no event: it is kept as %s", path, aside)
         rename(path, aside)
         size, number = 0, 0
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}", "Make the store readable") from error
     if number < latest.number:
         append_line(path, json.dumps(latest.as_json(), sort_keys=True).encode("ascii") + b"\n", size)
 
@@ -111,11 +113,17 @@ def read_audit(path: Path, latest: AuditEvent | None) -> tuple[AuditEvent, ...]:
 def check_chain(path: Path, events: Sequence[AuditEvent], latest: AuditEvent | None) -> None:
     """Every event follows from the one before, the first of all from nothing, and the last is what the store did last.
 
-    A log that begins with a later number was begun anew after a damaged one was put aside: from there it is checked.
+    A log may begin with a later number only where it was begun anew with it, and the damaged one before it still lies
+    aside: from there it is checked.
 
     Raises:
         AuditError: says at which line.
     """
+    if events and events[0].number > 1 and not put_aside(path, events[0].number).exists():
+        raise AuditError(
+            f"{path} begins with event {events[0].number}: those before it are missing",
+            "The log was cut or removed by hand; compare it with a backup",
+        )
     last: AuditEvent | None = None
     for line, event in enumerate(events, start=1):
         known = last is not None or event.number == 1
@@ -131,6 +139,11 @@ def check_chain(path: Path, events: Sequence[AuditEvent], latest: AuditEvent | N
             f"{path} ends with event {last.number if last else 0}, which is not the store's last",
             "The log was changed by hand; compare it with a backup",
         )
+
+
+def put_aside(path: Path, number: int) -> Path:
+    """Where a damaged log is kept, after which a new one was begun with this event."""
+    return path.with_name(f"{path.name}.damaged-{number}")
 
 
 def _end(path: Path) -> tuple[int, int]:

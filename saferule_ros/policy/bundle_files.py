@@ -37,40 +37,43 @@ def file_kinds(folder: Path) -> dict[str, FileKind]:
     return {name: FileKind(stat.S_ISREG(status.st_mode), status.st_size) for name, status in found.items()}
 
 
-def read_manifest(folder: Path, trusted: TrustedKeys) -> Verified:
+def read_manifest(folder: Path, trusted: TrustedKeys, called: str = "") -> Verified:
     """Reads manifest and signature, and checks all that they alone tell.
+
+    Args:
+        called: what the folder is called for people; without: its path.
 
     Raises:
         DamagedBundleError: the kind that names the broken invariant.
     """
-    found = file_kinds(folder)
-    check_names(found, str(folder))
-    check_sizes(found, str(folder))
+    found, where = file_kinds(folder), called or str(folder)
+    check_names(found, where)
+    check_sizes(found, where)
     data = read_capped(folder, MANIFEST)
-    finding = check_signature(data, read_capped(folder, SIGNATURE), trusted, str(folder))
-    return Verified(check_manifest(data, str(folder)), finding.value)
+    finding = check_signature(data, read_capped(folder, SIGNATURE), trusted, where)
+    return Verified(check_manifest(data, where), finding.value)
 
 
-def verify_bundle(folder: Path, trusted: TrustedKeys) -> Verified:
-    """Checks names, sizes, signature, manifest and the digest of every file of a bundle.
+def verify_bundle(folder: Path, trusted: TrustedKeys, called: str = "") -> Verified:
+    """Checks names, sizes, signature, manifest and the digest of every file of a bundle. For `called` see above.
 
     Raises:
         DamagedBundleError: the kind that names the broken invariant; says which file, what it is and should be.
     """
-    verified = read_manifest(folder, trusted)
+    verified = read_manifest(folder, trusted, called)
     for name in verified.manifest.files:
-        read_verified(folder, verified.manifest, name)
+        read_verified(folder, verified.manifest, name, called)
     return verified
 
 
-def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
+def read_verified(folder: Path, manifest: Manifest, name: str, called: str = "") -> bytes:
     """Content of one file of a bundle: exactly the bytes whose digest was checked.
 
     Raises:
         DigestError, BundleIdError: says which file, what it is and what it should be.
     """
     data = read_capped(folder, name)
-    check_digest(name, data, manifest, str(folder))
+    check_digest(name, data, manifest, called or str(folder))
     return data
 
 

@@ -32,6 +32,7 @@ class Reason(StrEnum):
     SHUTDOWN = "shutdown"
     STOPPED = "stopped"
     NO_POLICY = "no_policy"
+    MISSING_OBSERVATION = "missing_observation"
     WRONG_SIZE = "wrong_size"
     NON_FINITE_OBSERVATION = "non_finite_observation"
     TIME_BACKWARDS = "time_backwards"
@@ -102,14 +103,20 @@ class Limits:
         object.__setattr__(self, "low", self.spec.low - self.spec.slack)
         object.__setattr__(self, "high", self.spec.high + self.spec.slack)
 
+    @property
+    def patience_s(self) -> float:
+        """After so long without an observation one is missing [s]: the next was due a control period after the last,
+        and would be stale by now."""
+        return self.stale_after_s + 1.0 / self.spec.control_rate
+
 
 @dataclass(slots=True)
 class Tick:
     """All that is known of one tick. Stamps [ns] are of one clock."""
 
     has_policy: bool
-    observation: ArrayLike | None  # (O,) raw units
-    stamp_ns: int  # when it was measured
+    observation: ArrayLike | None  # (O,) raw units; None: none came
+    stamp_ns: int  # when it was measured; where none came: when the one before it came
     previous_stamp_ns: int | None  # of the observation before this one; None: this is the first
     now_ns: int
     last_action: ArrayLike | None = None  # (A,) what went out last; None: nothing yet
@@ -165,7 +172,8 @@ def input_fault(limits: Limits, tick: Tick) -> Fault | None:
     if not tick.has_policy:
         return Fault(Reason.NO_POLICY, "no policy is active")
     if tick.observation is None:
-        return Fault(Reason.STALE_OBSERVATION, "there is no observation")
+        silence = (tick.now_ns - tick.stamp_ns) / SECOND
+        return Fault(Reason.MISSING_OBSERVATION, f"no observation for {silence:.6f} s, limit {limits.patience_s:g} s")
     observation, size = _vector(tick.observation), limits.spec.observation_size
     if observation is None or observation.shape != (size,):
         found = "is no vector of numbers" if observation is None else f"has shape {observation.shape}"

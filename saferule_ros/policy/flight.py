@@ -93,7 +93,8 @@ def replay(path: Path) -> Replayed:
                 if (str(decision.reason), found) != (record["reason"], record["action"]):
                     differing.append(number)
                 reasons[str(decision.reason)] = reasons.get(str(decision.reason), 0) + 1
-    except (OSError, ValueError, KeyError, TypeError, StopIteration) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError,
+            StopIteration) as error:  # fmt: skip
         raise FlightError(
             f"{path}, line {max(1, number)}, is no flight log: {error!r}", "Give a file of flights/"
         ) from error

@@ -21,6 +21,10 @@ from saferule_ros.policy.refusals import RefusedBundleError, refusal_of
 from saferule_ros.policy.spec import PolicySpec
 
 PASSED, REFUSED, WRONG = 0, 1, 2
+# What the gate allows one action, where nobody says otherwise: so much of the control period. The rest is for messages,
+# checks, and whatever else the machine does.
+DEADLINE_SHARE = 0.5
+STDIN = "-"
 
 
 class GateCheck(BaseModel):
@@ -57,6 +61,11 @@ class GateReport(BaseModel):
         if not self.passed:
             failed = self.checks[-1]
             raise refusal_of(failed.name)(f"gate refused policy {self.bundle_id}: {failed.value}", failed.limit)
+
+
+def usual_deadline(spec: PolicySpec) -> float:
+    """Largest allowed 99th percentile of the time of one action [s], where nobody says otherwise."""
+    return DEADLINE_SHARE / spec.control_rate
 
 
 def run_gate(
@@ -113,7 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("store", help="folder of the policy store")
     parser.add_argument("bundle_id")
     parser.add_argument("--deadline", type=float, required=True, help="largest p99 of one action's time [s]")
-    parser.add_argument("--contract", default="", help="the robot's PolicySpec as JSON; default: the bundle's")
+    parser.add_argument(
+        "--contract", default="", help="the robot's PolicySpec as JSON, - reads it; default: the bundle's"
+    )
     parser.add_argument("--keys", type=Path, help="folder of trusted keys; default: beside the store")
     parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
     parser.add_argument("--memory", type=int, default=0, help="largest address space of this process [MiB]; 0: any")
@@ -124,7 +135,8 @@ def main(arguments: list[str] | None = None) -> int:
         limit = options.memory << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
-        contract = PolicySpec.model_validate_json(options.contract) if options.contract else None
+        said = sys.stdin.read() if options.contract == STDIN else options.contract
+        contract = PolicySpec.model_validate_json(said) if said else None
         report = run_gate(options.store, options.bundle_id, contract, options.deadline, options.keys)
     except SaferuleError as error:
         print(error, file=sys.stderr)

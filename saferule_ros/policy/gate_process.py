@@ -10,7 +10,7 @@ import pydantic
 
 import saferule_ros
 from saferule_ros.policy.errors import StoreError
-from saferule_ros.policy.gate import PASSED, REFUSED, WRONG, GateCheck, GateReport
+from saferule_ros.policy.gate import PASSED, REFUSED, STDIN, WRONG, GateCheck, GateReport
 from saferule_ros.policy.refusals import GateProcessError
 from saferule_ros.policy.spec import PolicySpec
 
@@ -46,7 +46,7 @@ def run_gate_process(
     if keys is not None:
         command += ["--keys", str(keys.absolute())]
     if spec is not None:
-        command += ["--contract", spec.model_dump_json()]
+        command += ["--contract", STDIN]  # a long vector with names and units is too much for an argument
     # The child imports this very package, not one that happens to lie in the current folder (-P).
     package = str(Path(saferule_ros.__file__).parent.parent)
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -54,8 +54,8 @@ def run_gate_process(
     start = time.perf_counter()
     try:
         done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            timeout=timeout_s,
+            command, env=environment, input=spec.model_dump_json() if spec is not None else "", capture_output=True,
+            text=True, timeout=timeout_s,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return _broken(bundle_id, f"did not end in {timeout_s:g} s", start)

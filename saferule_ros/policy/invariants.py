@@ -302,8 +302,8 @@ def check_deadline(p99_s: float, deadline_s: float, detail: str) -> Finding:
 
 
 def graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    """The model's graph and all graphs inside its operators."""
-    waiting = [model.graph]
+    """The model's graph, those that are there for training it, and all graphs inside their operators."""
+    waiting = [model.graph, *(part for info in model.training_info for part in (info.initialization, info.algorithm))]
     while waiting:
         graph = waiting.pop()
         yield graph

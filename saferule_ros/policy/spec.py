@@ -85,9 +85,9 @@ class PolicySpec(BaseModel):
         return (BOUND_SLACK * (self.high - self.low)).astype(np.float32)
 
     def differences(self, other: "PolicySpec") -> list[str]:
-        """Names, with both values, of the fields in which `other` is a different contract. Empty if none."""
+        """Names, with both values (their beginning), of the fields in which `other` is a different contract."""
         return [
-            f"{name} {getattr(self, name)!r} != {getattr(other, name)!r}"
+            f"{name} {getattr(self, name)!r:.200} != {getattr(other, name)!r:.200}"
             for name in type(self).model_fields
             if getattr(self, name) != getattr(other, name)
         ]

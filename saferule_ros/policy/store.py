@@ -75,8 +75,12 @@ class PolicyStore(StoreReader):
                 self._write(Places())
         return self
 
-    def add(self, folder: Path | str, *, reason: str = "", requester: str = "") -> str:
+    def add(self, folder: Path | str, *, reason: str = "", requester: str = "", called: str = "") -> str:
         """Copies a bundle folder into the store, verified. Adding it again repairs a damaged copy.
+
+        Args:
+            reason, requester: for the audit log.
+            called: what the folder is called for people; without: its path.
 
         Returns:
             The bundle id.
@@ -88,7 +92,7 @@ class PolicyStore(StoreReader):
         source = Path(folder)
         with self._changing() as places:
             trusted = self.keys.trusted()
-            manifest = verify_bundle(source, trusted).manifest
+            manifest = verify_bundle(source, trusted, called).manifest
             bundle_id = manifest.bundle_id
             self._clear_staging()
             fresh, target = self.staging / bundle_id, self.bundles / bundle_id
@@ -110,7 +114,8 @@ class PolicyStore(StoreReader):
     def import_archive(self, path: Path | str, *, reason: str = "", requester: str = "") -> str:
         """Adds a bundle that export_archive wrote, here or on another machine; returns its id. For errors see add()."""
         with archive.unpacked(Path(path)) as folder:
-            return self.add(folder, reason=reason or f"from {Path(path).name}", requester=requester)
+            why = reason or f"from {Path(path).name}"
+            return self.add(folder, reason=why, requester=requester, called=str(path))
 
     def export_archive(self, bundle_id: str, path: Path | str) -> None:
         """Writes a verified bundle as one file, whole or not at all. For errors see get()."""
@@ -122,11 +127,21 @@ class PolicyStore(StoreReader):
 
         For errors see get().
         """
+        with self.reserving(bundle_id):
+            yield self.get(bundle_id)
+
+    @contextlib.contextmanager
+    def reserving(self, bundle_id: str) -> Iterator[None]:
+        """The same for one that is still to be judged: nothing of it is read here.
+
+        Raises:
+            UnknownPolicyError: no such bundle; names those that there are.
+        """
         with locked(self.root / "lock", self.lock_timeout):
-            bundle = self.get(bundle_id)
+            self.path(bundle_id)
             hold = holds.take(self.root / "held", bundle_id)
         try:
-            yield bundle
+            yield
         finally:
             hold.release()
 

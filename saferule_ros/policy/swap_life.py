@@ -33,6 +33,7 @@ class Event(StrEnum):
     FAULT = "fault"
     REFUSED = "refused"
     DONE = "done"
+    LET_GO = "let_go"
 
 
 class Transition(NamedTuple):
@@ -59,6 +60,7 @@ TRANSITIONS = (
     Transition(State.PROBATION, Event.DONE, State.STEADY, "its ticks are over without a fault: it is good"),
     Transition(State.PROBATION, Event.FAULT, State.REVERTING, "a fault: the previous one acts from the next tick on"),
     Transition(State.PROBATION, Event.ROLL_BACK, State.REVERTING, "somebody wants the previous one back"),
+    Transition(State.PROBATION, Event.LET_GO, State.STEADY, "cleaned up: it is not good, and not loaded again"),
     Transition(State.REVERTING, Event.DONE, State.STEADY, "the store says so, durably"),
     Transition(State.REVERTING, Event.REFUSED, State.STEADY, "the store could not be changed; a restart does it"),
     Transition(State.STEADY, Event.ROLL_BACK, State.ROLLING_BACK, "the previous one is loaded, if it is not still"),
@@ -124,8 +126,8 @@ The state is `swap_state` in `policy_server/status`.
 
 Whatever is not in the table is refused: a second swap during a swap, for one.
 
-After a kill or a power cut the store decides: a policy whose probation was not over is not served again; the one before
-it is. So a policy that takes the whole process down with it is gone with the restart.
+After a kill, a power cut or a clean-up the store decides: a policy whose probation was not over is not served again;
+the one before it is. So a policy that takes the whole process down with it is gone with the restart.
 """
 
 
