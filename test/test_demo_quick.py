@@ -25,7 +25,7 @@ from saferule_ros.sim.behaviour import demonstrate
 from saferule_ros.sim.rollout import shared_environment
 
 # The first test waits for the whole run, so the limit of one test must leave room for it.
-pytestmark = [pytest.mark.ros, pytest.mark.demo, pytest.mark.timeout(660)]
+pytestmark = [pytest.mark.ros, pytest.mark.long, pytest.mark.timeout(660)]
 
 SETTINGS = Path(__file__).resolve().parent.parent / "config" / "demo_quick.yaml"
 SEED = 3

@@ -107,7 +107,10 @@ def test_parameters_tell_unit_and_range_and_refuse_changes_while_the_node_runs(r
     ros.runner.wait_ready(READY)
     request = DescribeParameters.Request(names=["stale_after", "reaction"])
     stale, reaction = ros.probe.call(DescribeParameters, "policy_server/describe_parameters", request).descriptors
-    assert stale.description == "oldest observation that is acted on [s]" and stale.read_only
+    assert (
+        stale.description == "oldest observation that is acted on; one that is overdue for so long is missed [s]"
+        and stale.read_only
+    )
     limits = stale.floating_point_range[0]
     assert (limits.from_value, limits.to_value) == (0.001, 60.0)
     assert reaction.additional_constraints == "Allowed: 'zero', 'hold', 'damp', 'stop'"

@@ -152,6 +152,7 @@ def test_a_goal_patches_the_active_policy_with_feedback_and_leaves_a_candidate(
     assert {"idle", "running"} <= {message.state for message in jobs}
 
 
+@pytest.mark.long
 def test_forget_with_start_runs_a_job_that_a_goal_can_follow(
     ros: Ros, unlearning: Unlearning, workspace: Workspace
 ) -> None:
@@ -163,6 +164,7 @@ def test_forget_with_start_runs_a_job_that_a_goal_can_follow(
     assert len([path for path in workspace.jobs.iterdir() if path.is_dir()]) == 1
 
 
+@pytest.mark.long
 def test_while_a_patch_runs_forget_and_other_goals_are_refused_and_name_it(ros: Ros, unlearning: Unlearning) -> None:
     other = forget(ros, episode_ids=["bad-01"]).forget_set_id
     running = forget(ros, bag_ids=[BAD_BAG]).forget_set_id
@@ -191,6 +193,7 @@ def test_cancelling_leaves_everything_as_it_was(
     ros.probe.wait_for(lambda: jobs[-1].state == "cancelled", "the job's status is published")
 
 
+@pytest.mark.long
 def test_the_worker_is_another_process_that_steps_back(ros: Ros, unlearning: Unlearning, node: NodeProcess) -> None:
     health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
     goal = unlearning.send(forget(ros, bag_ids=[BAD_BAG]).forget_set_id, steps=ENDLESS)
@@ -209,6 +212,7 @@ def worker_pid(health: list[DiagnosticArray]) -> int:
     return int(values.get("worker_pid") or 0)
 
 
+@pytest.mark.long
 def test_a_killed_worker_aborts_the_goal_and_the_server_goes_on(
     ros: Ros, unlearning: Unlearning, jobs: list[JobStatus]
 ) -> None:
@@ -223,7 +227,7 @@ def test_a_killed_worker_aborts_the_goal_and_the_server_goes_on(
     assert forget(ros, bag_ids=[BAD_BAG]).accepted
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_signal_cancels_the_job_and_answers_its_goals(
     ros: Ros, unlearning: Unlearning, node: NodeProcess, workspace: Workspace, number: int
 ) -> None:
@@ -236,6 +240,7 @@ def test_a_signal_cancels_the_job_and_answers_its_goals(
     assert PatchReport.load(workspace.job(result.job_id)).outcome is Outcome.CANCELLED
 
 
+@pytest.mark.long
 def test_after_a_hard_kill_the_worker_ends_and_the_job_is_closed(
     ros: Ros, unlearning: Unlearning, node: NodeProcess, workspace: Workspace
 ) -> None:
