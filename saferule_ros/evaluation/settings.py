@@ -8,7 +8,7 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    members: int = Field(5, ge=2, le=64, description="E: models that judge independently")
+    members: int = Field(4, ge=2, le=64, description="E: models that judge independently")
     hidden: int = Field(128, ge=4, le=4096, description="width of both hidden layers")
     batch: int = Field(256, ge=1, le=65536, description="windows per gradient step and member")
     learning_rate: float = Field(1e-3, gt=0, lt=1, description="Adam; falls to a tenth in the end")
@@ -24,7 +24,7 @@ class JudgeSettings(BaseModel):
 
     model: ModelSettings = Field(default_factory=lambda: ModelSettings.model_validate({}))
     held_out: float = Field(0.1, gt=0, le=0.5, description="share of the episodes that only the check sees")
-    starts: int = Field(8, ge=1, le=10_000, description="initial observations from which each candidate drives")
+    starts: int = Field(6, ge=1, le=10_000, description="initial observations from which each candidate drives")
 
 
 class SelectionSettings(BaseModel):
