@@ -12,6 +12,7 @@ judged.json, and not made again.
 import argparse
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -187,7 +188,7 @@ def document(rows: list[Json], settings: JudgeSettings, rule: SelectionSettings)
 
     names = list(rows[0]["spearman"]) if rows else []
     whos = ("best", "model", "last", "fixed step", "certificate")
-    ranked = [made for made in rows if made["spearman"]]
+    verdicts = Counter(made["verdict"] for made in rows)
     lines = [
         "# Choosing a checkpoint from logs: judged by the simulator", "",
         "Written by `python benchmarks/checkpoint_selection.py --grid GRID --trails TRAILS --out FILE`; do not edit.",
@@ -196,11 +197,15 @@ def document(rows: list[Json], settings: JudgeSettings, rule: SelectionSettings)
         f"| trial | candidates | n | good | {' | '.join(names)} | check |", f"|{'---|' * (len(names) + 5)}",
         *(f"| {made['trial']} | {made['group']} | {made['candidates']} | {made['good']} | "
           + " | ".join(number(made["spearman"][name]) for name in names)
-          + f" | {number(made['check']['correlation'])} |" for made in ranked), "",
+          + f" | {number(made['check']['correlation'])} |" for made in rows), "",
+        "Good: candidates whose simulated mean cost is within the limit. Check: rank correlation in the model's own "
+        f"check; {rule.correlation} is required.", "",
         "## What is chosen: simulated return / cost", "",
         f"| trial | candidates | {' | '.join(whos)} | verdict |", f"|{'---|' * (len(whos) + 3)}",
         *(f"| {made['trial']} | {made['group']} | {' | '.join(chosen(made, who) for who in whos)} "
-          f"| {made['verdict']} |" for made in rows), "", f"{where}.", "",
+          f"| {made['verdict']} |" for made in rows), "",
+        "Best: what the simulator would choose, the highest return within the limit. Verdicts of the rule: "
+        + ", ".join(f"{count} {what}" for what, count in sorted(verdicts.items())) + ".", "", f"{where}.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
