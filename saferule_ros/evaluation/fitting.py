@@ -21,6 +21,12 @@ from saferule_ros.evaluation.windows import Window, Windows
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.trainer import REPORT_EVERY, TrainProgress, as_numbers, check_finite
 
+# Unrolled gradients grow with the window's length; a norm of this many units is common in recurrent networks.
+GRADIENT_CLIP = 10.0
+# Standard scores: an observation that changes less than this in a step is as good as constant, and its error is not
+# blown up by dividing by that change.
+LEAST_CHANGE = 1e-3
+
 
 class ModelCancelled(SaferuleError):
     """Learning the model was cancelled; there is none."""
@@ -71,10 +77,6 @@ def fit_model(
     return model.eval().requires_grad_(False)
 
 
-# Unrolled gradients grow with the window's length; a norm of this many units is common in recurrent networks.
-GRADIENT_CLIP = 10.0
-
-
 def untrained(dataset: EpisodeDataset, units: Units, settings: ModelSettings, seed: int) -> DynamicsEnsemble:
     """A model with random weights, whose scales fit the dataset."""
     first = units.observations(torch.from_numpy(np.array(dataset.observations, dtype=np.float32)))
@@ -93,14 +95,14 @@ def untrained(dataset: EpisodeDataset, units: Units, settings: ModelSettings, se
 def window_losses(model: DynamicsEnsemble, window: Window) -> dict[str, Tensor]:
     """Mean loss of observations, rewards and costs over a window in which the model goes on from its own predictions.
 
-    Observations count in units of one step's change for one step, and of the spread of the data for many.
+    The error of an observation after k steps counts in units of sqrt(k) times the change of one step: so much is it
+    as long as errors are noise. [ours]
     """
     state = window.first
     length = window.actions.shape[2]
-    # After k steps an error is about sqrt(k) changes large, as long as it is noise.
     of_states, of_rewards, of_costs = [], [], []
     shares = window.costs / model.largest_cost
-    scale = model.change.clamp(min=1e-3)
+    scale = model.change.clamp(min=LEAST_CHANGE)
     for k in range(length):
         step = model(state, window.actions[:, :, k])
         state = step.following

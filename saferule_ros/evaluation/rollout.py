@@ -1,4 +1,7 @@
-"""Policies let loose in the model: closed loop, from real initial observations to the task's horizon."""
+"""Policies let loose in the model: closed loop, from real initial observations to the task's horizon.
+
+That an episode can terminate before is not modelled: where it does, costs and returns come out too large.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,7 +12,6 @@ from torch import Tensor
 from saferule_ros.evaluation.model import DynamicsEnsemble
 
 Policy = Callable[[Tensor], Tensor]  # raw observations (N, O) to raw actions (N, A)
-Projection = Callable[[Tensor], Tensor]
 
 
 class Imagined(NamedTuple):
@@ -21,8 +23,7 @@ class Imagined(NamedTuple):
 
 
 @torch.no_grad()
-def roll_out(model: DynamicsEnsemble, policy: Policy, starts: Tensor, horizon: int,
-             project: Projection = lambda x: x) -> Imagined:  # fmt: skip
+def roll_out(model: DynamicsEnsemble, policy: Policy, starts: Tensor, horizon: int) -> Imagined:
     """One episode of a policy from every start in every member, each member on its own predictions.
 
     Args:
@@ -39,7 +40,7 @@ def roll_out(model: DynamicsEnsemble, policy: Policy, starts: Tensor, horizon: i
         step = model(states, units.actions(actions))
         returns += step.rewards / units.reward_scale
         costs += model.costs(step)
-        states = project(step.following)
+        states = step.following
         spread += states.std(0).mean(-1)
         raw = states * units.observation_std + units.observation_mean
     return Imagined(returns, costs, spread / horizon)
