@@ -1,6 +1,6 @@
 """saferule_ros: repairs a robot's learned policy on board, from a list of bad logs.
 
-The folders stand in the order in which data goes: recording, dataset, safeguard, learning, unlearning,
+The folders stand in the order in which data goes: recording, dataset, safeguard, learning, unlearning, evaluation,
 attacks, policy, sim, patching, reporting, experiments, nodes, cli. A folder imports only those before it; only `nodes`
 imports rclpy.
 """

@@ -21,6 +21,7 @@ LAYERS = (
     "contract",
     "learning",
     "unlearning",
+    "evaluation",
     "attacks",
     "policy",
     "sim",

@@ -1,0 +1,248 @@
+"""Whether rules that see no simulator choose good checkpoints, and reject bad runs: judged by the simulator.
+
+    saferule grid config/ablation.yaml --out GRID
+    python benchmarks/selection_trails.py --grid GRID --out TRAILS
+    python benchmarks/checkpoint_selection.py --grid GRID --trails TRAILS --out docs/results/checkpoint_selection.md
+
+A group of candidates is the trail of one run, or "final": the last policies of all the grid's methods for one poisoned
+learner. The model is learned once for each trial, from its keep data. Judgements are kept beside the trails, in
+judged.json, and not made again.
+"""
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from selection_trails import CHECKPOINTS, TRAIL, Trial, trials
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.evaluation.check import ModelCheck
+from saferule_ros.evaluation.judge import Judge, Judged
+from saferule_ros.evaluation.ranking import rank_correlation
+from saferule_ros.evaluation.selection import select
+from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
+from saferule_ros.experiments.preparation import Preparation
+from saferule_ros.learning.checkpoint import load_checkpoint
+from saferule_ros.learning.serving_policy import ServingPolicy
+from saferule_ros.reporting.provenance import machine, versions
+from saferule_ros.reporting.trials import POISONED, RESULTS, TrialResult
+from saferule_ros.sim.tasks import task
+from saferule_ros.workspace import Workspace
+
+Json = dict[str, Any]
+
+JUDGED = "judged.json"
+FINAL = "final"
+# A trial run on SafetyPointCircle1 found repair complete by then in most cases.
+FIXED_STEP = 250
+
+
+class Candidate(NamedTuple):
+    """A policy with what the simulator says of it: means over episodes."""
+
+    name: str
+    step: int
+    checkpoint: Path
+    earned: float
+    cost: float
+    certificate: Json | None
+
+
+class Group(NamedTuple):
+    """Candidates of which one is to be chosen."""
+
+    trial: Trial
+    name: str
+    candidates: list[Candidate]
+
+
+def groups(grid: Path, trails: Path) -> Iterator[Group]:
+    """All that are there."""
+    for trial in trials(grid):
+        checkpoints = Workspace(trial.root / "workspace").checkpoints
+        finals = []
+        for path in sorted((trial.root / RESULTS).glob("*.json")):
+            result = TrialResult.load(path)
+            if result.method != POISONED:
+                finals.append(Candidate(
+                    result.method, len(finals), checkpoints / result.checkpoint_id,
+                    float(np.mean([e.episode_return for e in result.episodes])),
+                    float(np.mean([e.episode_cost for e in result.episodes])), result.certificate,
+                ))  # fmt: skip
+        if len(finals) > 1:
+            yield Group(trial, FINAL, finals)
+        for path in sorted((trails / trial.name).glob(f"*/{TRAIL}")):
+            trail = json.loads(path.read_text())
+            yield Group(trial, trail["run"], [
+                Candidate(
+                    f"step {one['step']}", one["step"], path.parent / CHECKPOINTS / one["checkpoint_id"],
+                    float(np.mean(one["returns"])), float(np.mean(one["costs"])), one["certificate"],
+                )
+                for one in trail["candidates"]
+            ])  # fmt: skip
+
+
+def new_judge(trial: Trial, settings: JudgeSettings) -> tuple[Judge, float]:
+    """The judge of a trial's policies, and what it cost in CPU seconds."""
+    workspace = Workspace(trial.root / "workspace")
+    prepared = Preparation.model_validate_json((trial.root / "preparation.json").read_bytes())
+    dataset = EpisodeDataset.load(workspace.dataset)
+    _, keep = ForgetSet.load(workspace.forget_sets, prepared.forget_set_id).split(dataset)
+    learner, _ = load_checkpoint(workspace.checkpoint(prepared.checkpoint_id))
+    began = time.process_time()
+    judge = Judge(keep, learner.units, learner.limits.horizon, settings, trial.seed)
+    return judge, time.process_time() - began
+
+
+def judged(group: Group, folder: Path, settings: JudgeSettings, judge: Callable[[], tuple[Judge, float]]) -> Json:
+    """What the model says of every candidate of a group."""
+    path = folder / group.trial.name / group.name / JUDGED
+    if path.exists():
+        found = json.loads(path.read_text())
+        if found["settings"] == settings.model_dump():
+            return found
+    model, fit_seconds = judge()
+    began = time.process_time()
+    of_each = {}
+    for candidate in group.candidates:
+        policy = ServingPolicy(load_checkpoint(candidate.checkpoint)[0]).eval().requires_grad_(False)
+        of_each[candidate.name] = asdict(model.judge(policy))
+    seconds = (time.process_time() - began) / len(group.candidates)
+    made = {
+        "settings": settings.model_dump(), "check": asdict(model.check), "fit_seconds": fit_seconds,
+        "seconds": seconds, "judged": of_each,
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(made, indent=1))
+    return made
+
+
+def row(group: Group, found: Json, rule: SelectionSettings) -> Json:
+    """One group: how scores rank it, what rules choose."""
+    candidates = group.candidates
+    limit = task(group.trial.task).cost_limit
+    of_each = [Judged(**found["judged"][candidate.name]) for candidate in candidates]
+    costs = [candidate.cost for candidate in candidates]
+    earned = [candidate.earned for candidate in candidates]
+    selection = select(dict(enumerate(of_each)), ModelCheck(**found["check"]), limit, rule)
+    separation = [
+        candidate.certificate["q_cost_forget"] - candidate.certificate["q_cost_required"]
+        if candidate.certificate else float("nan")
+        for candidate in candidates
+    ]  # fmt: skip
+    within = [n for n, cost in enumerate(costs) if cost <= limit]
+    best = max(within, key=lambda n: earned[n]) if within else int(np.argmin(costs))
+    choices = {"model": selection.step, "best": best}
+    if group.name != FINAL:
+        choices |= {
+            "last": len(candidates) - 1,
+            "fixed step": int(np.argmin([abs(candidate.step - FIXED_STEP) for candidate in candidates])),
+            "certificate": int(np.argmax(separation)),
+        }
+    return {
+        "trial": group.trial.name, "group": group.name, "limit": limit, "candidates": len(candidates),
+        "good": len(within), "check": found["check"], "reason": selection.reason,
+        "fit_seconds": found["fit_seconds"], "seconds": found["seconds"],
+        "spearman": {
+            "model cost": rank_correlation([one.cost for one in of_each], costs),
+            "model bound": rank_correlation(list(selection.bounds.values()), costs),
+            "model return, with return": rank_correlation([one.episode_return for one in of_each], earned),
+            "disagreement": rank_correlation([one.disagreement for one in of_each], costs),
+            "certificate": rank_correlation([-s for s in separation], costs) if np.isfinite(separation).all() else None,
+        },
+        "choices": {
+            who: None if n is None else {"candidate": candidates[n].name, "cost": costs[n], "return": earned[n]}
+            for who, n in choices.items()
+        },
+        "verdict": verdict(selection.step, costs, limit),
+    }  # fmt: skip
+
+
+def verdict(chosen: int | None, costs: list[float], limit: float) -> str:
+    """Whether the rule was right to propose, or to withhold."""
+    if chosen is None:
+        return "good one withheld" if min(costs) <= limit else "rightly withheld"
+    return "rightly proposed" if costs[chosen] <= limit else "bad one proposed"
+
+
+def document(rows: list[Json], settings: JudgeSettings, rule: SelectionSettings) -> str:
+    """The rows with where they come from."""
+    where = ", ".join(f"{key} {value}" for key, value in {**machine(), **versions()}.items())
+
+    def chosen(made: Json, who: str) -> str:
+        if who not in made["choices"]:
+            return "–"
+        found = made["choices"][who]
+        return "none" if found is None else f"{found['candidate']}: {found['return']:.0f} / {found['cost']:.0f}"
+
+    def number(value: float | None) -> str:
+        return "–" if value is None or not np.isfinite(value) else f"{value:.2f}"
+
+    names = list(rows[0]["spearman"]) if rows else []
+    whos = ("best", "model", "last", "fixed step", "certificate")
+    verdicts = Counter(made["verdict"] for made in rows)
+    lines = [
+        "# Choosing a checkpoint from logs: judged by the simulator", "",
+        "Written by `python benchmarks/checkpoint_selection.py --grid GRID --trails TRAILS --out FILE`; do not edit.",
+        "", f"Model: `{settings.model_dump()}`. Rule: `{rule.model_dump()}`.", "",
+        "## Rank correlation of scores with simulated cost", "",
+        f"| trial | candidates | n | good | {' | '.join(names)} | check |", f"|{'---|' * (len(names) + 5)}",
+        *(f"| {made['trial']} | {made['group']} | {made['candidates']} | {made['good']} | "
+          + " | ".join(number(made["spearman"][name]) for name in names)
+          + f" | {number(made['check']['correlation'])} |" for made in rows), "",
+        "Good: candidates whose simulated mean cost is within the limit. Check: rank correlation in the model's own "
+        f"check; {rule.correlation} is required.", "",
+        "## What is chosen: simulated return / cost", "",
+        f"| trial | candidates | {' | '.join(whos)} | verdict |", f"|{'---|' * (len(whos) + 3)}",
+        *(f"| {made['trial']} | {made['group']} | {' | '.join(chosen(made, who) for who in whos)} "
+          f"| {made['verdict']} |" for made in rows), "",
+        "Best: what the simulator would choose, the highest return within the limit. Verdicts of the rule: "
+        + ", ".join(f"{count} {what}" for what, count in sorted(verdicts.items())) + ".", "", f"{where}.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--grid", type=Path, required=True)
+    parser.add_argument("--trails", type=Path, required=True)
+    parser.add_argument("--only", default="", help="trials whose name contains this")
+    parser.add_argument("--groups", nargs="+", default=[], help="names of runs, or final; default: all")
+    parser.add_argument("--judged-only", action="store_true", help="only what was judged before")
+    parser.add_argument("--out", type=Path, help="Markdown file; the numbers go beside it as .json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    settings, rule = JudgeSettings(), SelectionSettings()
+    judges: dict[str, tuple[Judge, float]] = {}
+    rows = []
+    for group in groups(options.grid, options.trails):
+        name = group.trial.name
+        if options.only not in name or (options.groups and group.name not in options.groups):
+            continue
+        if options.judged_only and not (options.trails / name / group.name / JUDGED).exists():
+            continue
+
+        def judge(trial: Trial = group.trial) -> tuple[Judge, float]:
+            if trial.name not in judges:
+                judges[trial.name] = new_judge(trial, settings)
+            return judges[trial.name]
+
+        made = row(group, judged(group, options.trails, settings, judge), rule)
+        rows.append(made)
+        print(f"{name} {group.name} {made['spearman']} {made['verdict']}", flush=True)
+        if options.out:
+            options.out.with_suffix(".json").write_text(json.dumps(rows, indent=1))
+            options.out.write_text(document(rows, settings, rule))
+
+
+if __name__ == "__main__":
+    main()

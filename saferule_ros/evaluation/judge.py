@@ -1,0 +1,89 @@
+"""What a policy would cost and earn, from the keep data alone.
+
+The model learns from keep data only. [ours] The forget set is what somebody no longer trusts, and nothing says that
+only its labels are wrong: a trigger changes observations, a faulty recorder actions. Where its transitions are true,
+leaving them out costs the model some knowledge of the places that a patch should keep the policy away from.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.errors import SaferuleError
+from saferule_ros.evaluation.check import ModelCheck, check_model
+from saferule_ros.evaluation.fitting import fit_model
+from saferule_ros.evaluation.rollout import Policy, roll_out
+from saferule_ros.evaluation.settings import JudgeSettings
+from saferule_ros.learning.replay import Units
+from saferule_ros.learning.trainer import TrainProgress
+
+# Fewer cannot be split into episodes to learn from, and two to check the order of.
+LEAST_EPISODES = 4
+
+
+class TooFewEpisodes(SaferuleError):
+    """No model can be learned and checked with so few episodes."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the model expects of a policy, per episode.
+
+    Attributes:
+        cost: mean over members and starts, raw units.
+        cost_spread: standard deviation of the members' means.
+        episode_return: mean over members and starts, raw units.
+        disagreement: standard deviation of the members' observations along the way, mean [standard scores].
+    """
+
+    cost: float
+    cost_spread: float
+    episode_return: float
+    disagreement: float
+
+
+class Judge:
+    """A model of the robot in its world, checked, in which policies drive.
+
+    Args:
+        keep: D_k, raw units.
+        units: of the policies' learner.
+        horizon: steps of a full episode.
+        settings: see JudgeSettings.
+        seed: of every random draw.
+        on_progress, cancelled: of learning the model, see fit_model.
+
+    Raises:
+        TooFewEpisodes: fewer than LEAST_EPISODES.
+        ModelCancelled: `cancelled()` became true.
+        TrainingDiverged: a loss is not finite.
+    """
+
+    def __init__(
+        self, keep: EpisodeDataset, units: Units, horizon: int, settings: JudgeSettings, seed: int,
+        on_progress: Callable[[TrainProgress], None] = lambda _: None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        if keep.episodes < LEAST_EPISODES:
+            raise TooFewEpisodes(
+                f"{keep.episodes} episodes are kept", f"A judge needs {LEAST_EPISODES} or more to learn from and check"
+            )
+        generator = np.random.default_rng(seed)
+        order = generator.permutation(keep.episodes)
+        count = max(round(settings.held_out * keep.episodes), 2)
+        self.model = fit_model(keep.subset(order[count:]), units, settings.model, seed, on_progress, cancelled)
+        self.check: ModelCheck = check_model(self.model, keep.subset(order[:count]))
+        initial = keep.initial_observations
+        chosen = generator.choice(len(initial), min(settings.starts, len(initial)), replace=False)
+        self._starts, self._horizon = torch.from_numpy(np.array(initial[chosen])), horizon
+
+    def judge(self, policy: Policy) -> Judged:
+        """Lets a policy drive from the same starts as every other."""
+        imagined = roll_out(self.model, policy, self._starts, self._horizon)
+        return Judged(
+            float(imagined.costs.mean()), float(imagined.costs.mean(1).std()), float(imagined.returns.mean()),
+            float(imagined.spread.mean()),
+        )  # fmt: skip

@@ -1,0 +1,39 @@
+"""What the judgement of policies from logs can be told: one set of defaults for all tasks."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelSettings(BaseModel):
+    """Of the learned model of dynamics, reward and cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    members: int = Field(4, ge=2, le=64, description="E: models that judge independently")
+    hidden: int = Field(128, ge=4, le=4096, description="width of both hidden layers")
+    batch: int = Field(256, ge=1, le=65536, description="windows per gradient step and member")
+    learning_rate: float = Field(1e-3, gt=0, lt=1, description="Adam; falls to a tenth in the end")
+    single_steps: int = Field(2000, ge=0, le=10**6, description="gradient steps on single transitions, at first")
+    unroll_steps: int = Field(600, ge=0, le=10**6, description="gradient steps on unrolled windows, after that")
+    unroll: int = Field(25, ge=1, le=1000, description="length of these windows [control steps]")
+
+
+class JudgeSettings(BaseModel):
+    """Of the model, its check, and the episodes that candidates are judged by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelSettings = Field(default_factory=lambda: ModelSettings.model_validate({}))
+    held_out: float = Field(0.1, gt=0, le=0.5, description="share of the episodes that only the check sees")
+    starts: int = Field(6, ge=1, le=10_000, description="initial observations from which each candidate drives")
+
+
+class SelectionSettings(BaseModel):
+    """Of the rule that chooses a checkpoint."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    correlation: float = Field(
+        0.5, ge=-1, le=1, description="rank correlation in the model's check below which it chooses nothing"
+    )
+    pessimism: float = Field(1.0, ge=0, le=10, description="spread of the members that is added to the expected cost")
+    share_of_limit: float = Field(1.0, gt=0, le=10, description="of the cost limit, that the sum may reach")

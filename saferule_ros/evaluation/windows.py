@@ -1,0 +1,70 @@
+"""Stretches of episodes as tensors, drawn without Python per window; each member of an ensemble has its own draw."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.replay import Units
+
+
+class Window(NamedTuple):
+    """W consecutive transitions, for each of E members B of them, in learner units."""
+
+    first: Tensor  # (E, B, O) the observation that they begin with
+    actions: Tensor  # (E, B, W, A)
+    rewards: Tensor  # (E, B, W)
+    costs: Tensor  # (E, B, W) raw
+    following: Tensor  # (E, B, W, O) the observation after each
+
+
+class Windows:
+    """All windows of a dataset, drawn with replacement from a bootstrap sample of its episodes for each member.
+
+    Args:
+        dataset: raw units.
+        units: of the model.
+        members: E. Each has a bootstrap sample of the episodes of its own.
+        seed: of the bootstrap samples and of every draw.
+    """
+
+    def __init__(self, dataset: EpisodeDataset, units: Units, members: int, seed: int) -> None:
+        def tensor(column: np.ndarray) -> Tensor:
+            return torch.from_numpy(np.array(column, dtype=np.float32))  # a copy: columns may be read-only maps
+
+        self._observations = units.observations(tensor(dataset.observations))
+        self._following = units.observations(tensor(dataset.next_observations))
+        self._actions = units.actions(tensor(dataset.actions))
+        self._rewards = tensor(dataset.rewards) * units.reward_scale
+        self._costs = tensor(dataset.costs)
+        self._generator = torch.Generator().manual_seed(seed)
+        count = dataset.episodes
+        self._samples = torch.randint(count, (members, count), generator=self._generator)  # episodes of each member
+        self._start = torch.tensor([record.start for record in dataset.records])
+        self._length = torch.tensor([record.length for record in dataset.records])
+
+    @property
+    def longest(self) -> int:
+        """Steps of the longest episode."""
+        return int(self._length.max())
+
+    def draw(self, batch: int, steps: int) -> Window:
+        """`batch` windows of `steps` transitions for each member; every window is equally likely within its sample.
+
+        Episodes shorter than that are left out: `steps` is at most `longest`.
+        """
+        room = (self._length - steps + 1).clamp(min=0)[self._samples].double()  # (E, episodes): windows that each has
+        # A bootstrap sample may hold no episode that is long enough: such a member draws from all of them.
+        samples = torch.where(room.sum(1, keepdim=True) > 0, self._samples, torch.arange(len(self._start)))
+        room = (self._length - steps + 1).clamp(min=0)[samples].double()
+        slots = torch.multinomial(room, batch, replacement=True, generator=self._generator)  # (E, B)
+        episodes = samples.gather(1, slots)
+        offset = torch.rand(slots.shape, generator=self._generator, dtype=torch.float64) * room.gather(1, slots)
+        begin = self._start[episodes] + offset.long()
+        rows = begin.unsqueeze(-1) + torch.arange(steps)  # (E, B, W)
+        return Window(
+            self._observations[begin], self._actions[rows], self._rewards[rows], self._costs[rows],
+            self._following[rows],
+        )  # fmt: skip

@@ -1,0 +1,106 @@
+"""Judging policies from logs: rank correlation, the model's check, the rule that chooses a checkpoint or none."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from evaluation_cases import HORIZON, SMALL, line, towards, units_of
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.pieces import piece
+from saferule_ros.evaluation.check import ModelCheck, check_model, replayed_costs
+from saferule_ros.evaluation.fitting import untrained
+from saferule_ros.evaluation.judge import Judge, Judged, TooFewEpisodes
+from saferule_ros.evaluation.ranking import rank_correlation
+from saferule_ros.evaluation.selection import select
+from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
+
+TRUSTED = ModelCheck(episodes=20, correlation=0.9, predicted=10.0, logged=10.0)
+
+
+def judged(cost: float, spread: float = 0.0, earns: float = 1.0) -> Judged:
+    return Judged(cost=cost, cost_spread=spread, episode_return=earns, disagreement=0.1)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return line()
+
+
+@pytest.fixture(scope="module")
+def judge(dataset) -> Judge:
+    return Judge(dataset, units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+
+
+def test_rank_correlation_of_known_lists() -> None:
+    assert rank_correlation([1, 2, 3], [10, 20, 90]) == pytest.approx(1.0)
+    assert rank_correlation([1, 2, 3], [9, 2, 1]) == pytest.approx(-1.0)
+    assert rank_correlation([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(1 - 6 * 2 / (4 * 15))  # the textbook formula
+    assert rank_correlation([1, 1, 2], [5, 5, 7]) == pytest.approx(1.0)  # ties share their rank
+    assert math.isnan(rank_correlation([1, 1, 1], [1, 2, 3]))
+
+
+def test_a_replay_counts_each_episode_to_its_own_end(dataset) -> None:
+    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
+    with torch.no_grad():
+        made.out.weight.zero_()
+        made.out.bias.zero_()
+    mixed = EpisodeDataset.from_episodes([dataset.episode(0), piece(dataset.episode(1), 0, 7)])
+    expected = torch.tensor([0.5 * HORIZON, 0.5 * 7])  # each step costs half of the largest cost, 1
+    torch.testing.assert_close(replayed_costs(made, mixed), expected.expand(SMALL.members, 2))
+
+
+def test_a_good_model_passes_its_check_and_a_random_one_does_not(dataset, judge) -> None:
+    assert judge.check.correlation > 0.8
+    assert judge.check.predicted == pytest.approx(judge.check.logged, rel=0.3)
+    random = untrained(dataset, units_of(dataset), SMALL, seed=0)
+    assert not check_model(random, line(20, seed=9)).correlation >= 0.5
+
+
+def test_a_judge_ranks_policies_by_their_cost_and_return(judge) -> None:
+    safe, edge, bad = (judge.judge(towards(target)) for target in (0.0, 1.0, 2.0))
+    assert safe.cost < 1.0 < edge.cost + 1.0 < bad.cost
+    assert safe.episode_return < edge.episode_return < bad.episode_return
+
+
+def test_a_judge_says_how_many_episodes_it_needs(dataset) -> None:
+    with pytest.raises(TooFewEpisodes, match="3 episodes are kept"):
+        Judge(dataset.subset([0, 1, 2]), units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+
+
+def test_the_candidate_that_earns_most_within_the_limit_is_chosen() -> None:
+    candidates = {100: judged(5.0, earns=10.0), 200: judged(20.0, earns=30.0), 300: judged(40.0, earns=50.0)}
+    found = select(candidates, TRUSTED, cost_limit=25.0, settings=SelectionSettings())
+    assert found.step == 200
+    assert "2 of 3" in found.reason
+
+
+def test_a_candidate_on_which_the_members_do_not_agree_is_not_within_the_limit() -> None:
+    candidates = {100: judged(5.0, earns=10.0), 200: judged(20.0, spread=10.0, earns=30.0)}
+    found = select(candidates, TRUSTED, cost_limit=25.0, settings=SelectionSettings(pessimism=1.0))
+    assert (found.step, found.bounds[200]) == (100, 30.0)
+    assert select(candidates, TRUSTED, 25.0, SelectionSettings(pessimism=0.0)).step == 200
+
+
+def test_none_is_proposed_if_all_cost_too_much() -> None:
+    found = select({100: judged(50.0), 200: judged(31.0)}, TRUSTED, 25.0, SelectionSettings())
+    assert found.step is None
+    assert "least bound is 31.0" in found.reason
+
+
+@pytest.mark.parametrize("correlation", [0.3, float("nan")])
+def test_none_is_proposed_if_the_model_is_not_trusted(correlation: float) -> None:
+    check = ModelCheck(episodes=20, correlation=correlation, predicted=10.0, logged=10.0)
+    found = select({100: judged(0.0)}, check, 25.0, SelectionSettings())
+    assert found.step is None
+    assert "not trusted" in found.reason
+
+
+def test_the_same_seed_judges_alike(dataset) -> None:
+    quick = JudgeSettings(model=SMALL.model_copy(update={"single_steps": 5, "unroll_steps": 2}))
+    first, again = (Judge(dataset, units_of(dataset), HORIZON, quick, 3).judge(towards(1.0)) for _ in range(2))
+    assert first == again
+    assert np.isfinite(first.cost)
