@@ -26,8 +26,10 @@ from contract_samples import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from safeguard_samples import safeguard_file
 
+from saferule_ros.contract.alignment import Stream, Unusable
 from saferule_ros.contract.check import check_contract
 from saferule_ros.contract.command import Command
+from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import Contract, load_contract
 from saferule_ros.contract.translation import ContractTranslation
@@ -326,6 +328,34 @@ def test_episodes_begin_and_end_where_the_contract_says():
         one for one in live(ContractTranslation(contract()), drive_stream()) if getattr(one, "terminated", False)
     ]
     assert len(terminated) == 1, "the bumper"
+
+
+def test_an_exact_source_gives_the_message_of_the_ticks_own_time_or_none():
+    source = contract(ARM).sources["velocity"].model_copy(update={"tolerance": 0.002})
+    stream = Stream(source)
+    for time in (0, 10, 11, 20):
+        stream.add(Sample(time * MS, np.array([float(time)])))
+    assert [stream.at(time * MS) for time in (10, 12, 19)] == [[10.0], [11.0], [20.0]], "the nearest within 2 ms"
+    with pytest.raises(Unusable, match="no message has the tick's time"):
+        stream.at(15 * MS)
+    assert stream.at(23 * MS) is None, "it may still come"
+
+
+def test_a_message_on_a_topic_ends_the_episode_with_the_next_tick_or_begins_one():
+    def steps(**episode):
+        made = changed(DRIVE, episode=episode)
+        found = live(ContractTranslation(made), drive_stream(seconds=3.0))
+        ticks = [one for one in found if isinstance(one, ObservationMessage)]
+        return ticks, [number for number, one in enumerate(ticks) if one.step == 0 and number]
+
+    after = START + 2200 * MS  # the first tick after the bumper is hit, and released
+    ticks, begun = steps(end_on=["bumper"])
+    ended = [one.stamp for one in ticks if one.truncated and one.stamp > START + 200 * MS]
+    assert ended == [after] and not any(one.terminated for one in ticks)
+    assert [ticks[number].stamp for number in begun][-1] == after + 100 * MS
+    ticks, begun = steps(begin_on=["bumper"])
+    assert [ticks[number].stamp for number in begun] == [after]
+    assert not any(one.truncated or one.terminated for one in ticks)
 
 
 def test_commands_are_held_to_bounds_and_rate_and_read_back():

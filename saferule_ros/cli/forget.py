@@ -107,7 +107,7 @@ def list_sets(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOptio
     if as_json:
         print_json([asdict(forget_set) for forget_set in found])
     elif found:
-        print_table(("forget set", ">episodes", "created", "requester", "reason"), map(_row, found))
+        print_table(("forget set", ">episodes", ">step ranges", "created", "requester", "reason"), map(_row, found))
     else:
         note(f"There is no forget set in {folder}. Make one: saferule forget new --bag …")
 
@@ -141,4 +141,5 @@ def show(
 
 
 def _row(found: ForgetSet) -> tuple[object, ...]:
-    return found.id, len(found.episode_ids), found.created[:19].replace("T", " "), found.requester, found.reason
+    created = found.created[:19].replace("T", " ")
+    return found.id, len(found.episode_ids), len(found.steps), created, found.requester, found.reason

@@ -36,6 +36,11 @@ class Stream:
         self._samples: list[Sample] = []
         self._forgotten = _NOTHING
 
+    @property
+    def newest(self) -> int | None:
+        """Time of its newest sample [ns]; None before the first."""
+        return self._times[-1] if self._times else None
+
     def add(self, sample: Sample) -> None:
         """Takes a sample; one that was overtaken is put in its place."""
         self.counts["received"] += 1

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from saferule_ros.dataset.naming import closest
 from saferule_ros.recording.bag_files import find_bag, open_scan
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.message_types import SCALAR, STRINGS, Types, known_definition, leaf_paths, parse_types
-from saferule_ros.recording.messages import ObservationMessage
+from saferule_ros.recording.reader import BagReading
 from saferule_ros.recording.scan import TopicInfo
 from saferule_ros.recording.ticks import Ticks
 from saferule_ros.safeguard.errors import SafeguardError
 
-_BATCH = 1024
+# Beyond this, stamps are of another clock than reception: more than any network or queue delays [s]. [ours]
+_CLOCKS_APART = 60.0
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ def check_contract(contract: Contract, bag: Path | None = None) -> ContractCheck
     """
     result = ContractCheck(contract)
     known: dict[str, TopicInfo] = {}
-    if bag is not None:
-        _look_into(bag, result, known)
+    damage = _look_into(bag, result, known) if bag is not None else []
     for name, source in contract.sources.items():
         result.sizes[name] = _check_fields(f"source {name}", source, known, result)
     size = _check_fields("action", contract.action, known, result)
@@ -113,6 +112,9 @@ def check_contract(contract: Contract, bag: Path | None = None) -> ContractCheck
         _check_safeguards(result, result.observation_size)
     if bag is not None and not result.problems:
         _play(bag, result)
+    result.problems += [
+        Problem("bag", what, "Ingest takes what is left of it, and says what is lost") for what in damage
+    ]
     return result
 
 
@@ -213,13 +215,17 @@ def _check_safeguards(result: ContractCheck, observation_size: int) -> None:
             result.problems.append(Problem(name, error.what, error.hint))
 
 
-def _look_into(bag: Path, result: ContractCheck, known: dict[str, TopicInfo]) -> None:
-    for path in find_bag(bag).files:
+def _look_into(bag: Path, result: ContractCheck, known: dict[str, TopicInfo]) -> list[str]:
+    """Topics and rates; returns what is damaged."""
+    files = find_bag(bag)
+    damage = list(files.problems)
+    for path in files.files:
         with open_scan(path) as scan:
             for message in scan.messages():
                 facts = result.topics.setdefault(message.topic, TopicFacts(first=message.log_time))
                 facts.messages += 1
                 facts.last = message.log_time
+            damage += scan.damage
             known.update(scan.topics)
             for name in scan.topics:
                 result.topics.setdefault(name, TopicFacts())
@@ -232,31 +238,22 @@ def _look_into(bag: Path, result: ContractCheck, known: dict[str, TopicInfo]) ->
             )
         elif not result.topics[topic].messages:
             result.problems.append(Problem(where, f"the bag has no message on {topic!r}", "Record it, too"))
+    return damage
 
 
 def _play(bag: Path, result: ContractCheck) -> None:
+    """What ingest would make of it."""
     translation = ContractTranslation(result.contract)
-    lengths: list[int] = []
-
-    def count(made: object) -> None:
-        if isinstance(made, ObservationMessage):
-            result.observation_size = len(made.data)
-            if made.step == 0:
-                lengths.append(0)
-            lengths[-1] = made.step
-
+    reading = BagReading(bag, translation)
     try:
-        for path in find_bag(bag).files:
-            with open_scan(path) as scan:
-                messages = scan.messages()
-                while batch := list(islice(messages, _BATCH)):
-                    for made in translation.take(batch, scan.topics):
-                        count(made)
-        for made in translation.finish():
-            count(made)
+        for episode in reading.episodes():
+            result.observation_size = episode.observations.shape[1]
+            result.episodes.append(episode.length)
     except (BagError, ContractError) as error:
         result.problems.append(Problem("bag", error.what, error.hint))
-    result.episodes = lengths
+    if reading.lost:
+        result.problems.append(Problem("bag", f"{reading.lost} messages of it are missing", "Ingest takes the others"))
+    _judge_commands(translation, reading, result)
     result.ticks = translation.ticks
     for name, stream in translation.runner.streams.items():
         wrong = {what: count for what, count in stream.counts.items() if what not in ("received", "out_of_order")}
@@ -267,6 +264,31 @@ def _play(bag: Path, result: ContractCheck) -> None:
             )  # fmt: skip
     if not result.ticks.made:
         result.problems.append(Problem("tick", "not one observation can be made of this bag", _reasons(result.ticks)))
+        _compare_clocks(translation, result)
+
+
+def _judge_commands(translation: ContractTranslation, reading: BagReading, result: ContractCheck) -> None:
+    """A tick that no command answers ends the usable part of its episode."""
+    unusable = translation.runner.counts["unusable_commands"]
+    if unusable:
+        what = f"{unusable} commands of the bag cannot be read"
+        result.problems.append(Problem("action", what, "Look at fields, joints and the size of low and high"))
+    faults = reading.faults
+    if faults.lost:
+        what = f"{faults.lost} ticks were answered by no command; {faults.unused} transitions after them are left out"
+        hint = "Tick more slowly; or with history: {actions: 1}, an episode ends there and another begins"
+        result.problems.append(Problem("action", what, hint))
+
+
+def _compare_clocks(translation: ContractTranslation, result: ContractCheck) -> None:
+    """Stamps of a simulation, or of a computer whose clock is wrong, lie far from the times of reception."""
+    for name, stream in translation.runner.streams.items():
+        received = result.topics[stream.source.topic].last
+        apart = (stream.newest - received) / NANOSECONDS if stream.newest is not None else 0.0
+        if abs(apart) > _CLOCKS_APART:
+            what = f"its stamps are {apart:.0f} s away from the times at which it was received: of another clock"
+            hint = "Tick at each message of a source with the same clock, or set time: received"
+            result.problems.append(Problem(f"source {name}", what, hint))
 
 
 _HINTS = {

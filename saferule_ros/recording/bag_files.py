@@ -10,7 +10,13 @@ from pathlib import Path
 import zstandard
 
 from saferule_ros.dataset.durable import TEMPORARY_PREFIX
-from saferule_ros.recording.bag_metadata import METADATA_NAME, BagDescription, read_description
+from saferule_ros.recording.bag_metadata import (
+    COMPRESSED,
+    METADATA_NAME,
+    BagDescription,
+    read_description,
+    uncompressed_name,
+)
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.journal import JOURNAL_PREFIX
 from saferule_ros.recording.mcap_scan import McapScan
@@ -18,7 +24,6 @@ from saferule_ros.recording.scan import Scan
 from saferule_ros.recording.sqlite_scan import SqliteScan
 
 _SCANS: Mapping[str, type[Scan]] = {".mcap": McapScan, ".db3": SqliteScan}
-_COMPRESSED = ".zstd"  # rosbag2's compression mode "file"; message by message it is seen in each message
 _PIECE = 2**20  # bytes that are unpacked at a time
 
 
@@ -31,7 +36,7 @@ class BagFiles:
         files: in the order in which they were recorded.
         journals: what a recorder that was killed had received of episodes that it did not finish.
         custom: what the recorder noted in the metadata.
-        expected: number of messages of a file by its name, where the metadata says it.
+        expected: number of messages of a file by its name (as `expected_of` takes it), where the metadata says it.
         problems: what is missing or damaged beside the files themselves.
     """
 
@@ -41,6 +46,10 @@ class BagFiles:
     custom: Mapping[str, str]
     expected: Mapping[str, int]
     problems: tuple[str, ...]
+
+    def expected_of(self, path: Path) -> int | None:
+        """How many messages a file was given; None where nobody says it."""
+        return self.expected.get(uncompressed_name(path.name))
 
 
 def find_bag(place: Path) -> BagFiles:
@@ -53,11 +62,12 @@ def find_bag(place: Path) -> BagFiles:
         BagError: there is none.
     """
     if place.is_file() and _kind(place):
-        return BagFiles(place.name.split(".")[0], (place,), (), {}, {}, ())
+        return BagFiles(Path(uncompressed_name(place.name)).stem, (place,), (), {}, {}, ())
     if not place.is_dir():
         raise BagError(f"there is no bag {str(place)!r}", "Name a folder that holds storage files, or such a file")
     found = sorted(
-        (path for path in place.iterdir() if _kind(path) and not path.name.startswith(".")), key=_natural_order
+        (path for path in place.iterdir() if _kind(path) and not path.name.startswith(".") and path.is_file()),
+        key=_natural_order,
     )
     journals = tuple(sorted(place.glob(f"{JOURNAL_PREFIX}*"), key=_natural_order))
     problems = []
@@ -75,6 +85,11 @@ def find_bag(place: Path) -> BagFiles:
     # A file that a recorder finished, but was killed before it could name it in metadata.yaml, comes last.
     unnamed = [path for path in found if path not in named]
     files = (*(path for path in named if path.is_file()), *unnamed)
+    if description.unwritten:
+        problems.append(
+            f"{METADATA_NAME} counts {description.unwritten} messages that its recorder received and never wrote: its "
+            "cache was full, or they were not part of a snapshot"
+        )
     return BagFiles(
         description.bag_id, files, journals, description.custom, description.counts, tuple(problems)
     )  # fmt: skip
@@ -89,8 +104,8 @@ def open_scan(path: Path) -> Iterator[Scan]:
     """
     kind = _kind(path)
     if kind is None:
-        raise BagError(f"{str(path)!r} is no storage file", f"Known are {', '.join(_SCANS)}, also with {_COMPRESSED}")
-    if path.suffix != _COMPRESSED:
+        raise BagError(f"{str(path)!r} is no storage file", f"Known are {', '.join(_SCANS)}, also with {COMPRESSED}")
+    if path.suffix != COMPRESSED:
         yield _SCANS[kind](path)
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -116,13 +131,13 @@ def _unpack(path: Path, to: Path) -> str:
 def _kind(path: Path) -> str | None:
     if path.name.startswith(TEMPORARY_PREFIX):
         return None
-    name = path.name.removesuffix(_COMPRESSED)
+    name = path.name.removesuffix(COMPRESSED)
     return next((kind for kind in _SCANS if name.endswith(kind)), None)
 
 
 def _present(path: Path) -> Path:
     """The metadata of a bag that was compressed later, or unpacked, names the file without, or with, `.zstd`."""
-    others = (path, path.with_name(path.name + _COMPRESSED), path.with_name(path.name.removesuffix(_COMPRESSED)))
+    others = (path, path.with_name(path.name + COMPRESSED), path.with_name(uncompressed_name(path.name)))
     return next((other for other in others if other.is_file()), path)
 
 

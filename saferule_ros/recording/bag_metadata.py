@@ -11,6 +11,7 @@ from saferule_ros.recording.definitions import MessageDefinition
 from saferule_ros.recording.errors import BagError
 
 METADATA_NAME = "metadata.yaml"
+COMPRESSED = ".zstd"  # rosbag2's compression mode "file" adds it; message by message it is seen in each message
 _VERSION = 9
 _ROOT = "rosbag2_bagfile_information"
 _BAG_ID = "saferule_ros.bag_id"
@@ -118,12 +119,21 @@ def metadata_text(
 
 @dataclass(frozen=True)
 class BagDescription:
-    """What metadata.yaml says that matters for reading. `files` are storage files in order."""
+    """What metadata.yaml says that matters for reading.
+
+    Attributes:
+        bag_id: from our own recorder, else the folder's name.
+        files: storage files in order.
+        custom: what the recorder noted.
+        counts: messages of each file, by its name without what compression adds to it; empty where it is not known.
+        unwritten: messages that are in these counts and were never written.
+    """
 
     bag_id: str
     files: tuple[Path, ...]
     custom: Mapping[str, str]
     counts: Mapping[str, int]
+    unwritten: int = 0
 
 
 def read_description(folder: Path) -> BagDescription:
@@ -137,11 +147,13 @@ def read_description(folder: Path) -> BagDescription:
         content = yaml.load(path.read_bytes(), Loader=_Loader)[_ROOT]
         names = [str(name) for name in content["relative_file_paths"]]
         custom = {str(key): str(value) for key, value in (content.get("custom_data") or {}).items()}
+        # A bag that is compressed by file lists its files here as they were called before.
         counts = {
-            Path(str(entry["path"])).name: int(entry["message_count"]) for entry in content.get("files") or []
+            uncompressed_name(str(entry["path"])): int(entry["message_count"]) for entry in content.get("files") or []
         }  # fmt: skip
+        written = int(content["message_count"])
         if not counts and len(names) == 1:
-            counts = {Path(names[0]).name: int(content["message_count"])}
+            counts = {uncompressed_name(names[0]): written}
     except FileNotFoundError as error:
         raise BagError(
             f"{str(folder)!r} has no {METADATA_NAME}",
@@ -154,4 +166,11 @@ def read_description(folder: Path) -> BagDescription:
         ) from error
     # Only names in the folder itself: metadata of a foreign bag must not lead elsewhere.
     files = tuple(folder / Path(name).name for name in names)
-    return BagDescription(custom.get(_BAG_ID) or folder.resolve().name, files, custom, counts)
+    # The recorder counts by file what it receives, and in all what it writes: between them is its cache.
+    unwritten = max(0, sum(counts.values()) - written)
+    return BagDescription(custom.get(_BAG_ID) or folder.resolve().name, files, custom, counts, unwritten)
+
+
+def uncompressed_name(path: str) -> str:
+    """Name of a storage file as it was before it was compressed as a whole."""
+    return Path(path).name.removesuffix(COMPRESSED)

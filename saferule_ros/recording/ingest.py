@@ -78,7 +78,8 @@ def ingest(
         same = next((other for other in reports if other.bag_id == report.bag_id), None)
         if same is not None:
             raise BagError(
-                f"{report.folder!r} and {same.folder!r} both are bag {report.bag_id!r}", "Name each bag once"
+                f"{report.folder!r} and {same.folder!r} both are bag {report.bag_id!r}",
+                "Name each bag once; of two bags with one name, rename one",
             )
         reports.append(report)
         if done + 1 < len(places):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from saferule_ros.recording.messages import RawMessage
-from saferule_ros.recording.scan import Scan, TopicInfo
+from saferule_ros.recording.scan import Scan, TopicInfo, full_name
 from saferule_ros.recording.unpacking import MAX_RECORD, ZSTD_MAGIC, UnpackingError, unpacked, unpacked_message
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -153,12 +153,11 @@ class McapScan(Scan):
         elif opcode == _CHANNEL:
             number, schema = struct.unpack_from("<HH", content)
             topic, at = _string(content, 4)
+            topic = full_name(topic)
             encoding, _ = _string(content, at)
             type_name, text = self._schemas.get(schema, ("", ""))
-            if encoding != "cdr":
-                type_name, text = f"{type_name} ({encoding})", ""
             self._channels[number] = topic
-            self.topics[topic] = TopicInfo(type_name, text)
+            self.topics[topic] = TopicInfo.of(type_name, encoding, text)
         elif opcode == _HEADER:
             _, at = _string(content, 0)
             self.library, _ = _string(content, at)

@@ -3,7 +3,7 @@
 import fcntl
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain
 from pathlib import Path
 
 from saferule_ros.dataset.episode import Episode
@@ -14,11 +14,9 @@ from saferule_ros.recording.bag_writer import CONTINUED, EPISODE_RECORD, LIBRARY
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.own_messages import Messages, OwnMessages, Translation
-from saferule_ros.recording.scan import Scan, TopicInfo
+from saferule_ros.recording.reception_order import ReceptionOrder
+from saferule_ros.recording.scan import Scan, TopicInfo, batches
 from saferule_ros.recording.ticks import Ticks
-
-# Messages that are taken at a time: enough that decoding in bulk pays, few enough for any memory.
-_BATCH = 1024
 
 
 class BagReading:
@@ -55,6 +53,7 @@ class BagReading:
         self._damaged = False
         self._folder = folder
         self._assembler = EpisodeAssembler(self._files.bag_id, folder)
+        self._order = ReceptionOrder()
         self.bag_id = self._files.bag_id
         self.incomplete: dict[str, str] = {}
         self.refused: dict[str, str] = {}
@@ -103,6 +102,8 @@ class BagReading:
         for path in self._files.files:
             with open_scan(path) as scan:
                 yield from self._file(path, scan)
+        for batch in batches(self._order.rest()):
+            yield from self._accept(self._assembled(self._assembler, self._translation.take(batch, self.topics)))
         yield from self._accept(self._assembled(self._assembler, self._translation.finish()))
         yield from self._accept(self._assembler.finish())
         for path in self._files.journals:
@@ -111,13 +112,13 @@ class BagReading:
         if why:
             raise BagError(
                 f"nothing in bag {self.bag_id!r} can be used: {why}",
-                "Give a contract that says what its topics mean: `saferule contract -h`",
+                "Give a contract that says what they mean, and try it: saferule contract check FILE --bag BAG",
             )
 
     def _file(self, path: Path, scan: Scan) -> Iterator[Episode]:
-        for batch in _batches(scan.messages()):
+        for batch in batches(self._in_order(scan)):
             self.topics.update(scan.topics)
-            found = self._assembled(self._assembler, self._translation.take(batch, scan.topics))
+            found = self._assembled(self._assembler, self._translation.take(batch, self.topics))
             if scan.library == LIBRARY:  # one episode: not before it is known whether it is what was acknowledged
                 self._held += found
             else:
@@ -136,13 +137,21 @@ class BagReading:
         else:
             yield from self._accept(held)
 
+    def _in_order(self, scan: Scan) -> Iterator[RawMessage]:
+        """Our own recorder's files are in the order of reception, and must give the very episodes of that order."""
+        messages = scan.messages()
+        first = next(messages, None)  # with it, the file has said who wrote it
+        if first is not None:
+            every = chain([first], messages)
+            yield from every if scan.library == LIBRARY else self._order.sort(every)
+
     def _journal(self, path: Path) -> Iterator[Episode]:
         """Episodes that a killed recorder had begun: what it had received of them."""
         if _is_being_written(path):
             return
         assembler = EpisodeAssembler(self.bag_id, self._folder)
         with open_scan(path) as scan:
-            for batch in _batches(scan.messages()):
+            for batch in batches(scan.messages()):
                 for assembled in self._assembled(assembler, self._translation.take(batch, scan.topics)):
                     yield from self._recover(assembled)
         self.messages += scan.recovered
@@ -177,7 +186,8 @@ class BagReading:
         self.messages += scan.recovered
         self.problems += scan.damage
         self._damaged |= bool(scan.damage)
-        expected = self._files.expected.get(path.name, scan.expected if scan.expected is not None else 0)
+        given = self._files.expected_of(path)
+        expected = given if given is not None else scan.expected or 0
         self.lost += max(scan.lost, expected - scan.recovered)
 
 
@@ -227,11 +237,6 @@ def read_bag_content(place: Path | str, translation: Translation | None = None) 
         lost=reading.lost, refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
         complete=reading.complete, ticks=reading.ticks,
     )  # fmt: skip
-
-
-def _batches(messages: Iterator[RawMessage]) -> Iterator[list[RawMessage]]:
-    while batch := list(islice(messages, _BATCH)):
-        yield batch
 
 
 def _is_being_written(path: Path) -> bool:

@@ -1,10 +1,15 @@
 """What every kind of storage file gives when it is read from one end to the other, damaged or not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from saferule_ros.recording.messages import RawMessage
+
+# Messages that are taken at a time: enough that decoding in bulk pays, few enough for any memory, also of images.
+_BATCH = 1024
+BATCH_BYTES = 16 * 2**20
+CDR = "cdr"  # the format of all usual middlewares
 
 
 @dataclass(frozen=True)
@@ -14,13 +19,23 @@ class TopicInfo:
     type: str
     definition: str = ""
 
+    @classmethod
+    def of(cls, type_name: str, serialization: str, definition: str = "") -> "TopicInfo":
+        """Of a topic whose messages are serialized so. What is not CDR is no type that anybody can read."""
+        return cls(type_name, definition) if serialization == CDR else cls(f"{type_name} ({serialization})")
+
+
+def full_name(topic: str) -> str:
+    """With the leading slash, which programs that write bags without a node leave out."""
+    return topic if topic.startswith("/") else f"/{topic}"
+
 
 @dataclass
 class Scan:
     """One storage file. Iterate over `messages()`; the attributes are complete when it is exhausted.
 
     Attributes:
-        topics: by name.
+        topics: by full name; a type that is not serialized as CDR has its format behind it, so that nobody decodes it.
         records: metadata records of the file by name.
         library: that wrote the file, where it says so.
         damage: what was wrong with the file, in words; empty if nothing was.
@@ -41,3 +56,17 @@ class Scan:
     def messages(self) -> Iterator[RawMessage]:
         """Every message that can be read, in the order of the file. Damage is noted, not raised."""
         raise NotImplementedError
+
+
+def batches(messages: Iterable[RawMessage]) -> Iterator[list[RawMessage]]:
+    """All messages, some at a time."""
+    batch: list[RawMessage] = []
+    size = 0
+    for message in messages:
+        batch.append(message)
+        size += len(message.data)
+        if len(batch) == _BATCH or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,5 +1,6 @@
 """Reads one SQLite file of rosbag2, as far as it can be read."""
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -8,10 +9,10 @@ from contextlib import closing
 from pathlib import Path
 
 from saferule_ros.recording.messages import RawMessage
-from saferule_ros.recording.scan import Scan, TopicInfo
+from saferule_ros.recording.scan import BATCH_BYTES, Scan, TopicInfo, full_name
 from saferule_ros.recording.unpacking import ZSTD_MAGIC, unpacked_message
 
-# Rows that one query asks for: what is held in memory at a time.
+# Rows that one query asks for: held in memory at a time, unless they are so large that fewer are enough.
 _ROWS = 500
 # How often reading goes on behind a damaged place, which costs one failing query each.
 _MOST_GAPS = 200
@@ -22,15 +23,14 @@ class SqliteScan(Scan):
 
     def messages(self) -> Iterator[RawMessage]:
         try:
-            # A recorder that was killed leaves a journal, which SQLite would play back into the file: into a copy.
             with tempfile.TemporaryDirectory() as folder:
-                path = _with_journal(self.path, Path(folder))
+                path = _readable(self.path, Path(folder))
                 mode = "mode=ro&immutable=1" if path == self.path else "mode=rw"
                 with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)) as database:
                     database.execute("PRAGMA trusted_schema = OFF")
                     # Otherwise SQLite refuses a file that is shorter than it should be as a whole.
                     database.execute("PRAGMA writable_schema = ON")
-                    self._check_size(path)
+                    self._check_size(self.path)
                     for message in self._database(database):
                         self.recovered += 1
                         yield message
@@ -39,19 +39,19 @@ class SqliteScan(Scan):
 
     def _database(self, database: sqlite3.Connection) -> Iterator[RawMessage]:
         names: dict[int, str] = {}
-        for number, name, kind in database.execute("SELECT id, name, type FROM topics"):
-            names[int(number)] = str(name)
-            self.topics[str(name)] = TopicInfo(str(kind), "")
+        for number, name, kind, form in database.execute("SELECT id, name, type, serialization_format FROM topics"):
+            names[int(number)] = topic = full_name(str(name))
+            self.topics[topic] = TopicInfo.of(str(kind), str(form))
         self._definitions(database)
         # In the order of writing, which is that of reception; behind a damaged place it goes on, a little further
         # each time that nothing is there.
         last, skip, gaps = -(2**62), 1, 0
         while gaps <= _MOST_GAPS:
-            rows, error = _rows_after(database, last)
+            rows, at_end, error = _rows_after(database, last)
             yield from self._messages(rows, names)
             if rows:
                 last, skip = rows[-1][0], 1
-            if error is None and len(rows) < _ROWS:
+            if at_end:
                 return
             if error is not None:
                 self._note(error)
@@ -72,8 +72,7 @@ class SqliteScan(Scan):
         with open(path, "rb") as file:
             head = file.read(100)
             size = file.seek(0, 2)
-        page = int.from_bytes(head[16:18], "big")
-        expected = (2**16 if page == 1 else page) * int.from_bytes(head[28:32], "big")
+        expected = _page_size(head) * int.from_bytes(head[28:32], "big")
         if len(head) == 100 and head[24:28] == head[92:96] and size < expected:
             self.damage.append(f"{self.path.name} is cut: {size} bytes of {expected}")
 
@@ -95,24 +94,45 @@ class SqliteScan(Scan):
             self.damage.append(text)
 
 
-def _rows_after(database: sqlite3.Connection, last: int) -> tuple[list[tuple], sqlite3.Error | None]:
-    """The next rows, as far as they can be read, and why there are not more of them."""
+def _rows_after(database: sqlite3.Connection, last: int) -> tuple[list[tuple], bool, sqlite3.Error | None]:
+    """The next rows, as far as they can be read; whether they are the last; and what stopped the reading."""
     rows: list[tuple] = []
+    size = 0
     query = "SELECT id, topic_id, timestamp, data FROM messages WHERE id > ? ORDER BY id LIMIT ?"
     try:
         for row in database.execute(query, (min(last, 2**62), _ROWS)):
             rows.append(row)  # one by one: those before the damage are kept
+            size += len(row[3]) if isinstance(row[3], bytes) else 0
+            if size >= BATCH_BYTES:
+                return rows, False, None
     except sqlite3.Error as error:
-        return rows, error
-    return rows, None
+        return rows, False, error
+    return rows, len(rows) < _ROWS, None
 
 
-def _with_journal(path: Path, folder: Path) -> Path:
-    """The file itself, or a copy of it with its journal, if it has one."""
+def _readable(path: Path, folder: Path) -> Path:
+    """The file itself, or a copy where SQLite would change it, or make up what is not there.
+
+    A recorder that was killed leaves a journal, which SQLite plays back into the file. Of a page that is cut, it takes
+    the missing rest as zeros: messages that end with numbers which nobody sent.
+    """
     journals = [Path(f"{path}{suffix}") for suffix in ("-wal", "-journal")]
-    if not any(journal.exists() and journal.stat().st_size for journal in journals):
+    has_journal = any(journal.exists() and journal.stat().st_size for journal in journals)
+    with open(path, "rb") as file:
+        page = _page_size(file.read(100))
+    size = path.stat().st_size
+    cut = size % page if page else 0
+    if not has_journal and not cut:
         return path
     for source in (path, *journals):
         if source.exists():
             shutil.copyfile(source, folder / source.name)
+    os.truncate(folder / path.name, size - cut)
     return folder / path.name
+
+
+def _page_size(head: bytes) -> int:
+    """By the file's first bytes; 0 if they say none. Source: SQLite file format, 1.3.2."""
+    said = int.from_bytes(head[16:18], "big")
+    page = 2**16 if said == 1 else said
+    return page if page >= 512 and page & (page - 1) == 0 else 0
