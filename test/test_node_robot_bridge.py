@@ -48,7 +48,7 @@ class Arm:
             lambda: ros.probe.node.count_publishers("observation") and ros.probe.node.count_publishers(COMMANDS),
             "the bridge is there",
         )
-        self.rng = np.random.default_rng(0)
+        self.rng = np.random.default_rng()
         self.connect()
 
     def connect(self) -> None:
@@ -66,6 +66,7 @@ class Arm:
         time.sleep(0.2)  # what was said last has arrived
         for said in (self.log, self.observations, self.commands):
             said.clear()
+        self.rng = np.random.default_rng(0)  # however often was tried: what is said from here on is always the same
 
     def say(self, publisher, topic: str, message) -> None:
         self.log.append(RawMessage(topic, serialize_message(message), time.time_ns()))
