@@ -28,8 +28,9 @@ from saferule_ros.recording.reader import BagReading
 from saferule_ros.recording.ticks import Ticks
 from saferule_ros.signing import TrustedKeys
 
-# Called with (bags done, bags in all, id or folder of the bag that comes next or "" at the end).
-Progress = Callable[[int, int, str], None]
+# Called with (bags done, bags in all, id or folder of the bag that comes next or "" at the end). Where bags are read
+# one by one, the share of the one at hand counts.
+Progress = Callable[[float, int, str], None]
 #: Makes the translation of one bag; called in the process that reads it, so it must survive being sent there.
 MakeTranslation = Callable[[], Translation]
 
@@ -54,7 +55,7 @@ def ingest(
     Args:
         bags: rosbag2 folders or storage files, in the order in which their episodes go into the dataset.
         out_folder: of the dataset.
-        progress: told before each bag and at the end.
+        progress: told before each bag, within it where its length is known, and at the end.
         make_translation: what the messages mean; by default our own two topics.
         translation_id: tells one translation from another: parts made with another one are made anew.
         processes: bags that are read at the same time.
@@ -104,8 +105,12 @@ def _read_all(
     """The bags' reports in their order, each once its part is on disk."""
     tell(0, len(places), places[0].name)
     if processes == 1 or len(places) == 1:
-        for place in places:
-            yield _read_into_part(place, _part(parts, place), make, translation_id)
+        for done, place in enumerate(places):
+
+            def tell_share(share: float, done: int = done, name: str = place.name) -> None:
+                tell(done + share, len(places), name)
+
+            yield _read_into_part(place, _part(parts, place), make, translation_id, tell_share)
         return
     # Spawned, not forked: whoever calls may have threads.
     context = multiprocessing.get_context("spawn")
@@ -125,7 +130,10 @@ def _part(parts: Path, place: Path) -> Path:
     return parts / name
 
 
-def _read_into_part(place: Path, part: Path, make: MakeTranslation | None, translation_id: str) -> BagReport:
+def _read_into_part(
+    place: Path, part: Path, make: MakeTranslation | None, translation_id: str,
+    on_share: Callable[[float], None] = lambda _: None,
+) -> BagReport:  # fmt: skip
     """Reads one bag into a dataset of its own, unless that was done before and the bag has not changed since."""
     fingerprint = _fingerprint(place, translation_id)
     finished = _finished_report(part, fingerprint)
@@ -135,7 +143,7 @@ def _read_into_part(place: Path, part: Path, make: MakeTranslation | None, trans
     part.mkdir(parents=True, exist_ok=True)
     report = BagReport(place.name, str(place), Status.FAILED)
     try:
-        reading = BagReading(place, make() if make else None, part)
+        reading = BagReading(place, make() if make else None, part, on_share)
         report = _taken(reading, place, part / _DATASET)
     except BagError as error:
         report = replace(report, problems=(str(error),))

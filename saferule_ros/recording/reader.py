@@ -1,7 +1,7 @@
 """Bags back to episodes, through the same assembler that recorded them: whole ones, and what is left of others."""
 
 import fcntl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -26,6 +26,7 @@ class BagReading:
         place: a rosbag2 folder, or a single storage file.
         translation: what its messages mean; by default our own two topics.
         folder: on whose disk long episodes go while they are read; None: the system's folder for temporary files.
+        on_share: told now and then what share of the bag's messages was read, where its metadata tell their number.
 
     Attributes:
         bag_id: its id.
@@ -43,9 +44,11 @@ class BagReading:
     """
 
     def __init__(
-        self, place: Path | str, translation: Translation | None = None, folder: Path | None = None
+        self, place: Path | str, translation: Translation | None = None, folder: Path | None = None,
+        on_share: Callable[[float], None] = lambda _: None,
     ) -> None:  # fmt: skip
         self._files = find_bag(Path(place))
+        self._on_share = on_share
         self._translation = translation or OwnMessages()
         self._recorded_by = self._files.custom.get(RECORDED_BY, "")
         self._ids: set[str] = set()
@@ -118,6 +121,7 @@ class BagReading:
     def _file(self, path: Path, scan: Scan) -> Iterator[Episode]:
         for batch in batches(self._in_order(scan)):
             self.topics.update(scan.topics)
+            self._tell(scan)
             found = self._assembled(self._assembler, self._translation.take(batch, self.topics))
             if scan.library == LIBRARY:  # one episode: not before it is known whether it is what was acknowledged
                 self._held += found
@@ -136,6 +140,11 @@ class BagReading:
             self._ids.update(assembled.episode_id for assembled in held)
         else:
             yield from self._accept(held)
+
+    def _tell(self, scan: Scan) -> None:
+        expected = sum(self._files.expected.values())
+        if expected:
+            self._on_share(min(1.0, (self.messages + scan.recovered) / expected))
 
     def _in_order(self, scan: Scan) -> Iterator[RawMessage]:
         """Our own recorder's files are in the order of reception, and must give the very episodes of that order."""

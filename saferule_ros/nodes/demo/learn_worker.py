@@ -30,8 +30,8 @@ def work(request: LearnRequest) -> LearnProgress:
     workspace = Workspace(request.workspace).create()
     _say(LearnProgress(stage="ingest", total=len(request.bags)))
 
-    def read(done: int, total: int, _bag: str) -> None:
-        _say(LearnProgress(stage="ingest", done=done, total=total))
+    def read(done: float, total: int, _bag: str) -> None:
+        _say(LearnProgress(stage="ingest", done=int(done), total=total))
 
     report = ingest(request.bags, workspace.dataset, read)
     if not report.complete:
