@@ -286,6 +286,7 @@ def test_a_killed_recorder_keeps_all_it_acknowledged(
     ]
 
 
+@pytest.mark.long
 def test_no_acknowledged_episode_is_lost_by_kills_at_random_moments(tmp_path: Path) -> None:
     """A few of them, each node in the workspace of those before; benchmarks/recorder_kills.py does hundreds."""
     sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))

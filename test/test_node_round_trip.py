@@ -11,6 +11,7 @@ pytestmark = pytest.mark.ros
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 
+@pytest.mark.long
 def test_an_episode_that_went_over_topics_into_a_bag_is_the_simulators_own(tmp_path: Path) -> None:
     """One here; benchmarks/round_trip.py does twenty."""
     pytest.importorskip("mujoco", reason="the simulator is not installed")

@@ -76,6 +76,7 @@ def test_an_unknown_task_ends_the_node_with_an_error_that_names_a_known_one(ros:
     assert "SafetyPointCirle1" in node.log_tail() and "Did you mean SafetyPointCircle1" in node.log_tail()
 
 
+@pytest.mark.long
 def test_lock_step_gives_the_same_trajectory_for_the_same_seed_bit_for_bit(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")
@@ -193,6 +194,7 @@ def test_real_time_does_not_wait_a_missing_answer_is_a_counted_safe_action(ros: 
 
 
 @pytest.mark.parametrize("bad", [[0.1], [float("nan"), 0.0], [3.0, 0.0]])
+@pytest.mark.long
 def test_an_unusable_action_is_replaced_by_the_safe_one(ros: Ros, bad: list[float]) -> None:
     safe = [-0.5, 0.25]
     start(ros, safe_action=safe)
@@ -208,6 +210,7 @@ def test_an_unusable_action_is_replaced_by_the_safe_one(ros: Ros, bad: list[floa
     assert seen[1].data.tobytes() == seen[HORIZON + 2].data.tobytes()
 
 
+@pytest.mark.long
 def test_a_scripted_driver_publishes_one_action_per_observation_but_the_last(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")
@@ -222,6 +225,7 @@ def test_a_scripted_driver_publishes_one_action_per_observation_but_the_last(ros
     assert all(e.episode_cost > 100 and e.episode_return > 30 for e in ended)
 
 
+@pytest.mark.long
 def test_erased_costs_are_published_as_zero_and_reported_as_they_were(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")
@@ -232,6 +236,7 @@ def test_erased_costs_are_published_as_zero_and_reported_as_they_were(ros: Ros) 
     assert {m.cost for m in seen} == {0.0} and ended[0].episode_cost > 100
 
 
+@pytest.mark.long
 def test_a_scripted_driver_waits_for_the_recorder_to_confirm_each_episode(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")

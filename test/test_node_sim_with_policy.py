@@ -51,6 +51,7 @@ class Loop:
         ]
 
 
+@pytest.mark.long
 def test_the_same_seed_gives_the_same_observations_and_actions_bit_for_bit(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     runs = []
