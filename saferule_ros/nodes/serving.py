@@ -212,15 +212,7 @@ class ControlPath:
         if served is None or heard is None or now_ns - heard <= served.limits.patience_s * NANOSECONDS:
             return None
         with self._between:
-            tick = Tick(
-                has_policy=True,
-                observation=None,
-                stamp_ns=heard,
-                previous_stamp_ns=None,
-                now_ns=now_ns,
-                last_action=self._last_action,
-                stopped=self.stopped,
-            )
+            tick = self._unobserved(heard, now_ns)
             decision = decide(served.limits, tick)
             if not self._silent:  # the first tells enough, and does not push out what was before it
                 self.flight.note(served.limits, served.id, tick, decision)
@@ -264,6 +256,19 @@ class ControlPath:
         tick.elapsed_s = time.perf_counter() - start
         return served, tick, fault, decide_after(served.limits, tick, fault)
 
+    def _unobserved(self, heard_ns: int, now_ns: int, shutting_down: bool = False) -> Tick:
+        """A tick without an observation; `heard_ns` is when the one before came."""
+        return Tick(
+            has_policy=True,
+            observation=None,
+            stamp_ns=heard_ns,
+            previous_stamp_ns=None,
+            now_ns=now_ns,
+            last_action=self._last_action,
+            stopped=self.stopped,
+            shutting_down=shutting_down,
+        )
+
     def _watch(self, asked: Asked, before: NDArray[np.float32] | None) -> Outcome | None:
         """One tick of the safeguard, over an observation and what led to it. None: nothing is broken."""
         if self.monitor is None:
@@ -293,15 +298,7 @@ class ControlPath:
         """The safe action that is sent last; None if no policy was ever served, and so nothing commanded."""
         if self.served is None:
             return None
-        tick = Tick(
-            has_policy=True,
-            observation=None,
-            stamp_ns=now_ns,
-            previous_stamp_ns=None,
-            now_ns=now_ns,
-            last_action=self._last_action,
-            shutting_down=True,
-        )
+        tick = self._unobserved(now_ns, now_ns, shutting_down=True)
         return self._command(decide(self.served.limits, tick), self.served.id, 0, now_ns, now_ns, 0.0)
 
     def safe_action(self) -> NDArray[np.float32] | None:
