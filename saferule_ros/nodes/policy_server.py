@@ -189,7 +189,8 @@ class PolicyServer(LifecycleNode):
 
     def _rehearse(self) -> None:
         asked = read_observation(self._newest) if self._newest else None
-        if asked is not None and self._heart.may_answer(asked.stamp_ns):
+        # Not may_answer(): it forgets what was observed while fallback commanded, once a later observation has come.
+        if asked is not None and self._heart.may_act():
             self._path.rehearse(asked, self._now(asked), self._settings.rehearse_ahead)
 
     def _on_observation(self, payload: bytes) -> None:
