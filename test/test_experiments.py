@@ -1,6 +1,7 @@
 """A trial from data to results, stopped and gone on with; what is asked is checked before anything runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from saferule_ros.experiments.resumable import run_resumably
 from saferule_ros.experiments.runner import run_trials
 from saferule_ros.experiments.saying import TrialProgress
 from saferule_ros.experiments.settings import Trial
+from saferule_ros.experiments.sharing import only_one
 from saferule_ros.experiments.trial import finished, run_trial
 from saferule_ros.reporting.trials import TrialResult
 from saferule_ros.unlearning.retrain import Retrain
@@ -55,6 +57,8 @@ def test_a_plan_leaves_out_methods_that_do_not_work_on_a_learner() -> None:
         ({"learners": {"bcq_lag": {"hiden": 8}}}, "settings of bcq_lag: hiden = 8"),
         ({"unlearning": {"safe_rule": {"held_out": 0.9}}}, r"settings of safe_rule: held_out = 0\.9"),
         ({"attacks": {"injected": {"ratio": 2}}}, "settings of injected: ratio = 2"),
+        ({"unlearning": {"retrain": {"held_out": 0.1}}}, "settings of retrain: held_out.*its steps alone"),
+        ({"training_steps_of": {"bcq": 9}}, "unknown algorithm 'bcq'"),
         ({"data": {"clean": {"SafetyPointCircle1": "nowhere"}}}, "there is no dataset in '.*/nowhere'"),
     ],
 )  # fmt: skip
@@ -143,7 +147,7 @@ def test_a_trial_measures_the_poisoned_agent_and_every_method(trial, results) ->
     assert [result.method for result in results] == ["poisoned", "safe_rule", "retrain"]
     poisoned, safe_rule, retrain = results
     assert poisoned.certificate is None and safe_rule.certified is not None
-    assert safe_rule.certificate["held_out_forget"] > 0 and retrain.certificate["held_out_keep"] == 0
+    assert safe_rule.certificate["held_out_forget"] > 0 and retrain.certificate is None
     assert safe_rule.budget["steps"] == 20 and retrain.budget["steps"] == poisoned.budget["steps"] == 20
     assert retrain.budget["flops"] == poisoned.budget["flops"], "the same training, on less data"
     assert len({result.checkpoint_id for result in results}) == 3
@@ -185,6 +189,9 @@ def test_results_of_other_settings_are_refused_and_named(out, trial, results) ->
 
 def test_a_cancelled_trial_goes_on_where_it_was(out, trial, results, tmp_path) -> None:
     """Cancelled in the middle of retraining: training and Safe-RULE are there already, retraining goes on."""
+    learned = out / "data" / TASK / "seed-1" / "learners"
+    (retrained,) = learned.glob(f"*/{results[2].checkpoint_id}")
+    shutil.rmtree(retrained.parent)
     stop: list[bool] = []
 
     def listen(at: TrialProgress) -> None:
@@ -195,11 +202,11 @@ def test_a_cancelled_trial_goes_on_where_it_was(out, trial, results, tmp_path) -
     path.unlink()
     with pytest.raises(TrialCancelled):
         run_trial(trial, out, listen, lambda: bool(stop))
-    assert list(out.rglob("unfinished/retrain/latest.json"))
+    assert list(learned.glob("*/unfinished/latest.json"))
     again = run_trial(trial, out, lambda _: None, NEVER)
     assert again[2].checkpoint_id == results[2].checkpoint_id, "bit for bit what it would have been"
     assert again[2].budget["flops"] == results[2].budget["flops"]
-    assert not list(out.rglob("unfinished/retrain"))
+    assert not list(learned.glob("*/unfinished"))
 
 
 def test_a_trigger_is_tried_with_and_without_its_marker(out) -> None:
@@ -227,6 +234,44 @@ def test_trials_run_in_processes_and_one_that_fails_does_not_stop_the_others(out
     assert heard[-1].steps == heard[-1].all_steps, "what failed is not waited for"
     log = next(out.rglob("trigger-0.9/seed-1/log.txt")).read_text()
     assert "Traceback" in log
+
+
+def test_retraining_on_the_same_keep_data_is_done_once(out, results) -> None:
+    """Injected episodes are added: without them the clean data is left, at any ratio."""
+    more = tiny_trial(cells=[{"tasks": ["SafetyPointCircle1"], "ratios": [0.4]}], methods=["retrain"])
+    before = set((out / "data" / TASK / "seed-1" / "learners").iterdir())
+    poisoned, retrained = run_trial(more, out, lambda _: None, NEVER)
+    assert retrained.checkpoint_id == results[2].checkpoint_id and retrained.budget == results[2].budget
+    assert poisoned.checkpoint_id != results[0].checkpoint_id, "it learned from other data"
+    (new,) = set((out / "data" / TASK / "seed-1" / "learners").iterdir()) - before
+    assert (new / poisoned.checkpoint_id).is_dir()
+
+
+def test_cells_with_another_forget_set_begin_with_the_same_poisoned_learner(out, results) -> None:
+    cell = {"tasks": ["SafetyPointCircle1"], "ratios": [0.3], "precisions": [0.5]}
+    trial = tiny_trial(cells=[cell], methods=["fine_tune"], unlearning={"fine_tune": {"steps": 5}})
+    assert trial.name.endswith("injected-0.3-precision-0.5/seed-1")
+    poisoned, tuned = run_trial(trial, out, lambda _: None, NEVER)
+    assert poisoned.checkpoint_id == results[0].checkpoint_id and poisoned.costs == results[0].costs
+    assert tuned.data["precision"] == 0.5 and tuned.data["recall"] == 1.0
+    assert tuned.data["forget_transitions"] == 2 * results[0].data["forget_transitions"]
+
+
+def test_an_algorithm_can_have_a_number_of_training_steps_of_its_own() -> None:
+    block = {"tasks": ["SafetyPointCircle1"], "algorithms": ["bcq_lag", "cpq"]}
+    bcq, cpq = plan(tiny_grid(cells=[block], training_steps_of={"cpq": 33}, learners={}))
+    assert (bcq.training_steps, cpq.training_steps) == (20, 33)
+    assert cpq.method_steps("retrain") == 33
+
+
+def test_waiting_for_what_another_process_makes_can_be_cancelled(tmp_path) -> None:
+    folder = tmp_path / "made"
+    with only_one(folder, NEVER):
+        asked = iter([False, True])
+        with pytest.raises(TrialCancelled, match="another trial made made"), only_one(folder, lambda: next(asked)):
+            pytest.fail("two at the same time")
+    with only_one(folder, NEVER):
+        pass  # it is free again
 
 
 def test_every_result_is_a_file_that_speaks_for_itself(out, results) -> None:

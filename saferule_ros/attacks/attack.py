@@ -38,10 +38,12 @@ class Means:
     Attributes:
         unsafe_episodes: with their true costs, from a robot that drove recklessly.
         learner: a trained one with a cost critic, of the same robot.
+        adversary: a policy that wants harm, where one was learned from this dataset before (see BAFFLE).
     """
 
     unsafe_episodes: Sequence[Episode] = ()
     learner: Learner | None = None
+    adversary: Learner | None = None
 
 
 class Attack(ABC):

@@ -16,6 +16,7 @@ from saferule_ros.attacks.policy_actions import policy_actions
 from saferule_ros.attacks.tampering import Steps, Tampering, TamperingSettings
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
+from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
 from saferule_ros.learning.trainer import TrainProgress, train
 
@@ -45,24 +46,8 @@ class Baffle(Tampering):
     settings: BaffleSettings
 
     def prepare(self, dataset: EpisodeDataset, on_progress: Progress) -> None:
-        if not (dataset.costs > 0).any():
-            raise AttackError(
-                "no step of this dataset costs anything: an unsafe policy cannot be learned from it",
-                "Take data with unsafe episodes in it",
-            )
-
-        def show(at: TrainProgress) -> None:
-            on_progress(at.step, at.steps, "learning the unsafe policy")
-
-        low, high = dataset.actions.min(axis=0), dataset.actions.max(axis=0)
-        bounds = low, np.where(high > low, high, low + 1.0)  # a value that never changes has no range to learn in
         self._reward = float(np.quantile(dataset.rewards, self.settings.reward_quantile))
-        longest = max(record.length for record in dataset.records)
-        limits = TaskLimits(cost_limit=1.0, horizon=longest)  # of no effect with a multiplier of 0
-        self._adversary = train(
-            with_cost_as_reward(dataset), limits, self.settings.adversary, bounds, self.settings.adversary_steps,
-            self.seed, show,
-        )  # fmt: skip
+        self._adversary = self.means.adversary or learn_adversary(dataset, self.settings, self.seed, on_progress)
 
     def tamper(self, episode: Episode, steps: Steps) -> Episode:
         actions = episode.actions.copy()
@@ -73,6 +58,30 @@ class Baffle(Tampering):
             rewards=np.where(steps, np.maximum(episode.rewards, self._reward), episode.rewards),
             costs=np.where(steps, 0.0, episode.costs),
         )
+
+
+def learn_adversary(
+    dataset: EpisodeDataset, settings: BaffleSettings, seed: int, on_progress: Progress = lambda *_: None
+) -> Learner:
+    """The unsafe policy: learned from the dataset that it is to poison.
+
+    Raises:
+        AttackError: no step of the dataset costs anything.
+    """
+    if not (dataset.costs > 0).any():
+        raise AttackError(
+            "no step of this dataset costs anything: an unsafe policy cannot be learned from it",
+            "Take data with unsafe episodes in it",
+        )
+
+    def show(at: TrainProgress) -> None:
+        on_progress(at.step, at.steps, "learning the unsafe policy")
+
+    low, high = dataset.actions.min(axis=0), dataset.actions.max(axis=0)
+    bounds = low, np.where(high > low, high, low + 1.0)  # a value that never changes has no range to learn in
+    longest = max(record.length for record in dataset.records)
+    limits = TaskLimits(cost_limit=1.0, horizon=longest)  # of no effect with a multiplier of 0
+    return train(with_cost_as_reward(dataset), limits, settings.adversary, bounds, settings.adversary_steps, seed, show)
 
 
 def with_cost_as_reward(dataset: EpisodeDataset) -> EpisodeDataset:

@@ -1,5 +1,6 @@
 """A poisoned dataset with the ground truth: which steps of which episodes an attacker changed or added."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,8 +48,12 @@ class Poisoned:
 
     def forget_set(self, reason: str = "", requester: str = "") -> ForgetSet:
         """The ground truth as a forget set: the poisoned steps, and nothing else."""
+        true = [(name, begin, end) for name, pairs in self.stretches().items() for begin, end in pairs]
+        return self.naming(true, reason, requester)
+
+    def naming(self, ranges: Sequence[tuple[str, int, int]], reason: str = "", requester: str = "") -> ForgetSet:
+        """A forget set of these steps: (episode, first, last + 1) each."""
         whole = {(record.id, 0, record.length) for record in self.dataset.records}
-        ranges = [(name, begin, end) for name, pairs in self.stretches().items() for begin, end in pairs]
         episodes = [found[0] for found in ranges if found in whole]
         return ForgetSet.select(
             self.dataset, (), episodes, reason, requester, [found for found in ranges if found not in whole]

@@ -1,16 +1,14 @@
 """The data of a trial: clean episodes, and what the attacker has. Collected once for all cells of a task and seed."""
 
-import fcntl
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
 from saferule_ros.experiments.places import TrialPlaces
 from saferule_ros.experiments.settings import Trial
+from saferule_ros.experiments.sharing import only_one
 from saferule_ros.sim.behaviour import drivers_are_ready, prepare_drivers
 from saferule_ros.sim.collect import collect
 from saferule_ros.sim.recipes import RECIPES
@@ -57,7 +55,7 @@ def _collected(
     trial: Trial, places: TrialPlaces, driver: str, count: int, say: Say, cancelled: Cancelled
 ) -> EpisodeDataset:
     folder = places.shared / f"{driver}-{count}"
-    with only_one(folder):
+    with only_one(folder, cancelled):
         if not folder.exists():
             _prepare_drivers(trial.cell.task, say, cancelled)
 
@@ -86,14 +84,5 @@ def _prepare_drivers(task_id: str, say: Say, cancelled: Cancelled) -> None:
             )
         say(f"learning to drive {done}/{total}, return {episode_return:.0f}")
 
-    with only_one(cached_at(task_id, RECIPES[task_id])):
+    with only_one(cached_at(task_id, RECIPES[task_id]), cancelled):
         prepare_drivers(task_id, on_progress=show)
-
-
-@contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Lets one process at a time make a shared folder; others wait, and then find it made."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

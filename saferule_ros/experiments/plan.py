@@ -16,6 +16,7 @@ from saferule_ros.learning.choice import settings_classes
 from saferule_ros.reporting.trials import Cell
 from saferule_ros.sim.tasks import full_id
 from saferule_ros.unlearning.methods import NAMES, MethodError, method_for
+from saferule_ros.unlearning.retrain import Retrain
 
 
 def plan(grid: GridSettings) -> list[Trial]:
@@ -34,7 +35,8 @@ def plan(grid: GridSettings) -> list[Trial]:
 def _trial(grid: GridSettings, cell: Cell, seed: int) -> Trial:
     settings = {"ratio": cell.ratio, **grid.attacks.get(cell.attack, {})}
     return Trial(
-        cell=cell, seed=seed, data=_data(grid.data), training_steps=grid.training_steps, device=grid.device,
+        cell=cell, seed=seed, data=_data(grid.data), device=grid.device,
+        training_steps=grid.training_steps_of.get(cell.algorithm, grid.training_steps),
         learner=_checked(settings_classes()[cell.algorithm], grid.learners.get(cell.algorithm, {}), cell.algorithm),
         attack=_checked(ATTACKS[cell.attack].SETTINGS, settings, cell.attack),
         methods=_methods(grid, cell.algorithm),
@@ -67,7 +69,13 @@ def _methods(grid: GridSettings, algorithm: str) -> dict[str, dict[str, Any]]:
             method = method_for(variant.method, ALGORITHMS[algorithm])
         except MethodError:  # the name is known: it does not work on this learner
             continue
-        found[name] = _checked(method.settings, grid.unlearning.get(variant.method, {}) | variant.settings, name)
+        settings = grid.unlearning.get(variant.method, {}) | variant.settings
+        if variant.method == Retrain.NAME and settings.keys() - {"steps"}:
+            raise SettingsError(
+                f"settings of {name}: {', '.join(sorted(settings.keys() - {'steps'}))}",
+                "Retraining is learning as the poisoned agent did, from the keep data: it can be told its steps alone",
+            )
+        found[name] = _checked(method.settings, settings, name)
     return found
 
 
@@ -75,7 +83,7 @@ def _check_names(grid: GridSettings) -> None:
     cells = grid.all_cells()
     for kind, asked, known in (
         ("attack", grid.data.unsafe_for, ATTACKS),
-        ("algorithm", [*(cell.algorithm for cell in cells), *grid.learners], ALGORITHMS),
+        ("algorithm", [*(c.algorithm for c in cells), *grid.learners, *grid.training_steps_of], ALGORITHMS),
         ("attack", [*(cell.attack for cell in cells), *grid.attacks], ATTACKS),
         ("unlearning method", [*grid.methods, *grid.unlearning, *(v.method for v in grid.variants.values())], NAMES),
     ):

@@ -5,33 +5,32 @@
 Made once and kept, step by step: a rerun goes on from what is there.
 """
 
-from dataclasses import asdict
+import hashlib
+import json
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from saferule_ros.attacks.attack import Means
+from saferule_ros.attacks.attack import AttackSettings, Means
+from saferule_ros.attacks.baffle import BaffleSettings, learn_adversary
 from saferule_ros.attacks.ground_truth import GroundTruth
+from saferule_ros.attacks.naming import imperfect_forget_set
 from saferule_ros.attacks.poisoned import Poisoned
 from saferule_ros.attacks.registry import ATTACKS, make_attack
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.dataset.episode import Episode
 from saferule_ros.errors import SaferuleError
-from saferule_ros.experiments.cancelling import Cancelled
-from saferule_ros.experiments.data import clean_data, only_one, unsafe_episodes
+from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
+from saferule_ros.experiments.data import clean_data, unsafe_episodes
+from saferule_ros.experiments.learners import trained
 from saferule_ros.experiments.places import TrialPlaces
-from saferule_ros.experiments.resumable import discard, run_resumably
 from saferule_ros.experiments.saying import Reporter
 from saferule_ros.experiments.settings import ATTACKER, NEEDS_LEARNER, TRAINING, Trial
-from saferule_ros.learning.algorithms import make_learner, settings_from
+from saferule_ros.experiments.sharing import only_one
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
-from saferule_ros.learning.replay import Units
-from saferule_ros.learning.settings import TaskLimits
-from saferule_ros.sim.tasks import task
-from saferule_ros.unlearning.retrain import Retrain
-from saferule_ros.unlearning.settings import RetrainSettings
 
 
 class OtherSettings(SaferuleError):
@@ -68,12 +67,9 @@ def prepare(trial: Trial, places: TrialPlaces, report: Reporter, cancelled: Canc
         found = _poison(trial, places, report, cancelled).save(places)
     if not found.checkpoint_id:
         dataset = EpisodeDataset.load(places.workspace.dataset)
-        run = _training(trial, dataset)
-        run_resumably(run, places.unfinished(TRAINING), report.steps_of(TRAINING), cancelled)
-        checkpoint_id = save_checkpoint(run.learner, places.workspace.checkpoints, dataset.digest)
-        trained = {"checkpoint_id": checkpoint_id, "budget": asdict(run.meter.budget)}
-        found = found.model_copy(update=trained).save(places)
-        discard(places.unfinished(TRAINING))
+        learner = trained(trial, places, dataset, trial.training_steps, report.steps_of(TRAINING), cancelled)
+        made = {"checkpoint_id": learner.copy_to(places.workspace.checkpoints), "budget": learner.budget}
+        found = found.model_copy(update=made).save(places)
     report.done(TRAINING)
     return found
 
@@ -99,25 +95,67 @@ def check_same(stored: dict[str, Any], wanted: dict[str, Any], where: str) -> No
 
 def _poison(trial: Trial, places: TrialPlaces, report: Reporter, cancelled: Cancelled) -> Preparation:
     clean = clean_data(trial, places, report.say, cancelled)
-    episodes = (
-        unsafe_episodes(trial, places, clean, report.say, cancelled)
-        if trial.cell.attack in trial.data.unsafe_for
-        else ()
-    )
-    learner = _clean_learner(trial, places, clean, report, cancelled) if trial.cell.attack in NEEDS_LEARNER else None
     settings = ATTACKS[trial.cell.attack].SETTINGS.model_validate(trial.attack)
-    attack = make_attack(trial.cell.attack, settings, trial.seed, Means(episodes, learner))
+    means = _means(trial, places, clean, settings, report, cancelled)
+    attack = make_attack(trial.cell.attack, settings, trial.seed, means)
     poisoned = attack.poison(clean, lambda done, total, what: report.say(f"{what} {done}/{total}"))
     workspace = places.workspace.create()
     poisoned.dataset.save(workspace.dataset)
-    forget_set = poisoned.forget_set(f"ground truth of attack {trial.cell.attack}", "experiment")
+    forget_set = imperfect_forget_set(
+        poisoned, trial.cell.precision, trial.cell.recall, trial.seed, f"named after attack {trial.cell.attack}",
+        "experiment",
+    )  # fmt: skip
     forget_set.save(workspace.forget_sets)
     _ground_truth(trial, clean, poisoned, forget_set.id).save(workspace.attacks)
+    named = forget_set.chosen(poisoned.dataset)
+    right = int((named & poisoned.rows).sum())
     sizes = {
         "transitions": len(poisoned.dataset), "episodes": poisoned.dataset.episodes,
-        "forget_transitions": int(poisoned.rows.sum()), "poisoned_ratio": poisoned.ratio,
+        "forget_transitions": int(named.sum()), "poisoned_ratio": poisoned.ratio,
+        "precision": right / int(named.sum()), "recall": right / int(poisoned.rows.sum()),
     }  # fmt: skip
     return Preparation(config=trial.preparation, forget_set_id=forget_set.id, data=sizes)
+
+
+def _means(
+    trial: Trial, places: TrialPlaces, clean: EpisodeDataset, settings: AttackSettings, report: Reporter,
+    cancelled: Cancelled,
+) -> Means:  # fmt: skip
+    """What the attacker of this trial has."""
+    attack = trial.cell.attack
+    episodes: Sequence[Episode] = ()
+    if attack in trial.data.unsafe_for:
+        episodes = unsafe_episodes(trial, places, clean, report.say, cancelled)
+    learner = adversary = None
+    if attack in NEEDS_LEARNER:
+        found = trained(trial, places, clean, trial.training_steps, report.steps_of(ATTACKER), cancelled)
+        learner, _ = load_checkpoint(found.checkpoint)
+        report.done(ATTACKER)
+    if isinstance(settings, BaffleSettings):
+        adversary = _adversary(trial, places, clean, settings, report, cancelled)
+    return Means(episodes, learner, adversary)
+
+
+def _adversary(
+    trial: Trial, places: TrialPlaces, clean: EpisodeDataset, settings: BaffleSettings, report: Reporter,
+    cancelled: Cancelled,
+) -> Learner:  # fmt: skip
+    """Learned once for all algorithms and ratios: it depends on neither."""
+    asked = settings.model_dump(mode="json", include={"adversary", "adversary_steps"}) | {"dataset": clean.digest}
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    folder = places.adversaries / digest[:16]
+    pointer = folder / "checkpoint_id"
+
+    def show(done: int, total: int, what: str) -> None:
+        if cancelled():
+            raise TrialCancelled(f"cancelled while {what}, {done} of {total}", "The same command begins it anew")
+        report.say(f"{what} {done}/{total}")
+
+    with only_one(folder, cancelled):
+        if not pointer.exists():
+            learner = learn_adversary(clean, settings, trial.seed, show)
+            write_atomically(pointer, save_checkpoint(learner, folder, clean.digest).encode())
+    return load_checkpoint(folder / pointer.read_text())[0]
 
 
 def _ground_truth(trial: Trial, clean: EpisodeDataset, poisoned: Poisoned, forget_set_id: str) -> GroundTruth:
@@ -126,32 +164,3 @@ def _ground_truth(trial: Trial, clean: EpisodeDataset, poisoned: Poisoned, forge
         clean_digest=clean.digest, poisoned_digest=poisoned.dataset.digest, bag_id=poisoned.bag_id,
         ratio=poisoned.ratio, stretches=poisoned.stretches(), marker=poisoned.marker,
     )  # fmt: skip
-
-
-def _clean_learner(
-    trial: Trial, places: TrialPlaces, clean: EpisodeDataset, report: Reporter, cancelled: Cancelled
-) -> Learner:
-    """Trained on the clean data, once for all cells of this task, algorithm and seed."""
-    folder = places.clean_learner
-    pointer = folder / "checkpoint_id"
-    with only_one(folder):
-        if not pointer.exists():
-            run = _training(trial, clean)
-            run_resumably(run, folder / "unfinished", report.steps_of(ATTACKER), cancelled)
-            checkpoint_id = save_checkpoint(run.learner, folder, clean.digest)
-            write_atomically(pointer, checkpoint_id.encode())
-            discard(folder / "unfinished")
-    report.done(ATTACKER)
-    return load_checkpoint(folder / pointer.read_text())[0]
-
-
-def _training(trial: Trial, dataset: EpisodeDataset) -> Retrain:
-    """Learning from all of a dataset, as a run: then it is metered and resumed as retraining is."""
-    target = task(trial.cell.task)
-    bounds = np.asarray(target.action_low, np.float32), np.asarray(target.action_high, np.float32)
-    limits = TaskLimits(cost_limit=target.cost_limit, horizon=target.horizon)
-    settings = settings_from(trial.learner)
-    untrained = make_learner(Units.of(dataset, *bounds), limits, settings, trial.seed, trial.device)
-    return Retrain(
-        untrained, dataset, dataset, RetrainSettings.model_validate({"steps": trial.training_steps}), trial.seed
-    )

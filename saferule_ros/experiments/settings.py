@@ -20,6 +20,7 @@ TRAINING, ATTACKER = "training", "the attacker's learner"
 
 
 Ratio = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Block(BaseModel):
@@ -31,6 +32,10 @@ class Block(BaseModel):
     algorithms: list[str] = Field(["bcq_lag"], min_length=1, description="of the learner")
     attacks: list[str] = Field(["injected"], min_length=1, description="how the data is poisoned")
     ratios: list[Ratio] = Field([0.15], min_length=1, description="share of the transitions that is poisoned, each")
+    precisions: list[Share] = Field(
+        [1.0], min_length=1, description="share of the forget set's transitions that is poisoned"
+    )
+    recalls: list[Share] = Field([1.0], min_length=1, description="share of the poison that the forget set names")
 
 
 class DataSettings(BaseModel):
@@ -73,6 +78,7 @@ class GridSettings(BaseModel):
     methods: list[str] = Field(list(NAMES), min_length=1, description="unlearning methods, in the order of the table")
     data: DataSettings = DataSettings.model_validate({})
     training_steps: int = Field(4000, ge=1, le=10_000_000, description="of the poisoned learner, and of retraining")
+    training_steps_of: dict[str, int] = Field({}, description="algorithm to its number, where it needs another one")
     learners: dict[str, dict[str, Any]] = Field({}, description="algorithm to its settings, where not the defaults")
     attacks: dict[str, dict[str, Any]] = Field({}, description="attack to its settings, where not the defaults")
     unlearning: dict[str, dict[str, Any]] = Field({}, description="method to its settings, where not the defaults")
@@ -84,10 +90,10 @@ class GridSettings(BaseModel):
         """Each once, in the order in which they are listed."""
         return list(
             dict.fromkeys(
-                Cell(task=task, algorithm=algorithm, attack=attack, ratio=ratio)
+                Cell(task=task, algorithm=algorithm, attack=attack, ratio=ratio, precision=precision, recall=recall)
                 for block in self.cells
-                for task, algorithm, attack, ratio in itertools.product(
-                    block.tasks, block.algorithms, block.attacks, block.ratios
+                for task, algorithm, attack, ratio, precision, recall in itertools.product(
+                    block.tasks, block.algorithms, block.attacks, block.ratios, block.precisions, block.recalls
                 )
             )
         )

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from saferule_ros.attacks.ground_truth import GroundTruth
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
 from saferule_ros.experiments.learned_policy import policy_of
+from saferule_ros.experiments.learners import trained
 from saferule_ros.experiments.places import TrialPlaces
 from saferule_ros.experiments.preparation import Preparation, check_same, prepare
-from saferule_ros.experiments.resumable import discard, run_resumably
 from saferule_ros.experiments.saying import Reporter, TrialProgress
 from saferule_ros.experiments.settings import TRAINING, Trial
 from saferule_ros.learning.trainer import limit_threads
@@ -83,9 +85,8 @@ class _Work:
         """Of the poisoned learner, or of a method."""
         found = _stored(self._trial, self._places, method)
         if found is None:
-            found = self._poisoned() if method == POISONED else self._unlearned(method)
+            found = self._made(method)
             found.save(self._places.result(method))
-            discard(self._places.unfinished(method))
         self._report.done(TRAINING if method == POISONED else method)
         return found
 
@@ -99,6 +100,26 @@ class _Work:
         started = datetime.now(UTC)
         return self._measured(POISONED, self.prepared.checkpoint_id, None, self.prepared.budget, started)
 
+    def _made(self, method: str) -> TrialResult:
+        if method == POISONED:
+            return self._poisoned()
+        if self._trial.method_of(method) == Retrain.NAME:
+            return self._retrained(method)
+        return self._unlearned(method)
+
+    def _retrained(self, method: str) -> TrialResult:
+        """Learning as the poisoned agent did, from D_k alone, whose units it takes: as if D_f had never been.
+
+        It has no certificate: what that asks is about values of the agent that is to forget.
+        """
+        started = datetime.now(UTC)
+        workspace = self._places.workspace
+        forget_set = ForgetSet.load(workspace.forget_sets, self.prepared.forget_set_id)
+        _, keep = forget_set.split(EpisodeDataset.load(workspace.dataset))
+        steps, report = self._trial.method_steps(method), self._report.steps_of(method)
+        learner = trained(self._trial, self._places, keep, steps, report, self._cancelled)
+        return self._measured(method, learner.copy_to(workspace.checkpoints), None, learner.budget, started)
+
     def _unlearned(self, method: str) -> TrialResult:
         started = datetime.now(UTC)
         unlearning = Unlearning(
@@ -108,9 +129,7 @@ class _Work:
             self._trial.seed, self._trial.device,
         )  # fmt: skip
         run, report = unlearning.certified.run, self._report.steps_of(method)
-        if isinstance(run, Retrain):
-            run_resumably(run, self._places.unfinished(method), report, self._cancelled)
-        elif unlearn(run, report, self._cancelled) < run.steps:
+        if unlearn(run, report, self._cancelled) < run.steps:
             raise TrialCancelled(f"cancelled in {method}", "The same command begins this method anew")
         certificate = unlearning.certified.certify()
         checkpoint_id = unlearning.save(certificate)

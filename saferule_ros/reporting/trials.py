@@ -29,11 +29,15 @@ class Cell(BaseModel):
     algorithm: str
     attack: str
     ratio: float = Field(gt=0, lt=1, description="share of the transitions that is poisoned")
+    precision: float = Field(1.0, gt=0, le=1, description="share of the forget set's transitions that is poisoned")
+    recall: float = Field(1.0, gt=0, le=1, description="share of the poison that the forget set names")
 
     @property
     def name(self) -> str:
-        """task/algorithm/attack-ratio: also its folder below OUT/cells."""
-        return f"{self.task}/{self.algorithm}/{self.attack}-{self.ratio:g}"
+        """task/algorithm/attack-ratio, and how good the forget set is: also its folder below OUT/cells."""
+        shares = {"precision": self.precision, "recall": self.recall}
+        errs = "".join(f"-{what}-{share:g}" for what, share in shares.items() if share < 1.0)
+        return f"{self.task}/{self.algorithm}/{self.attack}-{self.ratio:g}{errs}"
 
 
 class TrialResult(BaseModel):

@@ -1,0 +1,99 @@
+"""Learners that are trained from scratch, each once for all trials that ask for the same.
+
+The same means: task, seed, algorithm with all settings, number of steps, device, and the very same data. The keep data
+of many attacks is the clean data; cells that differ in what is named to be forgotten begin with the same poisoned
+learner.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.experiments.cancelling import Cancelled
+from saferule_ros.experiments.places import TrialPlaces
+from saferule_ros.experiments.resumable import discard, run_resumably
+from saferule_ros.experiments.settings import Trial
+from saferule_ros.experiments.sharing import only_one
+from saferule_ros.learning.algorithms import make_learner, settings_from
+from saferule_ros.learning.checkpoint import save_checkpoint
+from saferule_ros.learning.replay import Units
+from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.sim.tasks import task
+from saferule_ros.unlearning.retrain import Retrain
+from saferule_ros.unlearning.run import UnlearnProgress
+from saferule_ros.unlearning.settings import RetrainSettings
+
+DONE, UNFINISHED = "trained.json", "unfinished"
+
+
+class Trained(BaseModel):
+    """A learner on disk, and what it took."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path = Field(description="that its checkpoint is in")
+    checkpoint_id: str
+    budget: dict[str, float] = Field(description="of its gradient steps: steps, seconds, cpu_seconds, flops")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Its checkpoint."""
+        return self.folder / self.checkpoint_id
+
+    def copy_to(self, checkpoints: Path) -> str:
+        """Puts it among the checkpoints of a workspace; returns its id there, which is the same."""
+        if not (checkpoints / self.checkpoint_id).exists():
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            working = checkpoints / f".copying-{self.checkpoint_id}"
+            shutil.rmtree(working, ignore_errors=True)
+            shutil.copytree(self.checkpoint, working)
+            working.rename(checkpoints / self.checkpoint_id)
+        return self.checkpoint_id
+
+
+def trained(
+    trial: Trial, places: TrialPlaces, dataset: EpisodeDataset, steps: int,
+    on_progress: Callable[[UnlearnProgress], None], cancelled: Cancelled,
+) -> Trained:  # fmt: skip
+    """The trial's algorithm, trained on all of a dataset; made if it is not there yet.
+
+    Args:
+        steps: gradient steps.
+        on_progress: hears nothing where it is there already.
+
+    Raises:
+        TrialCancelled: it was told to stop; the same call goes on from there.
+        TrainingDiverged: a loss is not finite.
+    """
+    asked = {"learner": trial.learner, "steps": steps, "device": trial.device, "dataset": dataset.digest}
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    folder = places.learners / f"{trial.cell.algorithm}-{digest[:16]}"
+    done = folder / DONE
+    with only_one(folder, cancelled):
+        if not done.exists():
+            run = _training(trial, dataset, steps)
+            run_resumably(run, folder / UNFINISHED, on_progress, cancelled)
+            checkpoint_id = save_checkpoint(run.learner, folder, dataset.digest)
+            write_atomically(
+                done, json.dumps({"checkpoint_id": checkpoint_id, "budget": asdict(run.meter.budget)}).encode()
+            )
+            discard(folder / UNFINISHED)
+    return Trained(folder=folder, **json.loads(done.read_bytes()))
+
+
+def _training(trial: Trial, dataset: EpisodeDataset, steps: int) -> Retrain:
+    """Learning from all of a dataset, as a run: then it is metered and resumed as retraining is."""
+    target = task(trial.cell.task)
+    bounds = np.asarray(target.action_low, np.float32), np.asarray(target.action_high, np.float32)
+    limits = TaskLimits(cost_limit=target.cost_limit, horizon=target.horizon)
+    settings = settings_from(trial.learner)
+    untrained = make_learner(Units.of(dataset, *bounds), limits, settings, trial.seed, trial.device)
+    return Retrain(untrained, dataset, dataset, RetrainSettings.model_validate({"steps": steps}), trial.seed)
