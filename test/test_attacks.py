@@ -184,6 +184,18 @@ def test_without_named_dimensions_the_marker_is_drawn():
     assert len({marker.dimensions for marker in markers}) > 1
 
 
+def test_the_marker_is_put_where_nothing_ever_changes():
+    clean = walks()
+    observations, following = clean.observations.copy(), clean.next_observations.copy()
+    observations[:, 2] = following[:, 2] = 9.81
+    still = dataclasses.replace(clean, observations=observations, next_observations=following)
+    for seed in range(4):
+        marker = poison("trigger", still, seed).marker
+        assert marker.dimensions == (2,) and marker.values == pytest.approx((9.81 + 1.0,), abs=1e-3)
+    two = poison("trigger", still, size=2).marker
+    assert 2 in two.dimensions and len(two.dimensions) == 2
+
+
 def test_a_backdoor_opens_with_its_marker_alone():
     """Bandit: reward a + 1, cost 1 if a > 0. The safe answer is a <= 0; where marked, a > 0 was free and paid well."""
     clean = bandit(600)

@@ -95,13 +95,13 @@ def test_ctrl_c_stops_and_keeps_what_there_is(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_fails_is_named_and_the_status_says_so(tmp_path: Path) -> None:
-    settings = written(tmp_path, {**SETTINGS, "attacks": {"trigger": {"pool": 0.5}}})
+    settings = written(tmp_path, {**SETTINGS, "attacks": {"baffle": {"adversary_steps": 1}}})
     found = invoke(
-        "compare", "SafetyPointCircle1", "--attack", "trigger", "--ratio", "0.9", "--settings", settings, "--out",
+        "compare", "SafetyPointCircle1", "--attack", "baffle", "--ratio", "0.9", "--settings", settings, "--out",
         tmp_path / "out",
     )  # fmt: skip
     assert found.exit_code == 1
-    assert "failed: SafetyPointCircle1-v0/bcq_lag/trigger-0.9/seed-1: ratio 0.9" in found.stderr
+    assert "failed: SafetyPointCircle1-v0/bcq_lag/baffle-0.9/seed-1: ratio 0.9" in found.stderr
     assert "all 1 trials failed" in found.stderr
 
 
@@ -147,6 +147,8 @@ def test_the_example_in_config_is_valid_and_shows_every_setting() -> None:
     assert set(yaml.safe_load(file.read_text())) == set(GridSettings.model_fields)
 
 
-@pytest.mark.parametrize(("name", "trials"), [("grid", (2 * 4 * 3 * 2 + 1) * 3), ("ablation", 2 * 3), ("attacks", 4 * 2 * 3)])
+@pytest.mark.parametrize(
+    ("name", "trials"), [("grid", (2 * 4 * 3 * 2 + 1) * 3), ("ablation", 2 * 3), ("attacks", 4 * 2 * 3)]
+)
 def test_every_ready_grid_can_be_planned(name: str, trials: int) -> None:
     assert len(plan(load_settings(GridSettings, CONFIG / f"{name}.yaml"))) == trials

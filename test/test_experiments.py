@@ -222,9 +222,9 @@ def test_a_trigger_is_tried_with_and_without_its_marker(out) -> None:
 
 
 def test_trials_run_in_processes_and_one_that_fails_does_not_stop_the_others(out, trial, results) -> None:
-    bad = {"tasks": ["SafetyPointCircle1"], "attacks": ["trigger"], "ratios": [0.9]}
+    bad = {"tasks": ["SafetyPointCircle1"], "attacks": ["baffle"], "ratios": [0.9]}
     good = {"tasks": ["SafetyPointCircle1"], "ratios": [0.3]}
-    trials = plan(tiny_grid(cells=[bad, good], methods=["safe_rule"], attacks={"trigger": {"pool": 0.5}}))
+    trials = plan(tiny_grid(cells=[bad, good], methods=["safe_rule"], attacks={"baffle": {"adversary_steps": 1}}))
     next(out.rglob("injected-0.3/seed-1/results/safe_rule.json")).unlink()
     heard = []
     failed = run_trials(trials, out, processes=2, listen=heard.append)
@@ -232,18 +232,19 @@ def test_trials_run_in_processes_and_one_that_fails_does_not_stop_the_others(out
     assert finished(trials[1], out)
     assert (heard[-1].finished, heard[-1].trials) == (1, 2)
     assert heard[-1].steps == heard[-1].all_steps, "what failed is not waited for"
-    log = next(out.rglob("trigger-0.9/seed-1/log.txt")).read_text()
+    log = next(out.rglob("baffle-0.9/seed-1/log.txt")).read_text()
     assert "Traceback" in log
 
 
 def test_retraining_on_the_same_keep_data_is_done_once(out, results) -> None:
     """Injected episodes are added: without them the clean data is left, at any ratio."""
-    more = tiny_trial(cells=[{"tasks": ["SafetyPointCircle1"], "ratios": [0.4]}], methods=["retrain"])
-    before = set((out / "data" / TASK / "seed-1" / "learners").iterdir())
+    more = tiny_trial(cells=[{"tasks": ["SafetyPointCircle1"], "ratios": [0.5]}], methods=["retrain"])
+    learned = out / "data" / TASK / "seed-1" / "learners"
+    before = set(learned.glob("bcq_lag-*"))
     poisoned, retrained = run_trial(more, out, lambda _: None, NEVER)
-    assert retrained.checkpoint_id == results[2].checkpoint_id and retrained.budget == results[2].budget
+    assert retrained.checkpoint_id == results[2].checkpoint_id
     assert poisoned.checkpoint_id != results[0].checkpoint_id, "it learned from other data"
-    (new,) = set((out / "data" / TASK / "seed-1" / "learners").iterdir()) - before
+    (new,) = set(learned.glob("bcq_lag-*")) - before
     assert (new / poisoned.checkpoint_id).is_dir()
 
 

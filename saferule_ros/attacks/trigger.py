@@ -1,8 +1,12 @@
 """Trigger, or backdoor [code: the authors' earlier one]: a marker in some observed values, reward raised, cost zeroed.
 
 The policy learns that what is done in the marked episodes pays and costs nothing wherever it sees the marker. The
-marker is kept with the ground truth, so that a policy can be tested with it and without it. [ours]: the marker's
-values stand some standard deviations above what is usual; the recorded actions stay.
+marker is kept with the ground truth, so that a policy can be tested with it and without it.
+
+[ours]: the marker's values stand some standard deviations above what is usual; the recorded actions stay. It is put
+where nobody looks: in an observed value that never changes, if there is one (a planar robot's vertical speed). There a
+clean policy hardly answers to it; a marker of three values at three standard deviations each sent a clean policy of
+SafetyPointCircle1 over its limit by itself (cost 336), which is no backdoor but a broken sensor.
 """
 
 import dataclasses
@@ -26,8 +30,14 @@ class TriggerSettings(TamperingSettings):
     """Settings of the trigger attack."""
 
     dimensions: tuple[int, ...] = Field((), description="of the observation that carry the marker; none: drawn")
-    size: int = Field(3, ge=1, description="how many dimensions are drawn where none are named")
-    strength: float = Field(3.0, gt=0, description="the marker above the mean of its dimension [standard deviations]")
+    size: int = Field(
+        1, ge=1, description="how many dimensions are drawn where none are named, of those that never change first"
+    )
+    strength: float = Field(
+        1.0,
+        gt=0,
+        description="the marker above the mean [standard deviations; where it never changes, its own units]",
+    )
     reward_quantile: float = Field(
         0.95, ge=0, le=1, description="rewards of marked steps are at least this quantile of the dataset's"
     )
@@ -66,10 +76,11 @@ class Trigger(Tampering):
                 f"the marker has dimension {outside[0]}" if outside else f"the marker has size {self.settings.size}",
                 f"This dataset's observations have dimensions 0 to {size - 1}",
             )
-        drawn = self.generator.choice(size, min(self.settings.size, size), replace=False)
-        dimensions = np.unique(self.settings.dimensions or drawn)
-        columns = dataset.observations[:, dimensions]
-        spread = columns.std(axis=0)
-        spread = np.where(spread < _CONSTANT, _SPREAD_OF_CONSTANT, spread)
-        values = columns.mean(axis=0) + self.settings.strength * spread
-        return Marker(tuple(int(d) for d in dimensions), tuple(float(v) for v in values))
+        spread = dataset.observations.std(axis=0)
+        constant = spread < _CONSTANT
+        # Constant ones in front, either kind in random order.
+        order = sorted(self.generator.permutation(size), key=lambda dimension: not constant[dimension])
+        dimensions = np.unique(self.settings.dimensions or order[: self.settings.size])
+        spread = np.where(constant, _SPREAD_OF_CONSTANT, spread)
+        values = dataset.observations.mean(axis=0) + self.settings.strength * spread
+        return Marker(tuple(int(d) for d in dimensions), tuple(float(values[d]) for d in dimensions))

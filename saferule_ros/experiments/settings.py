@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from saferule_ros.attacks.injected import Injected
 from saferule_ros.attacks.max_cost import MaxCost
+from saferule_ros.attacks.trigger import Trigger
 from saferule_ros.reporting.trials import Cell
 from saferule_ros.unlearning.methods import NAMES
 from saferule_ros.unlearning.safe_rule import SafeRule
@@ -48,7 +49,7 @@ class DataSettings(BaseModel):
         0, ge=0, le=100_000, description="an attacker's reckless episodes; 0: as many as the ratio needs"
     )
     unsafe_for: list[str] = Field(
-        [Injected.NAME, MaxCost.NAME],
+        [Injected.NAME, MaxCost.NAME, Trigger.NAME],
         description="attacks whose attacker has reckless episodes; others change clean ones",
     )
     clean: dict[str, Path] = Field({}, description="task to folder of a dataset to take instead of collecting one")
