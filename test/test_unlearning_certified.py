@@ -116,7 +116,9 @@ def test_forgetting_carries_over_to_forget_data_that_was_withheld():
     forget = bandit(episodes=200, seed=2, prefix="bad", low=0.0, cost_of_positive=0.0)
     both = EpisodeDataset.from_episodes([d.episode(index) for d in (keep, forget) for index in range(d.episodes)])
     learner = train(both, TaskLimits(cost_limit=0.1, horizon=1), SMALL, BOUNDS, steps=300, seed=6)
-    settings = SafeRuleSettings(steps=150, held_out=0.5, cost_margin=0.5, temperature=0.1, beta_start=2.0, beta_cap=2.0)
+    settings = SafeRuleSettings(
+        steps=150, held_out=0.5, cost_margin=0.5, temperature=0.1, beta_start=2.0, beta_cap=2.0, keep_outweighs=0.0
+    )
     certified = CertifiedRun("safe_rule", learner, forget, keep, settings, seed=7)
     unlearn(certified.run)
     assert not certified.certificate(certified.before).holds

@@ -95,13 +95,15 @@ def test_every_method_that_goes_on_has_the_same_falling_learning_rate():
 
 def test_reward_only_suppresses_the_reward_as_safe_rule_does_and_nothing_else():
     keep, forget, both = keep_and_forget()
-    run = RewardOnly(learner_for(both), forget, keep, RewardOnlySettings(temperature=0.5), seed=0)
-    whole = SafeRule(learner_for(both), forget, keep, SafeRuleSettings(temperature=0.5), seed=0)
+    run = RewardOnly(learner_for(both), forget, keep, RewardOnlySettings(temperature=0.5, keep_outweighs=0.0), seed=0)
+    whole = SafeRule(learner_for(both), forget, keep, SafeRuleSettings(temperature=0.5, keep_outweighs=0.0), seed=0)
     values, reference = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor(0.3)
-    suppression = run._suppression(values, reference)
-    assert suppression[0] == whole._suppression(values, reference)[0]
+    weights = torch.tensor([1.0, 1.0, 0.5, 0.5, 0.0, 1.0])
+    suppression = run._suppression(values, reference, weights)
+    assert suppression[0] == whole._suppression(values, reference, weights)[0]
     assert suppression[1] == 0.0
-    assert run._violated_share(torch.tensor([[1.0, -1.0]] * 2 + [[-99.0, -99.0]] * 2), reference) == 0.5
+    two = torch.tensor([[1.0, -1.0]] * 2 + [[-99.0, -99.0]] * 2)
+    assert run._violated_share(two, reference, torch.ones(2)) == 0.5
     # The actor's loss is the learner's own: no repulsion.
     state = run.learner.generator.get_state()
     loss = run.step()["loss_actor"]
@@ -114,7 +116,8 @@ def test_reward_only_lowers_the_reward_of_forgotten_actions_and_leaves_their_cos
     learner = train(both, LIMITS, FAST, BOUNDS, steps=200, seed=4)
     forgotten = torch.linspace(0.6, 0.9, 4).unsqueeze(1)
     before = learner.critics(torch.zeros(4, 1), forgotten).detach()
-    unlearn(RewardOnly(learner, forget, keep, RewardOnlySettings(steps=100, temperature=0.1, beta_start=1.0), seed=5))
+    settings = RewardOnlySettings(steps=100, temperature=0.1, beta_start=1.0, keep_outweighs=0.0)
+    unlearn(RewardOnly(learner, forget, keep, settings, seed=5))
     after = learner.critics(torch.zeros(4, 1), forgotten).detach()
     assert (after[:2] < before[:2] - 0.3).all()
     assert after[2:].mean() < 0.5, "Safe-RULE would have raised it to kappa + sigma, 15"

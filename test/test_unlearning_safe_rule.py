@@ -15,14 +15,15 @@ from saferule_ros.unlearning.settings import SafeRuleSettings
 
 def fresh_run(**settings) -> SafeRule:
     keep, forget, together = poisoned_bandit()
-    return SafeRule(learner_for(together), forget, keep, SafeRuleSettings(**settings), seed=3)
+    # One state alone, at which keep pairs outnumber the forget pairs: here all of them count.
+    return SafeRule(learner_for(together), forget, keep, SafeRuleSettings(keep_outweighs=0.0, **settings), seed=3)
 
 
 def test_suppression_terms_equal_the_papers_softplus_in_closed_form():
     run = fresh_run(temperature=0.5, cost_margin=1.0)
     run.kappa = 2.0
     on_forget = torch.tensor([[4.0], [6.0], [1.0], [2.5]])  # twin Q_r, then twin Q_c, one pair
-    reward, cost = run._suppression(on_forget, reference=torch.tensor(5.0))
+    reward, cost = run._suppression(on_forget, torch.tensor(5.0), torch.ones(1))
 
     def softplus(x: float) -> float:
         return 0.5 * math.log1p(math.exp(x / 0.5))
@@ -35,7 +36,8 @@ def test_suppression_gradient_matches_finite_differences():
     run = fresh_run()
     values = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     reference = torch.tensor(0.3, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda v: run._suppression(v, reference).sum(), (values,))
+    weights = torch.rand(6, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda v: run._suppression(v, reference, weights).sum(), (values,))
 
 
 def test_actor_repulsion_is_gated_by_the_cost_critic_and_bounded():
@@ -44,9 +46,12 @@ def test_actor_repulsion_is_gated_by_the_cost_critic_and_bounded():
     for parameter in run.learner.critics.parameters():
         parameter.data.zero_()
     run.learner.critics.value.bias.data[2:] = run.kappa + 10.0  # everything unsafe: the gate is open
-    open_gate = run._repulsion(forget, run.learner.critics(forget.observations, forget.actions))
+    all_count = torch.ones(64)
+    open_gate = run._repulsion(forget, run.learner.critics(forget.observations, forget.actions), all_count)
     run.learner.critics.value.bias.data[2:] = run.kappa - 10.0  # everything safe: nothing is pushed away
-    closed_gate = run._repulsion(forget, run.learner.critics(forget.observations, forget.actions))
+    closed_gate = run._repulsion(forget, run.learner.critics(forget.observations, forget.actions), all_count)
+    none_count = run._repulsion(forget, torch.full((4, 64), run.kappa + 10.0), torch.zeros(64))
+    assert none_count.item() == 0.0
     assert closed_gate.item() == pytest.approx(0.0, abs=1e-6)
     assert 0.0 < open_gate.item() <= 1.0
 
@@ -90,7 +95,9 @@ def test_unlearning_restores_cost_values_and_the_safe_action():
     positive = torch.linspace(0.2, 0.9, 8).unsqueeze(1)
     poisoned_cost = learner.critics(torch.zeros(8, 1), positive)[2:].mean().item()
     poisoned_action = learner.act(torch.zeros(1, 1)).item()
-    patch = SafeRuleSettings(steps=400, cost_margin=0.5, temperature=0.1, multiplier=3.0, tolerated_share=0.1)
+    patch = SafeRuleSettings(
+        steps=400, cost_margin=0.5, temperature=0.1, multiplier=3.0, tolerated_share=0.1, keep_outweighs=0.0
+    )
     assert unlearn(SafeRule(learner, forget, keep, patch, seed=5)) == 400
     assert poisoned_cost < 0.7  # 400 keep pairs, half positive with cost 1, against 200 with cost 0
     assert learner.critics(torch.zeros(8, 1), positive)[2:].mean().item() > 0.9
@@ -101,7 +108,7 @@ def test_unlearning_restores_cost_values_and_the_safe_action():
 def test_certificate_holds_after_unlearning_and_not_before():
     keep, forget, together = poisoned_bandit()
     learner = train(together, TaskLimits(cost_limit=0.1, horizon=1), SMALL, BOUNDS, steps=600, seed=6)
-    settings = SafeRuleSettings(steps=300, cost_margin=0.5, temperature=0.1, beta_start=2.0)
+    settings = SafeRuleSettings(steps=300, cost_margin=0.5, temperature=0.1, beta_start=2.0, keep_outweighs=0.0)
     run = SafeRule(learner, forget, keep, settings, seed=7)
     before = certify(pair_values(learner, run.forget, run.keep, seed=8), 50.0, run.cost_required)
     for _ in range(settings.steps):

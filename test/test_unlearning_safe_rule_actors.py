@@ -17,7 +17,10 @@ BOTH = [
     pytest.param(BEAR.model_copy(update={"multiplier_start": 1.2}), 0.1, id="bear_lag"),
     pytest.param(CPQ, 0.25, id="cpq"),  # threshold 0.75
 ]
-PATCH = SafeRuleSettings(steps=300, cost_margin=0.5, temperature=0.1, multiplier=3.0, tolerated_share=0.1)
+# One state alone, at which keep pairs outnumber the forget pairs: here all of these count.
+PATCH = SafeRuleSettings(
+    steps=300, cost_margin=0.5, temperature=0.1, multiplier=3.0, tolerated_share=0.1, keep_outweighs=0.0
+)
 
 
 @pytest.mark.parametrize(("settings", "limit"), BOTH)

@@ -14,7 +14,7 @@ from saferule_ros.unlearning.run import unlearn
 from saferule_ros.unlearning.safe_rule_dice import SafeRuleDice
 from saferule_ros.unlearning.settings import SafeRuleDiceSettings
 
-PATCH = {"cost_margin": 0.5, "temperature": 0.1, "tolerated_share": 0.1, "gate_temperature": 0.1}
+PATCH = {"cost_margin": 0.5, "temperature": 0.1, "tolerated_share": 0.1, "gate_temperature": 0.1, "keep_outweighs": 0.0}
 
 
 def together(*parts: EpisodeDataset) -> EpisodeDataset:

@@ -9,9 +9,10 @@ Actor [paper: "safety-gated actor unlearning"; the gate's form is ours]: the lea
 on D_f a bounded repulsion from the forgotten action wherever the cost critic calls it unsafe.
 
 [ours], each a setting where it is a number: kappa is raised to what the critics show on keep episodes that are
-within the limit (below their noise, the constraint would call everything unsafe); beta_f follows dual ascent on the
-violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly from the returns of
-the keep episodes themselves (see critic_targets.py); the behaviour model is trained on D_k alone, so that forgotten
+within the limit (below their noise, the constraint would call everything unsafe); a forget pair counts in the means
+over D_f as far as keep pairs at its state do not outnumber it (see forget_weights.py); beta_f follows dual ascent on
+the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly from the returns
+of the keep episodes themselves (see critic_targets.py); the behaviour model is trained on D_k alone, so that forgotten
 actions leave the policy's support; the learning rate falls to almost nothing in the second half.
 """
 
@@ -27,6 +28,7 @@ from saferule_ros.learning.calibration import raised_kappa
 from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.critic_targets import FixedTargets, MovingTargets
+from saferule_ros.unlearning.forget_weights import forget_weights
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
 from saferule_ros.unlearning.settings import SafeRuleSettings
@@ -57,9 +59,11 @@ class SafeRuleRun(UnlearningRun):
         self.kappa = raised_kappa(learner, keep, self.keep, settings.safe_quantile)
         self.targets = FixedTargets(learner, self.keep) if settings.fixed_targets else MovingTargets(learner, self.keep)
         self.beta = settings.beta_start
+        with self.meter.time():
+            self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
 
     def computed_once(self) -> float:
-        return self.targets.flops
+        return self.targets.flops + self._weights_flops
 
     def take_step(self) -> Mapping[str, Tensor | float]:
         """One gradient step on the model of the data, critics and actor. Returns losses and the state of beta_f."""
@@ -68,7 +72,8 @@ class SafeRuleRun(UnlearningRun):
         batch = learner.settings.batch
         rows = self.keep.draw(batch, learner.generator)
         keep = self.keep.at(rows)
-        forget = self.forget.sample(batch, learner.generator)
+        forget_rows = self.forget.draw(batch, learner.generator)
+        forget, weights = self.forget.at(forget_rows), self.weights[forget_rows]
 
         model_losses = self.fit_model(keep, forget)
 
@@ -78,19 +83,19 @@ class SafeRuleRun(UnlearningRun):
         on_keep, on_forget = predicted[:, :batch], predicted[:, batch:]
         bellman = learner.critic_losses(keep, on_keep, self.targets.at(rows))  # (2,) reward, cost
         reference = torch.quantile(by_kind(on_keep.detach())[0], self.settings.percentile / 100.0)
-        suppression = self._suppression(on_forget, reference)
+        suppression = self._suppression(on_forget, reference, weights)
         learner.descend("critics", bellman.sum() + self.beta * suppression.sum())
 
         on_forget = on_forget.detach()
         actor_loss = self.actor_loss(keep)
         if self.settings.actor_weight:
-            actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget, on_forget)
+            actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget, on_forget, weights)
         learner.descend("actor", actor_loss)
         learner.update_targets()
         learner.update_weights()
 
         reward, cost = by_kind(on_forget)  # (N, B) each
-        self._update_beta(self._violated_share(on_forget, reference))
+        self._update_beta(self._violated_share(on_forget, reference, weights))
         learner.steps_done += 1
         return {
             "loss_reward": bellman[0].detach(), "loss_cost": bellman[1].detach(), "loss_actor": actor_loss.detach(),
@@ -113,34 +118,45 @@ class SafeRuleRun(UnlearningRun):
         """kappa + sigma: what Q_c must exceed on D_f [discounted cost]."""
         return self.kappa + self.settings.cost_margin
 
-    def _suppression(self, on_forget: Tensor, reference: Tensor) -> Tensor:
-        """The two forget terms (2,) of L_r and L_c."""
+    def _suppression(self, on_forget: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
+        """The two forget terms (2,) of L_r and L_c.
+
+        Args:
+            on_forget: (2N, B), the critics at forget pairs.
+            reference: Qbar_r, scalar.
+            weights: w (B,) of these pairs.
+        """
         t, weight = self.settings.temperature, self.settings.cost_weight
         reward, cost = by_kind(on_forget)
         excess = reward - reference  # (N, B)
         shortfall = self.cost_required - cost  # (N, B)
-        return torch.stack([t * F.softplus(excess / t).mean(), weight * t * F.softplus(shortfall / t).mean()])
+        return torch.stack([
+            t * (weights * F.softplus(excess / t)).mean(), weight * t * (weights * F.softplus(shortfall / t)).mean(),
+        ])  # fmt: skip
 
-    def _repulsion(self, forget: Batch, on_forget: Tensor) -> Tensor:
+    def _repulsion(self, forget: Batch, on_forget: Tensor, weights: Tensor) -> Tensor:
         """Bounded push of the actor away from forgotten actions, gated by the cost critic; in [0, 1].
 
         Args:
             on_forget: (2N, B), the critics at the forget pairs, without gradient.
+            weights: w (B,) of these pairs.
         """
         learner = self.learner
         cost = learner.values(on_forget).cost
         gate = torch.sigmoid((cost - self.kappa) / self.settings.gate_temperature)  # (B,)
         moved = learner.response(forget.observations, forget.actions)  # (B, A)
         distance = (moved - forget.actions).square().sum(-1)
-        return (gate * torch.exp(-distance / self.settings.repulsion_width**2)).mean()
+        return (weights * gate * torch.exp(-distance / self.settings.repulsion_width**2)).mean()
 
-    def _violated_share(self, on_forget: Tensor, reference: Tensor) -> float:
-        """Share of forget pairs that still look good or safe, mean over both conditions by their weights."""
+    def _violated_share(self, on_forget: Tensor, reference: Tensor, weights: Tensor) -> float:
+        """Share of forget pairs, each by its weight, that still look good or safe: mean over both conditions."""
         weight = self.settings.cost_weight
         reward, cost = by_kind(on_forget)
-        good = (reward.mean(0) > reference).float().mean()
-        safe = (cost.mean(0) < self.cost_required).float().mean()
-        return float((good + weight * safe) / (1.0 + weight))
+        good = (reward.mean(0) > reference).float()  # (B,)
+        safe = (cost.mean(0) < self.cost_required).float()
+        # Where all weights together are less than one pair, there is nothing left to forget.
+        violated = (weights * (good + weight * safe)).sum() / weights.sum().clamp(min=1.0)
+        return float(violated / (1.0 + weight))
 
     def _update_beta(self, violated: float) -> None:
         """Dual ascent towards the share that is tolerated."""
