@@ -80,9 +80,10 @@ def test_table_numbers_and_pictures_are_made_from_what_is_on_disk(tmp_path) -> N
     assert [row["method"] for row in numbers] == ["poisoned", "safe_rule", "retrain"]
     assert numbers[0]["cost_spread"] is None and numbers[1]["flops_ratio"] == 20.0
     assert (tmp_path / "table.md").read_text().startswith("# Comparison")
+    assert (tmp_path / "findings.md").read_text().startswith("# Findings")
     pictures = {path.name for path in (tmp_path / "plots").iterdir()}
     cell = "SafetyPointCircle1-v0-bcq_lag-injected-0.15"
-    assert pictures == {f"{name}-{kind}.svg" for name in (cell, "overview") for kind in ("light", "dark")}
+    assert pictures == {f"{name}-{kind}.svg" for name in (cell, "overview", "heat-maps") for kind in ("light", "dark")}
 
 
 def test_pictures_say_in_words_what_they_show() -> None:

@@ -8,13 +8,15 @@ from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.reporting.comparison import MethodRow, rows_of
 from saferule_ros.reporting.comparison_plots import cell_plot, overview_plot, save_plot
 from saferule_ros.reporting.comparison_table import comparison_table
+from saferule_ros.reporting.findings import findings
+from saferule_ros.reporting.heat_map import heat_maps
 from saferule_ros.reporting.trials import load_results
 
-TABLE, NUMBERS, PLOTS = "table.md", "summary.json", "plots"
+TABLE, FINDINGS, NUMBERS, PLOTS = "table.md", "findings.md", "summary.json", "plots"
 
 
 def write_outcome(out: Path) -> list[MethodRow]:
-    """Writes OUT/table.md, OUT/summary.json and OUT/plots/*.svg; returns the table's rows.
+    """Writes OUT/table.md, findings.md, summary.json and plots/*.svg; returns the table's rows.
 
     Raises:
         ResultsError: there are no results, or one cannot be read.
@@ -22,6 +24,7 @@ def write_outcome(out: Path) -> list[MethodRow]:
     results = load_results(out)
     rows = rows_of(results)
     write_atomically(out / TABLE, comparison_table(results).encode())
+    write_atomically(out / FINDINGS, findings(results).encode())
     # What is not known is null: JSON has no NaN.
     numbers = [
         {name: None if value != value else value for name, value in asdict(row).items()}
@@ -32,6 +35,7 @@ def write_outcome(out: Path) -> list[MethodRow]:
     for cell in dict.fromkeys(row.cell for row in rows):
         plot = cell_plot([result for result in results if result.cell == cell])
         save_plot(plot, out / PLOTS / cell.name.replace("/", "-"))
+    save_plot(heat_maps(rows), out / PLOTS / "heat-maps")
     if any(row.return_ratio == row.return_ratio for row in rows):
         save_plot(overview_plot(rows), out / PLOTS / "overview")
     return rows

@@ -39,7 +39,7 @@ def comparison_table(results: Sequence[TrialResult]) -> str:
         of_cell = [row for row in rows if row.cell == cell]
         seeds, episodes = (sorted({getattr(row, name) for row in of_cell}) for name in ("seeds", "episodes"))
         lines += [
-            f"## {cell.task}, {cell.algorithm}, {cell.attack} {percent(cell.ratio)}", "",
+            f"## {cell.title}", "",
             f"Cost limit {of_cell[0].cost_limit:g}; {_either(seeds)} seeds, {_either(episodes)} episodes in all.", "",
             *table(HEADINGS, [row_cells(row) for row in of_cell]), "",
         ]  # fmt: skip

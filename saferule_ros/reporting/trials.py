@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.reporting.results import EpisodeOutcome, ResultsError
+from saferule_ros.reporting.wording import percent
 
 CELLS, RESULTS = "cells", "results"
 
@@ -38,6 +39,13 @@ class Cell(BaseModel):
         shares = {"precision": self.precision, "recall": self.recall}
         errs = "".join(f"-{what}-{share:g}" for what, share in shares.items() if share < 1.0)
         return f"{self.task}/{self.algorithm}/{self.attack}-{self.ratio:g}{errs}"
+
+    @property
+    def title(self) -> str:
+        """The same for people."""
+        shares = {"precision": self.precision, "recall": self.recall}
+        errs = "".join(f", {what} {percent(share)}" for what, share in shares.items() if share < 1.0)
+        return f"{self.task}, {self.algorithm}, {self.attack} {percent(self.ratio)}{errs}"
 
 
 class TrialResult(BaseModel):

@@ -1,0 +1,81 @@
+"""What a grid showed, for readers: how many cells each method gets right, and the cells that Safe-RULE does not."""
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from saferule_ros.reporting.comparison import ORDER, RETRAIN, rows_of
+from saferule_ros.reporting.goals import CellGoals, goals_of
+from saferule_ros.reporting.markdown import table
+from saferule_ros.reporting.trials import POISONED, TrialResult
+from saferule_ros.reporting.wording import MISSING, number, percent
+
+SAFE_RULE = "safe_rule"
+GOALS = (
+    "method", ">cells", ">cost kept", ">95 % of the return", ">1 % of the FLOPs", ">not worse than poisoned",
+    ">undominated", ">cost: allowed, median", ">worst", ">return: retraining's, median", ">worst",
+)  # fmt: skip
+FAILURES = ("cell", "what", "safe_rule: return / cost, seed by seed", "retrained", "poisoned")
+NOTE = (
+    "Cells pooled over their seeds. Cost kept: within the limit, or no more than retraining's where that is over it. "
+    "Undominated: no other method but retraining has both as much return and less cost."
+)
+
+
+def findings(results: Sequence[TrialResult]) -> str:
+    """All of it as Markdown.
+
+    Args:
+        results: at least one.
+    """
+    found = goals_of(rows_of(results))
+    methods = sorted({one.row.method for one in found}, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m))
+    seeds = sorted({result.seed for result in results})
+    lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", ""]
+    lines += [f"{len(results)} results, {len({one.row.cell for one in found})} cells, seeds {_list(seeds)}.", ""]
+    lines += [
+        *table(GOALS, [_summary(m, [one for one in found if one.row.method == m]) for m in methods]),
+        "",
+        NOTE,
+        "",
+    ]
+    return "\n".join([*lines, *_failures(results, [one for one in found if one.row.method == SAFE_RULE])])
+
+
+def _summary(method: str, found: Sequence[CellGoals]) -> list[str]:
+    costs = [one.row.cost_mean / one.allowed for one in found]
+    returns = [one.row.return_ratio for one in found if one.row.return_ratio == one.row.return_ratio]
+    return [
+        method, str(len(found)), str(sum(one.safe for one in found)),
+        *(_count(found, goal) for goal in (lambda o: o.earns, lambda o: o.cheap, lambda o: o.not_worse)),
+        str(sum(one.undominated for one in found)), percent(statistics.median(costs)), percent(max(costs)),
+        percent(statistics.median(returns)) if returns else MISSING, percent(min(returns)) if returns else MISSING,
+    ]  # fmt: skip
+
+
+def _count(found: Sequence[CellGoals], goal: Callable[[CellGoals], bool | None]) -> str:
+    known = [value for value in map(goal, found) if value is not None]
+    return MISSING if not known else f"{sum(known)}" if len(known) == len(found) else f"{sum(known)} of {len(known)}"
+
+
+def _failures(results: Sequence[TrialResult], found: Sequence[CellGoals]) -> list[str]:
+    failed = [one for one in found if one.kind_of_failure]
+    if not found:
+        return []
+    if not failed:
+        return ["## Where Safe-RULE fails", "", "In no cell.", ""]
+    rows = [
+        [one.row.cell.title, one.kind_of_failure]
+        + [_seeds(results, one, method) for method in (SAFE_RULE, RETRAIN, POISONED)]
+        for one in failed
+    ]
+    return ["## Where Safe-RULE fails", "", *table(FAILURES, rows), ""]
+
+
+def _seeds(results: Sequence[TrialResult], one: CellGoals, method: str) -> str:
+    of_each = [r for r in results if r.cell == one.row.cell and r.method == method]
+    shown = (f"{number(r.return_mean)} / {number(r.cost_mean)}" for r in sorted(of_each, key=lambda r: r.seed))
+    return ", ".join(shown) or MISSING
+
+
+def _list(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))

@@ -1,0 +1,76 @@
+"""All cells against all methods, as two maps: cost as a share of what is allowed, return as a share of retraining's."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
+
+from saferule_ros.reporting.comparison import ORDER, MethodRow
+from saferule_ros.reporting.figures import Plot, both
+from saferule_ros.reporting.palette import Palette
+from saferule_ros.reporting.trials import Cell
+from saferule_ros.reporting.wording import percent
+
+# Blue is good and red is bad for the cost; the other way round for the return. The colour-blind tell them apart.
+COST_COLOURS, RETURN_COLOURS = "RdBu_r", "RdBu"
+# Beyond twice what is allowed red is as red as it gets: how much more it is, stands in the box.
+MOST = 2.0
+ROW_HEIGHT = 0.27  # [inch]
+
+
+def heat_maps(rows: Sequence[MethodRow]) -> Plot:
+    """One line for each cell, one column for each method; every box has its number.
+
+    Args:
+        rows: at least one.
+    """
+    cells = list(dict.fromkeys(row.cell for row in rows))
+    methods = sorted({row.method for row in rows}, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m))
+    of_each = {(row.cell, row.method): row for row in rows}
+
+    def values(value: Callable[[MethodRow], float]) -> np.ndarray:
+        return np.array([
+            [value(of_each[cell, method]) if (cell, method) in of_each else np.nan for method in methods]
+            for cell in cells
+        ])  # fmt: skip
+
+    costs, returns = values(lambda row: row.cost_mean / row.cost_limit), values(lambda row: row.return_ratio)
+
+    def draw(palette: Palette) -> Figure:
+        figure = Figure(figsize=(10.4, 1.4 + ROW_HEIGHT * len(cells)), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _map(left, costs, COST_COLOURS, "Mean cost, share of the limit", methods, palette)
+        _map(right, returns, RETURN_COLOURS, "Mean return, share of retraining's", methods, palette)
+        left.set_yticks(range(len(cells)), [_short(cell) for cell in cells], fontsize=8.5, color=palette.ink)
+        right.set_yticks([])
+        return figure
+
+    alt = "; ".join(
+        f"{row.cell.title}, {row.method}: cost {percent(row.cost_mean / row.cost_limit)} of the limit, "
+        f"return {percent(row.return_ratio)} of retraining's"
+        for row in rows
+    )
+    return both(draw, f"Cost and return of every method in every cell. {alt}.")
+
+
+def _map(axes: Axes, values: np.ndarray, colours: str, title: str, methods: Sequence[str], palette: Palette) -> None:
+    axes.imshow(values, cmap=colours, norm=TwoSlopeNorm(1.0, 0.0, MOST), aspect="auto")
+    axes.set_title(title, loc="left", color=palette.ink)
+    axes.set_xticks(range(len(methods)), methods, rotation=30, ha="right", fontsize=8.5, color=palette.ink)
+    axes.tick_params(length=0, colors=palette.ink)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    for line, column in np.ndindex(values.shape):
+        value = float(values[line, column])
+        if np.isfinite(value):
+            dark = abs(min(value, MOST) - 1.0) > 0.6
+            axes.text(
+                column, line, f"{value:.2g}" if value < 10 else f"{value:.0f}", ha="center", va="center", fontsize=7.5,
+                color="white" if dark else "black",
+            )  # fmt: skip
+
+
+def _short(cell: Cell) -> str:
+    return cell.title.replace("Safety", "", 1)

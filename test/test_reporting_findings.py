@@ -1,0 +1,84 @@
+"""How many cells a method gets right, and the cells in which it fails: counted by hand."""
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="plots need matplotlib")
+
+from experiment_samples import result
+
+from saferule_ros.reporting.comparison import rows_of
+from saferule_ros.reporting.findings import findings
+from saferule_ros.reporting.goals import CellGoals, goals_of
+from saferule_ros.reporting.heat_map import heat_maps
+
+DEAR = {"steps": 100.0, "seconds": 60.0, "cpu_seconds": 30.0, "flops": 1e11}
+RETRAINED, POISONED = ("retrain", 20.0, 10.0), ("poisoned", 40.0, 200.0)
+
+
+def cell(*methods: tuple[str, float, float], ratio: float = 0.15):
+    """One seed, one episode: (method, return, cost) each; retraining takes 100 times the arithmetic."""
+    return [
+        result(
+            name, returns=(earned,), costs=(cost,), ratio=ratio,
+            **({"budget": DEAR} if name in ("retrain", "poisoned") else {}),
+        )
+        for name, earned, cost in methods
+    ]  # fmt: skip
+
+
+def goals(*methods: tuple[str, float, float]) -> dict[str, CellGoals]:
+    return {one.row.method: one for one in goals_of(rows_of(cell(*methods)))}
+
+
+def test_each_goal_is_counted_as_it_is_defined() -> None:
+    found = goals(("safe_rule", 19.0, 25.0), ("fine_tune", 18.9, 25.1), RETRAINED, POISONED)
+    assert set(found) == {"safe_rule", "fine_tune"}, "retraining and the poisoned agent are what others are held to"
+    right, wrong = found["safe_rule"], found["fine_tune"]
+    assert (right.safe, right.earns, right.cheap, right.not_worse, right.undominated) == (True,) * 5
+    assert (wrong.safe, wrong.earns, wrong.not_worse, wrong.undominated) == (False, False, True, False)
+    assert (right.kind_of_failure, wrong.kind_of_failure) == ("", "not repaired")
+
+
+def test_where_retraining_is_over_the_limit_no_less_is_asked() -> None:
+    found = goals(("safe_rule", 20.0, 60.0), ("retrain", 20.0, 60.0), POISONED)["safe_rule"]
+    assert found.allowed == 60.0 and found.safe
+
+
+@pytest.mark.parametrize(
+    ("earned", "cost", "poisoned_cost", "kind"),
+    [
+        (10.0, 5.0, 200.0, "safe, and too careful"),
+        (20.0, 100.0, 200.0, "not repaired"),
+        (20.0, 300.0, 200.0, "not repaired, and worse than poisoned"),
+        (20.0, 30.0, 10.0, "harms: the poisoned policy was within the limit, and worse than poisoned"),
+    ],
+)
+def test_failures_are_told_apart(earned: float, cost: float, poisoned_cost: float, kind: str) -> None:
+    found = goals(("safe_rule", earned, cost), RETRAINED, ("poisoned", 40.0, poisoned_cost))
+    assert found["safe_rule"].kind_of_failure == kind
+
+
+def test_what_cannot_be_compared_is_not_counted() -> None:
+    found = goals(("safe_rule", 19.0, 25.0))["safe_rule"]
+    assert found.safe and (found.earns, found.cheap, found.not_worse, found.harmless) == (None,) * 4
+
+
+def test_findings_count_cells_and_list_those_that_fail_seed_by_seed() -> None:
+    results = cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED)
+    results += cell(("safe_rule", 20.0, 100.0), RETRAINED, POISONED, ratio=0.05)
+    results += [result("safe_rule", seed=2, returns=(22.0,), costs=(50.0,), ratio=0.05)]
+    text = findings(results)
+    assert "7 results, 2 cells, seeds 1, 2." in text
+    assert "| safe_rule | 2 | 1 | 2 | 2 | 2 | 2 | 170 % | 300 % | 100 % | 100 % |" in text
+    failed = [line for line in text.splitlines() if "not repaired" in line]
+    assert failed == [
+        "| SafetyPointCircle1-v0, bcq_lag, injected 5 % | not repaired | 20.0 / 100.0, 22.0 / 50.0 | 20.0 / 10.0 "
+        "| 40.0 / 200.0 |"
+    ]
+    assert "In no cell." in findings(cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED))
+
+
+def test_the_maps_say_in_words_what_they_show() -> None:
+    shown = heat_maps(rows_of(cell(("safe_rule", 19.0, 5.0), RETRAINED, POISONED)))
+    assert "injected 15 %, safe_rule: cost 20 % of the limit, return 95 % of retraining's" in shown.alt
+    assert shown.light.startswith("<svg") and shown.light != shown.dark
