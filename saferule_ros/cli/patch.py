@@ -16,13 +16,13 @@ from saferule_ros.cli.options import (
     SettingsOption,
     WorkspaceOption,
 )
-from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, fail
+from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, WRONG_INPUT, fail
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
     from saferule_ros.patching.progress import PatchProgress
     from saferule_ros.patching.report import PatchReport
-    from saferule_ros.patching.request import PatchRequest
+    from saferule_ros.patching.request import JudgeMode, PatchRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -38,6 +38,12 @@ def patch(
     steps: Annotated[int, typer.Option(min=0, help="Unlearning steps; 0: as the settings say.")] = 0,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
+    judge: Annotated[
+        str, typer.Option(metavar="MODE", help="Offline check: off, advise (where its model can be trusted), require.")
+    ] = "off",
+    judging: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="YAML with settings of that check.")
+    ] = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far the work steps back behind everything else.")] = 10,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Of torch: the robot needs the other cores.")] = 1,
     requester: RequesterOption = YOU,
@@ -48,12 +54,16 @@ def patch(
 
     Reads the active policy's checkpoint, the dataset and the forget set. Writes jobs/JOB (request, progress, report,
     log), a checkpoint and an ONNX bundle, which must pass the gate before it becomes the candidate. What serves is not
-    touched. Ctrl-C cancels, and leaves no candidate. Exit status: 0 a candidate, 1 failed, 130 cancelled.
+    touched. Ctrl-C cancels, and leaves no candidate. Exit status: 0 a candidate, 1 failed or withheld, 130 cancelled.
+
+    With --judge every checkpoint drives in a model that is learned from the keep data, which takes some minutes: the
+    one that is expected to earn most within the cost limit is proposed, or none. `advise` proposes the last one where
+    the model fails its own check, `require` none.
 
     \b
     Examples:
       saferule patch 00c0ffee00c0ffee
-      saferule patch 00c0ffee00c0ffee --steps 500 --activate --json
+      saferule patch 00c0ffee00c0ffee --steps 500 --judge advise --activate --json
     """
     from saferule_ros.cli.output import note, print_json
     from saferule_ros.dataset.forget_set import ForgetSet
@@ -68,7 +78,8 @@ def patch(
     check_can_patch(place)
     request = PatchRequest(
         job_id=new_job_id(chosen.id), workspace=workspace.absolute(), forget_set_id=chosen.id, steps=steps, seed=seed,
-        settings=settings.absolute() if settings else None, nice=nice, threads=threads, requester=requester,
+        settings=settings.absolute() if settings else None, judge=_mode(judge),
+        judging=judging.absolute() if judging else None, nice=nice, threads=threads, requester=requester,
     )  # fmt: skip
     report = _run(request)
     folder: Path = place.job(request.job_id)
@@ -84,6 +95,15 @@ def patch(
         note(f"{report.candidate_id} is active. The way back: saferule policy rollback")
     else:
         note("Next: saferule policy activate candidate")
+
+
+def _mode(name: str) -> JudgeMode:
+    from saferule_ros.patching.request import JudgeMode
+
+    try:
+        return JudgeMode(name)
+    except ValueError:
+        raise fail(f"unknown mode {name!r} of --judge", f"Known: {', '.join(JudgeMode)}", WRONG_INPUT) from None
 
 
 def _run(request: PatchRequest) -> PatchReport:

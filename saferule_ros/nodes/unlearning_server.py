@@ -42,7 +42,7 @@ from saferule_ros.patching.progress import PatchProgress
 from saferule_ros.patching.readiness import check_can_patch
 from saferule_ros.patching.recovery import close_interrupted_jobs
 from saferule_ros.patching.report import Outcome, PatchReport
-from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.request import JudgeMode, PatchRequest
 from saferule_ros.srv import Forget
 from saferule_ros.workspace import Workspace
 
@@ -62,6 +62,11 @@ class Parameters:
         0, "unlearning steps unless a goal says otherwise; 0: as in the settings", low=0, high=1_000_000
     )
     seed: int = parameter(0, "seed of jobs that `forget` starts", low=0, high=2**62)
+    judge: str = parameter(
+        "off", "offline check of a patch before it is proposed; advise: where its model can be trusted",
+        choices=tuple(JudgeMode),
+    )  # fmt: skip
+    judging: str = parameter("", "YAML file with settings of that check; empty: the defaults")
     nice: int = parameter(10, "niceness of the worker, added to this node's", low=0, high=19)
     threads: int = parameter(1, "threads of the worker", low=1, high=256)
     result_timeout: int = parameter(900, "how long a goal's result is kept", unit="s", low=1, high=86_400)
@@ -164,6 +169,8 @@ class UnlearningServer(Node):
             steps=steps,
             seed=seed,
             settings=Path(self._settings.settings) if self._settings.settings else None,
+            judge=self._settings.judge,
+            judging=Path(self._settings.judging) if self._settings.judging else None,
             nice=self._settings.nice,
             threads=self._settings.threads,
             requester=requester,
@@ -222,8 +229,8 @@ class UnlearningServer(Node):
             "worker_pid": self._jobs.pid or "",
             "workspace": self._workspace.root,
         }
-        if status.state == Outcome.FAILED:
-            return Health(Level.WARN, f"the last job failed: {status.message}", values)
+        if status.state in (Outcome.FAILED, Outcome.WITHHELD):
+            return Health(Level.WARN, f"the last job {status.state}: {status.message}", values)
         running = f"job {status.job_id}: {status.stage}"
         return Health(Level.OK, running if status.state == RUNNING else status.state, values)
 

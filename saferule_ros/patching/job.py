@@ -1,15 +1,15 @@
 """One patch, from request to candidate.
 
-    active bundle -> its checkpoint and dataset -> D_f and D_k -> Safe-RULE -> checkpoint -> ONNX bundle -> gate
-    -> the store's candidate
+    active bundle -> its checkpoint and dataset -> D_f and D_k -> Safe-RULE -> offline check -> checkpoint
+    -> ONNX bundle -> gate -> the store's candidate
 
-What serves is never touched. The candidate is the policy after the last of a fixed number of steps: a rule that
-asks no simulator [ours]. The certificate is measured on parts of D_f and D_k that were withheld from the run.
-Checkpoints along the way stay in the job's folder, from which another one may be chosen later.
+What serves is never touched. The candidate is the policy after the last of a fixed number of steps, or the one that the
+offline check chooses, where that is asked for (see judging.py); neither asks a simulator [ours]. The certificate is
+measured on parts of D_f and D_k that were withheld from the run. Checkpoints along the way stay in the job's folder.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,9 +19,10 @@ import numpy as np
 
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
+from saferule_ros.patching.judging import JudgingSettings, Verdict, judge_patch
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.report import Outcome, PatchReport
-from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.request import JudgeMode, PatchRequest
 from saferule_ros.patching.trail import Trail
 from saferule_ros.patching.unlearning import Unlearning, described
 from saferule_ros.patching.values import save_values
@@ -36,7 +37,14 @@ METHOD = "safe_rule"
 CHECKPOINT_RULE = "the policy after the last of a fixed number of steps"
 
 # Where in a job each stage ends, as share of its wall time in a typical job of 500 steps: for the progress bar.
-STAGE_ENDS = {Stage.LOADING: 0.05, Stage.UNLEARNING: 0.90, Stage.EXPORTING: 0.95, Stage.GATE: 1.0}
+STAGE_ENDS = {Stage.LOADING: 0.05, Stage.UNLEARNING: 0.90, Stage.JUDGING: 0.90, Stage.EXPORTING: 0.95, Stage.GATE: 1.0}
+# The same where it is judged, which takes longer than all the rest.
+JUDGED_STAGE_ENDS = STAGE_ENDS | {
+    Stage.LOADING: 0.02,
+    Stage.UNLEARNING: 0.20,
+    Stage.JUDGING: 0.95,
+    Stage.EXPORTING: 0.98,
+}
 
 
 def run_patch(
@@ -61,6 +69,7 @@ def _run(
 ) -> PatchReport:  # fmt: skip
     started, clock = datetime.now(UTC), time.monotonic()
     seconds: dict[str, float] = {}
+    ends = STAGE_ENDS if request.judge is JudgeMode.OFF else JUDGED_STAGE_ENDS
     limit_threads(request.threads)
     workspace = Workspace(request.workspace)
 
@@ -74,16 +83,29 @@ def _run(
         trail = Trail(workspace.job(request.job_id), learner, dataset.digest, settings)
 
     with _timed(seconds, Stage.UNLEARNING):
-        steps_done = unlearn(certified.run, lambda at: on_progress(_progress(at)), cancelled, trail.after_step)
+        steps_done = unlearn(certified.run, lambda at: on_progress(_progress(at, ends)), cancelled, trail.after_step)
         if steps_done < settings.steps:
             raise PatchCancelled(
                 f"cancelled after {steps_done} of {settings.steps} steps", "What serves was not touched"
             )
-        after = certified.values()
-        certificate = certified.certificate(after) if after else None
+
+    rule, judgement = CHECKPOINT_RULE, dict[str, Any]()
+    if request.judge is not JudgeMode.OFF:
+        with _timed(seconds, Stage.JUDGING):
+            verdict = _judged(request, unlearning, trail, on_progress, cancelled)
+            judgement = {"mode": str(request.judge), "propose": verdict.propose, "step": verdict.step,
+                         "reason": verdict.reason, **verdict.numbers}  # fmt: skip
+            rule = f"{CHECKPOINT_RULE}; {verdict.reason}" if verdict.step is None else verdict.reason
+            if verdict.step not in (None, steps_done):
+                certified.go_back_to(trail.load(verdict.step), verdict.step)
+        if not verdict.propose:
+            return _withheld(request, parent, verdict, judgement, trail, started, time.monotonic() - clock, seconds)
 
     with _timed(seconds, Stage.EXPORTING):
-        on_progress(_at(Stage.EXPORTING, settings.steps, STAGE_ENDS[Stage.UNLEARNING]))
+        on_progress(_at(Stage.EXPORTING, settings.steps, ends[Stage.JUDGING]))
+        learner, steps_done = certified.run.learner, certified.run.steps_done
+        after = certified.values()
+        certificate = certified.certificate(after) if after else None
         if certified.before and after:
             save_values(workspace.job(request.job_id), certified.before, after)
         checkpoint_id = unlearning.save(certificate)
@@ -97,7 +119,7 @@ def _run(
         )  # fmt: skip
 
     with _timed(seconds, Stage.GATE):
-        on_progress(_at(Stage.GATE, settings.steps, STAGE_ENDS[Stage.EXPORTING]))
+        on_progress(_at(Stage.GATE, settings.steps, ends[Stage.EXPORTING]))
         with store.reserving(candidate.bundle_id):
             gate = pass_gate(store, candidate)
             if cancelled():
@@ -110,10 +132,40 @@ def _run(
         message=f"candidate {candidate.bundle_id} after {steps_done} steps; {_verdict(certificate)}",
         candidate_id=candidate.bundle_id, parent_id=parent.bundle_id,
         duration=time.monotonic() - clock, seconds=seconds,
-        checkpoint_id=checkpoint_id, checkpoint_step=steps_done, checkpoint_rule=CHECKPOINT_RULE,
-        checkpoints=trail.checkpoints, budget=asdict(certified.run.meter.budget), **_fields(certificate),
+        checkpoint_id=checkpoint_id, checkpoint_step=steps_done, checkpoint_rule=rule,
+        judgement=judgement, checkpoints=trail.checkpoints, budget=asdict(certified.run.meter.budget),
+        **_fields(certificate),
         gate=gate.model_dump(mode="json"), digests={"dataset": dataset.digest, "forget_set": forget_set.id},
         started=started.isoformat(timespec="milliseconds"),
+        finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )  # fmt: skip
+
+
+def _judged(
+    request: PatchRequest, unlearning: Unlearning, trail: Trail, on_progress: Callable[[PatchProgress], None],
+    cancelled: Callable[[], bool],
+) -> Verdict:  # fmt: skip
+    steps, ends = unlearning.settings.steps, JUDGED_STAGE_ENDS
+    begin, end = ends[Stage.UNLEARNING], ends[Stage.JUDGING]
+
+    def show(share: float, time_left: float) -> None:
+        at = _at(Stage.JUDGING, steps, begin + (end - begin) * share)
+        on_progress(at.model_copy(update={"time_left": time_left}))
+
+    show(0.0, -1.0)
+    judging = load_settings(JudgingSettings, request.judging)
+    return judge_patch(unlearning, trail, request.judge, judging, request.seed, show, cancelled)
+
+
+def _withheld(
+    request: PatchRequest, parent: Manifest, verdict: Verdict, judgement: dict[str, Any], trail: Trail,
+    started: datetime, duration: float, seconds: dict[str, float],
+) -> PatchReport:  # fmt: skip
+    return PatchReport(
+        job_id=request.job_id, forget_set_id=request.forget_set_id, outcome=Outcome.WITHHELD,
+        message=f"nothing is proposed: {verdict.reason}. What serves was not touched",
+        parent_id=parent.bundle_id, duration=duration, seconds=seconds, judgement=judgement,
+        checkpoints=trail.checkpoints, started=started.isoformat(timespec="milliseconds"),
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )  # fmt: skip
 
@@ -133,8 +185,8 @@ def _verdict(certificate: Certificate | None) -> str:
     return "certificate holds" if certificate.holds else "certificate does not hold"
 
 
-def _progress(at: UnlearnProgress) -> PatchProgress:
-    begin, end = STAGE_ENDS[Stage.LOADING], STAGE_ENDS[Stage.UNLEARNING]
+def _progress(at: UnlearnProgress, ends: Mapping[Stage, float]) -> PatchProgress:
+    begin, end = ends[Stage.LOADING], ends[Stage.UNLEARNING]
     # An algorithm may have losses of its own, of which feedback knows nothing.
     losses = {name: value for name, value in at.losses.items() if name in PatchProgress.model_fields}
     return PatchProgress(

@@ -12,6 +12,7 @@ class Stage(StrEnum):
 
     LOADING = "loading"
     UNLEARNING = "unlearning"
+    JUDGING = "judging"  # where that is asked for
     EXPORTING = "exporting"
     GATE = "gate"
     DONE = "done"

@@ -13,6 +13,7 @@ class Outcome(StrEnum):
     """How a job can end."""
 
     SUCCEEDED = "succeeded"
+    WITHHELD = "withheld"  # it was carried out, and its own check does not let it be proposed
     FAILED = "failed"
     CANCELLED = "cancelled"
 
@@ -28,7 +29,7 @@ class TrailCheckpoint(BaseModel):
 
 
 class PatchReport(BaseModel):
-    """The end of a job. A failed or cancelled one has a report too; what it did not reach is empty or NaN.
+    """The end of a job. One without a candidate has a report too; what it did not reach is empty or NaN.
 
     The certificate's values are discounted sums in learner units. They tell that the data was forgotten, not
     that the policy is safe.
@@ -48,6 +49,9 @@ class PatchReport(BaseModel):
     checkpoint_id: str = Field(default="", description="learner checkpoint that became the candidate")
     checkpoint_step: int = Field(default=0, ge=0, description="unlearning step at which it was taken")
     checkpoint_rule: str = Field(default="", description="the rule that chose it, in words; it never asks a simulator")
+    judgement: dict[str, Any] = Field(
+        default_factory=dict, description="what the offline check said: of its model, and of each policy; empty: off"
+    )
     checkpoints: list[TrailCheckpoint] = Field(default=[], description="others, kept along the way, in their order")
     budget: dict[str, float] = Field(
         default_factory=dict, description="of the gradient steps alone: steps, seconds, cpu_seconds, flops"

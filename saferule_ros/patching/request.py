@@ -1,11 +1,20 @@
 """What a patch job is asked to do: a small JSON file that says all of it."""
 
+from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 # Job and forget set ids become folder and file names: nothing in them may leave the folder they belong in.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+
+
+class JudgeMode(StrEnum):
+    """Whether a patch is judged before it is proposed."""
+
+    OFF = "off"  # the policy after the last step is the candidate
+    ADVISE = "advise"  # so it is where the model cannot be trusted; where it can, what it says counts
+    REQUIRE = "require"  # nothing is proposed that a trusted model has not found to be within the limit
 
 
 class PatchRequest(BaseModel):
@@ -19,6 +28,8 @@ class PatchRequest(BaseModel):
     steps: int = Field(default=0, ge=0, le=1_000_000, description="unlearning steps; 0: the configured number")
     seed: int = Field(default=0, ge=0, lt=2**64, description="seed of every random draw in the job")
     settings: Path | None = Field(default=None, description="YAML file with patch settings; none: the defaults")
+    judge: JudgeMode = Field(default=JudgeMode.OFF, description="whether the patch is judged before it is proposed")
+    judging: Path | None = Field(default=None, description="YAML file with settings of that; none: the defaults")
     nice: int = Field(default=10, ge=0, le=19, description="niceness that the worker adds to its parent's")
     threads: int = Field(default=1, ge=1, le=256, description="torch threads: the robot needs the other cores")
     requester: str = Field(default="", description="who asks, for the record")

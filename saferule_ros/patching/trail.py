@@ -8,7 +8,7 @@ whoever chooses one later saves it among the workspace's checkpoints.
 import time
 from pathlib import Path
 
-from saferule_ros.learning.checkpoint import save_checkpoint
+from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
 from saferule_ros.patching.report import TrailCheckpoint
 from saferule_ros.unlearning.settings import RunSettings
@@ -30,6 +30,11 @@ class Trail:
         self._folder, self._learner, self._digest = folder / CHECKPOINTS, learner, dataset_digest
         self._every, self._steps = settings.checkpoint_every, settings.steps
         self.checkpoints: list[TrailCheckpoint] = []
+
+    def load(self, step: int) -> Learner:
+        """The learner as it was after a step that was kept."""
+        (kept,) = (kept for kept in self.checkpoints if kept.step == step)
+        return load_checkpoint(self._folder / kept.checkpoint_id, self._learner.device)[0]
 
     def after_step(self, step: int) -> None:
         """To be called after every step."""

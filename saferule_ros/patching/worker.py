@@ -4,7 +4,7 @@ Reads request.json; reports each step as a line of JSON on standard output and i
 standard error; leaves report.json, whatever happens. SIGTERM, or the end of the process that started it,
 cancels the job cleanly: what it had made so far is no candidate, and what serves is not touched.
 
-Exit status: 0 a candidate was made, 1 the job failed, 2 cancelled, 3 no job could be read.
+Exit status: 0 a candidate was made, 1 the job failed, 2 cancelled, 3 no job could be read, 4 nothing is proposed.
 """
 
 import os
@@ -30,7 +30,7 @@ from saferule_ros.patching.request import PatchRequest
 from saferule_ros.workspace import Workspace
 
 PROGRESS_FILE = "progress.jsonl"
-EXIT_STATUS = {Outcome.SUCCEEDED: 0, Outcome.FAILED: 1, Outcome.CANCELLED: 2}
+EXIT_STATUS = {Outcome.SUCCEEDED: 0, Outcome.FAILED: 1, Outcome.CANCELLED: 2, Outcome.WITHHELD: 4}
 EXIT_NO_JOB = 3
 
 # Where memory runs out, the kernel shall take this process before any that moves the robot (-1000 to 1000).

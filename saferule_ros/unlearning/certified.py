@@ -40,6 +40,14 @@ class CertifiedRun:
         )
         self.before = self.values()
 
+    def go_back_to(self, learner: Learner, steps: int) -> None:
+        """Takes an earlier state of the run's learner for its result.
+
+        Args:
+            steps: that it had taken.
+        """
+        self.run.learner, self.run.steps_done = learner, steps
+
     def values(self) -> PairValues | None:
         """What the critics say of the pairs that are measured, always the same; None for a learner without critics."""
         learner = self.run.learner

@@ -1,0 +1,111 @@
+"""A patch's own offline check: which of its policies is proposed, or none, by a model learned from the keep data.
+
+The model first has to pass a check itself (see evaluation/). Where it does not, it knows nothing, neither good nor bad;
+what then happens is the mode's affair.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from saferule_ros.evaluation.fitting import ModelCancelled
+from saferule_ros.evaluation.judge import Judge, TooFewEpisodes
+from saferule_ros.evaluation.selection import Selection, select
+from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
+from saferule_ros.learning.learner import Learner
+from saferule_ros.learning.serving_policy import ServingPolicy
+from saferule_ros.learning.trainer import TrainProgress
+from saferule_ros.patching.progress import PatchCancelled
+from saferule_ros.patching.request import JudgeMode
+from saferule_ros.patching.trail import Trail
+from saferule_ros.patching.unlearning import Unlearning
+
+# Called with the share of the judging that is done, 0 to 1, and an estimate of the time left [s].
+Progress = Callable[[float, float], None]
+# Of the judging, learning the model takes about so much where ten policies are judged.
+MODEL_SHARE = 0.7
+
+
+class JudgingSettings(BaseModel):
+    """Of the judging, as a YAML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judge: JudgeSettings = Field(default_factory=lambda: JudgeSettings.model_validate({}))
+    rule: SelectionSettings = Field(default_factory=lambda: SelectionSettings.model_validate({}))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of it.
+
+    Attributes:
+        propose: whether there is to be a candidate.
+        step: of the one that was chosen; None: the last, as nothing could be judged, or nothing is proposed.
+        reason: in words.
+        numbers: all that it rests on, as JSON; empty where there was too little data to learn a model.
+    """
+
+    propose: bool
+    step: int | None
+    reason: str
+    numbers: Mapping[str, Any]
+
+
+def judge_patch(
+    unlearning: Unlearning, trail: Trail, mode: JudgeMode, settings: JudgingSettings, seed: int,
+    on_progress: Progress = lambda *_: None, cancelled: Callable[[], bool] = lambda: False,
+) -> Verdict:  # fmt: skip
+    """Lets every policy of a finished run drive in a model learned from its keep data, and decides.
+
+    Args:
+        trail: the checkpoints that it left on its way.
+        seed: of the model, and of where policies start in it.
+
+    Raises:
+        PatchCancelled: `cancelled()` became true.
+        TrainingDiverged: the model could not be learned.
+    """
+    learner = unlearning.certified.run.learner
+
+    def show(at: TrainProgress) -> None:
+        share = MODEL_SHARE * at.step / at.steps
+        on_progress(share, at.time_left / MODEL_SHARE)
+
+    try:
+        judge = Judge(
+            unlearning.keep, learner.units, learner.limits.horizon, settings.judge, seed, show, cancelled
+        )  # fmt: skip
+    except ModelCancelled as error:
+        raise PatchCancelled(error.what, "What serves was not touched") from error
+    except TooFewEpisodes as error:
+        return Verdict(mode is JudgeMode.ADVISE, None, f"not judged: {error.what}", {})
+    steps = [kept.step for kept in trail.checkpoints]
+    judged = {}
+    for count, step in enumerate(steps):
+        if cancelled():
+            raise PatchCancelled(f"cancelled after {count} policies were judged", "What serves was not touched")
+        on_progress(MODEL_SHARE + (1.0 - MODEL_SHARE) * count / (len(steps) + 1), -1.0)
+        judged[step] = judge.judge(_serving(trail.load(step)))
+    judged[unlearning.certified.run.steps_done] = judge.judge(_serving(learner))
+    return _decided(select(judged, judge.check, learner.limits.cost_limit, settings.rule), mode, settings.rule)
+
+
+def _decided(selection: Selection, mode: JudgeMode, rule: SelectionSettings) -> Verdict:
+    numbers = {
+        "check": asdict(selection.check), "allowed": selection.allowed,
+        "judged": {str(step): asdict(one) | {"bound": selection.bounds[step]}
+                   for step, one in selection.judged.items()},
+    }  # fmt: skip
+    if selection.step is not None:
+        return Verdict(True, selection.step, selection.reason, numbers)
+    trusted = selection.check.correlation >= rule.correlation
+    if trusted or mode is JudgeMode.REQUIRE:
+        return Verdict(False, None, selection.reason, numbers)
+    return Verdict(True, None, f"not judged: {selection.reason}", numbers)
+
+
+def _serving(learner: Learner) -> ServingPolicy:
+    return ServingPolicy(learner).eval().requires_grad_(False)

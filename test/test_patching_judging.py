@@ -1,0 +1,121 @@
+"""A patch's own offline check: which policy is proposed, or none, and what the job's report says of it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnxruntime", reason="a patch ends at the gate, which needs ONNX Runtime")
+
+from patch_samples import BAD_BAG, make_workspace
+
+from saferule_ros.learning.checkpoint import load_checkpoint
+from saferule_ros.patching.forget import store_forget_set
+from saferule_ros.patching.job import run_patch
+from saferule_ros.patching.origin import Origin
+from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
+from saferule_ros.patching.report import Outcome, PatchReport
+from saferule_ros.patching.request import PatchRequest
+from saferule_ros.policy.store import PolicyStore
+from saferule_ros.workspace import Workspace
+
+MODEL = {"members": 2, "hidden": 8, "batch": 16, "single_steps": 60, "unroll_steps": 20, "unroll": 4}
+# A rank correlation is never below -1, never above 1; an episode of 20 steps costs between 0 and 20.
+TRUSTED, DISTRUSTED = {"correlation": -1.0}, {"correlation": 1.0}
+ANYTHING, NOTHING = {"share_of_limit": 10.0}, {"share_of_limit": 1e-9}
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    root = tmp_path_factory.mktemp("judged") / "robot"
+    make_workspace(root)
+    return Workspace(root)
+
+
+def patch(
+    workspace: Workspace, job_id: str, mode: str, rule: dict[str, float], cancelled=lambda: False
+) -> tuple[PatchReport, list[PatchProgress]]:
+    forget_set = store_forget_set(workspace, [BAD_BAG], (), "test", "me").forget_set
+    folder = workspace.job(job_id)
+    folder.mkdir()
+    (folder / "settings.yaml").write_text(json.dumps({"checkpoint_every": 4}))
+    (folder / "judging.yaml").write_text(json.dumps({"judge": {"model": MODEL, "held_out": 0.4}, "rule": rule}))
+    request = PatchRequest(
+        job_id=job_id, workspace=workspace.root, forget_set_id=forget_set.id, steps=12, seed=3, judge=mode,
+        settings=folder / "settings.yaml", judging=folder / "judging.yaml", threads=1,
+    )  # fmt: skip
+    seen: list[PatchProgress] = []
+    return run_patch(request, seen.append, cancelled), seen
+
+
+def test_of_the_policies_within_the_limit_the_one_that_earns_most_is_proposed(workspace: Workspace) -> None:
+    report, seen = patch(workspace, "chosen", "advise", TRUSTED | ANYTHING)
+    judged = report.judgement["judged"]
+    assert list(judged) == ["4", "8", "12"]
+    best = max(judged, key=lambda step: judged[step]["episode_return"])
+    assert report.outcome is Outcome.SUCCEEDED and report.checkpoint_step == int(best) == report.judgement["step"]
+    assert "3 of 3 candidates are within the limit" in report.checkpoint_rule
+    stages = list(dict.fromkeys(at.stage for at in seen))
+    assert stages[:3] == [Stage.UNLEARNING, Stage.JUDGING, Stage.EXPORTING]
+    assert [at.progress for at in seen] == sorted(at.progress for at in seen)
+
+
+def test_the_candidate_is_the_very_checkpoint_that_was_chosen(workspace: Workspace, monkeypatch) -> None:
+    """Made to choose an early one: everything after it is of that one, certificate and origin included."""
+    import saferule_ros.patching.judging as judging
+
+    plain = judging.select
+    monkeypatch.setattr(judging, "select", lambda judged, *rest: plain({4: judged[4]}, *rest))
+    report, _ = patch(workspace, "early", "advise", TRUSTED | ANYTHING)
+    assert report.checkpoint_step == 4
+    (kept,) = (kept for kept in report.checkpoints if kept.step == 4)
+    proposed = load_checkpoint(workspace.checkpoint(report.checkpoint_id))[0]
+    there = load_checkpoint(workspace.job("early") / "checkpoints" / kept.checkpoint_id)[0]
+    assert all((a == b).all() for a, b in zip(proposed.critics.parameters(), there.critics.parameters(), strict=True))
+    assert proposed.steps_done == there.steps_done
+    manifest = PolicyStore(workspace.store).get(report.candidate_id).manifest
+    assert manifest.checkpoint_id == report.checkpoint_id
+    assert Origin.load(workspace.checkpoint(report.checkpoint_id)).steps == 4
+    assert report.certificate["q_cost_forget"] == manifest.certificate["q_cost_forget"]
+
+
+@pytest.mark.parametrize("mode", ["advise", "require"])
+def test_if_a_trusted_model_finds_none_within_the_limit_nothing_is_proposed(workspace: Workspace, mode: str) -> None:
+    places = workspace.store / "places.json"
+    before = places.read_bytes()
+    report, _ = patch(workspace, f"none-{mode}", mode, TRUSTED | NOTHING)
+    assert report.outcome is Outcome.WITHHELD and not report.candidate_id and not report.success
+    assert "nothing is proposed: no candidate is within the limit: the least bound is" in report.message
+    assert set(report.judgement["judged"]) == {"4", "8", "12"} and report.judgement["check"]["episodes"] > 0
+    assert places.read_bytes() == before, "the candidate of before stays"
+
+
+def test_a_model_that_fails_its_own_check_decides_nothing_unless_a_judgement_is_required(workspace: Workspace) -> None:
+    advised, _ = patch(workspace, "unjudged", "advise", DISTRUSTED | ANYTHING)
+    assert advised.success and advised.checkpoint_step == 12 and advised.judgement["step"] is None
+    assert "the last of a fixed number of steps; not judged: the model is not trusted" in advised.checkpoint_rule
+    required, _ = patch(workspace, "required", "require", DISTRUSTED | ANYTHING)
+    assert required.outcome is Outcome.WITHHELD and "the model is not trusted" in required.message
+
+
+def test_judging_can_be_cancelled(workspace: Workspace) -> None:
+    asked = iter([False] * 20)  # 12 before the steps of the patch, then those of the model
+    with pytest.raises(PatchCancelled, match="cancelled after 8 of 80 steps of the model"):
+        patch(workspace, "stopped", "advise", TRUSTED, lambda: next(asked, True))
+
+
+def test_without_a_mode_nothing_is_judged(workspace: Workspace) -> None:
+    report, seen = patch(workspace, "off", "off", TRUSTED | NOTHING)
+    assert report.success and report.judgement == {} and Stage.JUDGING not in {at.stage for at in seen}
+    assert report.checkpoint_rule == "the policy after the last of a fixed number of steps"
+
+
+def test_settings_of_the_check_are_read_from_a_file_and_refused_where_they_are_wrong(workspace: Workspace) -> None:
+    with pytest.raises(Exception, match=r"correlation = 2\.0"):
+        patch(workspace, "wrong", "advise", {"correlation": 2.0})
+
+
+def test_what_was_judged_is_in_the_stored_report(workspace: Workspace, tmp_path: Path) -> None:
+    report, _ = patch(workspace, "stored", "advise", TRUSTED | ANYTHING)
+    (tmp_path / "report.json").write_text(report.model_dump_json())
+    assert PatchReport.load(tmp_path).judgement == report.judgement
