@@ -48,9 +48,9 @@ RUNS = {
     "beta-fixed-0.5": Run("safe_rule", {"steps": 1000, "beta_rate": 0.0}, 100),
     "strong": Run(
         "safe_rule",
-        {"steps": 1500, "fixed_targets": False, "beta_start": 10.0, "final_rate": 1.0, "multiplier": 1.0}, 150,
+        {"steps": 1500, "fixed_targets": False, "beta_start": 10.0, "final_rate": 1.0, "caution": -1.0}, 150,
     ),
-    "lambda-0.5": Run("safe_rule", {"steps": 600, "multiplier": 0.5}, 100),
+    "lambda-0.5": Run("safe_rule", {"steps": 600, "caution": -1.5}, 100),
     "fine-tune": Run("fine_tune", {"steps": 2000}, 200),
 }  # fmt: skip
 

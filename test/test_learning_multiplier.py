@@ -45,6 +45,17 @@ def test_it_goes_on_from_a_checkpoint_exactly():
     assert resumed.state() == straight.state()
 
 
+def test_a_restart_begins_again_somewhat_above_and_within_the_bounds():
+    lagrange = multiplier(multiplier_start=2.0, multiplier_cap=5.0, multiplier_integral=1.0)
+    lagrange.update(1.5)
+    lagrange.restart(1.0)
+    assert lagrange.value == 3.0 and lagrange.state()["integral"] == 3.0
+    lagrange.restart(9.0)
+    assert lagrange.value == 5.0
+    lagrange.restart(-9.0)
+    assert lagrange.value == 0.0
+
+
 def test_holding_a_value_above_the_cap_is_an_error_that_names_the_cap():
     with pytest.raises(SettingsError, match=r"multiplier 7 is outside 0 to .* multiplier_cap 5"):
         multiplier(multiplier_cap=5.0).hold(7.0)

@@ -96,7 +96,7 @@ def test_unlearning_restores_cost_values_and_the_safe_action():
     poisoned_cost = learner.critics(torch.zeros(8, 1), positive)[2:].mean().item()
     poisoned_action = learner.act(torch.zeros(1, 1)).item()
     patch = SafeRuleSettings(
-        steps=400, cost_margin=0.5, temperature=0.1, multiplier=3.0, tolerated_share=0.1, keep_outweighs=0.0
+        steps=400, cost_margin=0.5, temperature=0.1, caution=1.8, tolerated_share=0.1, keep_outweighs=0.0
     )
     assert unlearn(SafeRule(learner, forget, keep, patch, seed=5)) == 400
     assert poisoned_cost < 0.7  # 400 keep pairs, half positive with cost 1, against 200 with cost 0

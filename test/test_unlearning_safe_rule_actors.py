@@ -19,7 +19,7 @@ BOTH = [
 ]
 # One state alone, at which keep pairs outnumber the forget pairs: here all of these count.
 PATCH = SafeRuleSettings(
-    steps=300, cost_margin=0.5, temperature=0.1, multiplier=3.0, tolerated_share=0.1, keep_outweighs=0.0
+    steps=300, cost_margin=0.5, temperature=0.1, caution=1.8, tolerated_share=0.1, keep_outweighs=0.0
 )
 
 

@@ -70,7 +70,7 @@ def test_forgetting_brings_the_optimum_of_the_keep_data_back():
     keep, forget, both = poisoned_bandit()
     learner = trained(both, steps=800, bound_divergence=1e-4)
     poisoned_action, poisoned_lambda = learner.act(torch.zeros(1, 1)).item(), learner.multiplier.value
-    settings = SafeRuleDiceSettings(steps=600, multiplier=1.0, price_rate=0.2, **PATCH)
+    settings = SafeRuleDiceSettings(steps=600, price_rate=0.2, **PATCH)
     run = SafeRuleDice(learner, forget, keep, settings, seed=5)
     before = certify(pair_values(learner, run.forget, run.keep, seed=8), 50.0, run.cost_required)
     assert unlearn(run) == 600
@@ -109,7 +109,7 @@ def test_keep_pairs_that_begin_as_forget_pairs_do_weigh_what_retraining_gives_th
     both = together(keep, forget)
     learner = trained(both, steps=500, limit=5.0)
     poisoned = weights(learner, keep)
-    run = SafeRuleDice(learner, forget, keep, SafeRuleDiceSettings(steps=400, multiplier=0.0, **PATCH), seed=5)
+    run = SafeRuleDice(learner, forget, keep, SafeRuleDiceSettings(steps=400, caution=-1.0, **PATCH), seed=5)
     unlearn(run)
     retrained = learner_for(both, limit=5.0, multiplier_start=0.0)
     replay = retrained.replay(keep)

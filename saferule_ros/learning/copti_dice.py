@@ -205,6 +205,9 @@ class CoptiDice(CriticLearner):
     def hold_multiplier(self, value: float) -> None:
         self.multiplier.hold(value)
 
+    def restart_multiplier(self, above: float) -> None:
+        self.multiplier.restart(above)
+
     def state(self) -> dict[str, Any]:
         return {"multiplier": self.multiplier.state()}
 

@@ -195,6 +195,9 @@ class CriticLearner(Learner):
     def hold_multiplier(self, value: float) -> None:
         """Holds lambda at a value, if the algorithm has one."""
 
+    def restart_multiplier(self, above: float) -> None:
+        """Sets lambda, if the algorithm has one, to what it began with and so much more, within its bounds."""
+
     def noise(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
         return torch.randn(shape, generator=self.generator, device=self.device)
@@ -267,3 +270,6 @@ class LagrangianLearner(ActorCriticLearner):
 
     def hold_multiplier(self, value: float) -> None:
         self.multiplier.hold(value)
+
+    def restart_multiplier(self, above: float) -> None:
+        self.multiplier.restart(above)

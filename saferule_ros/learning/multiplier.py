@@ -55,6 +55,10 @@ class Multiplier:
         self.value = self.integral = value
         self.last_excess = 0.0
 
+    def restart(self, above: float) -> None:
+        """Sets lambda to what it began with and so much more, within [0, cap]; control goes on from there."""
+        self.hold(self._clipped(self._settings.multiplier_start + above))
+
     def state(self) -> dict[str, float]:
         """What a checkpoint keeps."""
         return {"value": self.value, "integral": self.integral, "last_excess": self.last_excess}

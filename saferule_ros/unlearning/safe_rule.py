@@ -55,7 +55,7 @@ class SafeRuleRun(UnlearningRun):
             learner, forget, keep, settings.steps, seed, settings.return_steps if settings.fixed_targets else None
         )
         self.settings = settings
-        learner.hold_multiplier(settings.multiplier)
+        learner.restart_multiplier(settings.caution)
         self.kappa = raised_kappa(learner, keep, self.keep, settings.safe_quantile)
         self.targets = FixedTargets(learner, self.keep) if settings.fixed_targets else MovingTargets(learner, self.keep)
         self.beta = settings.beta_start

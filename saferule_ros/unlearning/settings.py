@@ -52,9 +52,9 @@ class SuppressionSettings(FallingRateSettings):
     )
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
     # Fixed targets hold what the behaviour cost, not what its costliest action would, as those of learning do: hence
-    # more than there. SafetyPointCircle1, injected 15 %, seed 3: cost 116, 19 and 11, return 49, 42 and 37 with 2, 3
-    # and 4; retraining has a return of 42.
-    multiplier: float = Field(3.0, ge=0, description="lambda during and after the patch, held fixed")
+    # more. SafetyPointCircle1, injected 15 %: BCQ-Lag learns with 2, and patched (seed 3) it has cost 116, 19 and 11
+    # with 2, 3 and 4; BEAR-Lag learns with 5, and patched (seed 1) it has cost 46, 9, 4 and 9 with 3, 4, 5 and 6.
+    caution: float = Field(1.0, description="lambda, held fixed, is so much above what the learner began with")
 
 
 class SafeRuleSettings(SuppressionSettings):
@@ -71,7 +71,9 @@ class SafeRuleSettings(SuppressionSettings):
 class SafeRuleDiceSettings(SafeRuleSettings):
     """Settings of a patch of COptiDICE with Safe-RULE."""
 
-    multiplier: float = Field(1.0, ge=0, description="lambda at the start of the patch; controlled on from there")
+    caution: float = Field(
+        0.0, description="lambda at the start is so much above what the learner began with; controlled on from there"
+    )
     # Its critics judge the cloned policy and do not lead it: they have to follow it.
     fixed_targets: bool = Field(False, description="as for the other learners")
     forget_share: float = Field(0.2, ge=0, description="weight of D_f beside D_k in nu's loss")
