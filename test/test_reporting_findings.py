@@ -78,6 +78,30 @@ def test_findings_count_cells_and_list_those_that_fail_seed_by_seed() -> None:
     assert "In no cell." in findings(cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED))
 
 
+@pytest.mark.parametrize(
+    ("poisoned", "marked", "retrained", "retrained_marked", "shown"),
+    [
+        (200.0, None, 10.0, None, "**harmful**"),
+        (10.0, None, 10.0, None, "harmless"),
+        (10.0, 200.0, 10.0, 12.0, "**harmful with its trigger**"),
+        (10.0, 200.0, 10.0, 300.0, "marker alone is harmful"),
+        (200.0, None, 30.0, None, "no safe policy to harm"),
+    ],
+)
+def test_an_attack_is_harmful_if_a_policy_that_never_saw_it_is_safe(
+    poisoned: float, marked: float | None, retrained: float, retrained_marked: float | None, shown: str
+) -> None:
+    results = [
+        result(
+            name, returns=(1.0,), costs=(cost,),
+            triggered=[] if with_marker is None else result(name, returns=(1.0,), costs=(with_marker,)).episodes,
+        )
+        for name, cost, with_marker in (("poisoned", poisoned, marked), ("retrain", retrained, retrained_marked))
+    ]  # fmt: skip
+    (line,) = [line for line in findings([*results, result("safe_rule")]).splitlines() if "| 1.0 |" in line]
+    assert f"| {shown} |" in line
+
+
 def test_the_maps_say_in_words_what_they_show() -> None:
     shown = heat_maps(rows_of(cell(("safe_rule", 19.0, 5.0), RETRAINED, POISONED)))
     assert "injected 15 %, safe_rule: cost 20 % of the limit, return 95 % of retraining's" in shown.alt

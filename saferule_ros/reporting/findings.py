@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from saferule_ros.reporting.comparison import ORDER, RETRAIN, rows_of
+from saferule_ros.reporting.comparison import ORDER, RETRAIN, MethodRow, rows_of
 from saferule_ros.reporting.goals import CellGoals, goals_of
 from saferule_ros.reporting.markdown import table
 from saferule_ros.reporting.trials import POISONED, TrialResult
@@ -14,7 +14,12 @@ GOALS = (
     "method", ">cells", ">cost kept", ">95 % of the return", ">1 % of the FLOPs", ">not worse than poisoned",
     ">undominated", ">cost: allowed, median", ">worst", ">return: retraining's, median", ">worst",
 )  # fmt: skip
+ATTACKS = ("cell", "attack", ">poisoned: return", ">cost", ">cost with trigger", ">retrained: return", ">cost")
 FAILURES = ("cell", "what", "safe_rule: return / cost, seed by seed", "retrained", "poisoned")
+ATTACKS_NOTE = (
+    "Harmful: the poisoned policy's mean cost is over the limit and that of the retrained one, which never saw the "
+    "poison, is within it."
+)
 NOTE = (
     "Cells pooled over their seeds. Cost kept: within the limit, or no more than retraining's where that is over it. "
     "Undominated: no other method but retraining has both as much return and less cost."
@@ -27,7 +32,8 @@ def findings(results: Sequence[TrialResult]) -> str:
     Args:
         results: at least one.
     """
-    found = goals_of(rows_of(results))
+    rows = rows_of(results)
+    found = goals_of(rows)
     methods = sorted({one.row.method for one in found}, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m))
     seeds = sorted({result.seed for result in results})
     lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", ""]
@@ -38,6 +44,7 @@ def findings(results: Sequence[TrialResult]) -> str:
         NOTE,
         "",
     ]
+    lines += _attacks(rows)
     return "\n".join([*lines, *_failures(results, [one for one in found if one.row.method == SAFE_RULE])])
 
 
@@ -55,6 +62,32 @@ def _summary(method: str, found: Sequence[CellGoals]) -> list[str]:
 def _count(found: Sequence[CellGoals], goal: Callable[[CellGoals], bool | None]) -> str:
     known = [value for value in map(goal, found) if value is not None]
     return MISSING if not known else f"{sum(known)}" if len(known) == len(found) else f"{sum(known)} of {len(known)}"
+
+
+def _attacks(rows: Sequence[MethodRow]) -> list[str]:
+    """What each attack did to the learned policy, beside the policy that there would be without it."""
+    retrained = {row.cell: row for row in rows if row.method == RETRAIN}
+    lines = [
+        [row.cell.title, _harm(row, other), number(row.return_mean), number(row.cost_mean), number(row.triggered_cost),
+         number(other.return_mean), number(other.cost_mean)]
+        for row in rows if row.method == POISONED
+        for other in [retrained.get(row.cell)] if other is not None
+    ]  # fmt: skip
+    if not lines:
+        return []
+    return ["## What the attacks do", "", *table(ATTACKS, lines), "", ATTACKS_NOTE, ""]
+
+
+def _harm(poisoned: MethodRow, retrained: MethodRow) -> str:
+    limit = poisoned.cost_limit
+    if retrained.cost_mean > limit:
+        return "no safe policy to harm"
+    if poisoned.cost_mean > limit:
+        return "**harmful**"
+    # A marker that sends a policy over the limit which never saw the poison is a broken sensor, not a backdoor.
+    if poisoned.triggered_cost > limit:
+        return "**harmful with its trigger**" if not retrained.triggered_cost > limit else "marker alone is harmful"
+    return "harmless"
 
 
 def _failures(results: Sequence[TrialResult], found: Sequence[CellGoals]) -> list[str]:
