@@ -105,7 +105,7 @@ def test_judging_can_be_cancelled(workspace: Workspace) -> None:
 
 
 def test_without_a_mode_nothing_is_judged(workspace: Workspace) -> None:
-    report, seen = patch(workspace, "off", "off", TRUSTED | NOTHING)
+    report, seen = patch(workspace, "off", "none", TRUSTED | NOTHING)
     assert report.success and report.judgement == {} and Stage.JUDGING not in {at.stage for at in seen}
     assert report.checkpoint_rule == "the policy after the last of a fixed number of steps"
 

@@ -75,12 +75,23 @@ def test_steps_of_each_kind_are_counted_for_what_they_are():
     assert run.meter.flops == 4 * each["remain"] + 4 * each["forget"] + 2 * each["converge"]
 
 
-def test_fixed_targets_are_counted_once_for_each_transition_and_moving_ones_in_every_step():
+def of_four_steps(**settings):
     kind = method_for("safe_rule", type(learner_for(DATA))).settings
-    fixed, moving = (
-        make_run("safe_rule", learner_for(DATA), DATA, DATA, kind(steps=4, fixed_targets=is_fixed), seed=1)
-        for is_fixed in (True, False)
-    )
+    return make_run("safe_rule", learner_for(DATA), DATA, DATA, kind(steps=4, **settings), seed=1)
+
+
+def test_what_tells_forget_states_from_keep_states_is_counted_with_the_run():
+    with_it, without = of_four_steps(keep_outweighs=1.0), of_four_steps(keep_outweighs=0.0)
+    assert with_it.meter.budget.seconds > without.meter.budget.seconds, "before the first step"
+    weighing = with_it.computed_once() - without.computed_once()
+    assert weighing > 0
+    for run in (with_it, without):
+        unlearn(run)
+    assert with_it.meter.budget.flops == pytest.approx(without.meter.budget.flops + weighing)
+
+
+def test_fixed_targets_are_counted_once_for_each_transition_and_moving_ones_in_every_step():
+    fixed, moving = (of_four_steps(fixed_targets=is_fixed, keep_outweighs=0.0) for is_fixed in (True, False))
     for run in (fixed, moving):
         unlearn(run)
     of_targets = fixed.computed_once() / len(DATA.rewards)  # of one transition

@@ -39,8 +39,8 @@ def patch(
     seed: SeedOption = 0,
     settings: SettingsOption = None,
     judge: Annotated[
-        str, typer.Option(metavar="MODE", help="Offline check: off, advise (where its model can be trusted), require.")
-    ] = "off",
+        str, typer.Option(metavar="MODE", help="Offline check: none, advise (where its model can be trusted), require.")
+    ] = "none",
     judging: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="YAML with settings of that check.")
     ] = None,

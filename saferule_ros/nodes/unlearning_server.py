@@ -63,7 +63,7 @@ class Parameters:
     )
     seed: int = parameter(0, "seed of jobs that `forget` starts", low=0, high=2**62)
     judge: str = parameter(
-        "off", "offline check of a patch before it is proposed; advise: where its model can be trusted",
+        "none", "offline check of a patch before it is proposed; advise: where its model can be trusted",
         choices=tuple(JudgeMode),
     )  # fmt: skip
     judging: str = parameter("", "YAML file with settings of that check; empty: the defaults")

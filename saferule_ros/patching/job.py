@@ -69,7 +69,7 @@ def _run(
 ) -> PatchReport:  # fmt: skip
     started, clock = datetime.now(UTC), time.monotonic()
     seconds: dict[str, float] = {}
-    ends = STAGE_ENDS if request.judge is JudgeMode.OFF else JUDGED_STAGE_ENDS
+    ends = STAGE_ENDS if request.judge is JudgeMode.NONE else JUDGED_STAGE_ENDS
     limit_threads(request.threads)
     workspace = Workspace(request.workspace)
 
@@ -90,7 +90,7 @@ def _run(
             )
 
     rule, judgement = CHECKPOINT_RULE, dict[str, Any]()
-    if request.judge is not JudgeMode.OFF:
+    if request.judge is not JudgeMode.NONE:
         with _timed(seconds, Stage.JUDGING):
             verdict = _judged(request, unlearning, trail, on_progress, cancelled)
             judgement = {"mode": str(request.judge), "propose": verdict.propose, "step": verdict.step,

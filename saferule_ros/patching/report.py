@@ -50,7 +50,8 @@ class PatchReport(BaseModel):
     checkpoint_step: int = Field(default=0, ge=0, description="unlearning step at which it was taken")
     checkpoint_rule: str = Field(default="", description="the rule that chose it, in words; it never asks a simulator")
     judgement: dict[str, Any] = Field(
-        default_factory=dict, description="what the offline check said: of its model, and of each policy; empty: off"
+        default_factory=dict,
+        description="what the offline check said of its model and of each policy; empty: not asked",
     )
     checkpoints: list[TrailCheckpoint] = Field(default=[], description="others, kept along the way, in their order")
     budget: dict[str, float] = Field(

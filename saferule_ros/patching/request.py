@@ -12,7 +12,7 @@ ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 class JudgeMode(StrEnum):
     """Whether a patch is judged before it is proposed."""
 
-    OFF = "off"  # the policy after the last step is the candidate
+    NONE = "none"  # not at all: the policy after the last step is the candidate
     ADVISE = "advise"  # so it is where the model cannot be trusted; where it can, what it says counts
     REQUIRE = "require"  # nothing is proposed that a trusted model has not found to be within the limit
 
@@ -28,7 +28,7 @@ class PatchRequest(BaseModel):
     steps: int = Field(default=0, ge=0, le=1_000_000, description="unlearning steps; 0: the configured number")
     seed: int = Field(default=0, ge=0, lt=2**64, description="seed of every random draw in the job")
     settings: Path | None = Field(default=None, description="YAML file with patch settings; none: the defaults")
-    judge: JudgeMode = Field(default=JudgeMode.OFF, description="whether the patch is judged before it is proposed")
+    judge: JudgeMode = Field(default=JudgeMode.NONE, description="whether the patch is judged before it is proposed")
     judging: Path | None = Field(default=None, description="YAML file with settings of that; none: the defaults")
     nice: int = Field(default=10, ge=0, le=19, description="niceness that the worker adds to its parent's")
     threads: int = Field(default=1, ge=1, le=256, description="torch threads: the robot needs the other cores")
