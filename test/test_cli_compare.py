@@ -148,7 +148,15 @@ def test_the_example_in_config_is_valid_and_shows_every_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "trials"), [("grid", (2 * 4 * 3 * 2 + 1) * 3), ("ablation", 2 * 3), ("attacks", 4 * 2 * 3)]
+    ("name", "trials"),
+    [
+        ("grid", (2 * 4 * 3 * 2 + 1) * 3),
+        ("ablation", 2 * 3),
+        ("evidence/circle", 4 * 3 * 2 * 3),
+        ("evidence/trigger", 4 * 2 * 3),
+        ("evidence/other_tasks", 2 * 2 * 2 * 3),
+        ("evidence/forget_sets", 4 * 2 * 3),
+    ],
 )
 def test_every_ready_grid_can_be_planned(name: str, trials: int) -> None:
     assert len(plan(load_settings(GridSettings, CONFIG / f"{name}.yaml"))) == trials
