@@ -77,7 +77,7 @@ def rows_of(results: Sequence[TrialResult]) -> list[MethodRow]:
 
 def overall(rows: Sequence[MethodRow]) -> list[MethodOverall]:
     """One row for each method, in the usual order."""
-    methods = sorted({row.method for row in rows}, key=_place)
+    methods = in_order(row.method for row in rows)
     return [_overall(method, [row for row in rows if row.method == method]) for method in methods]
 
 
@@ -130,6 +130,11 @@ def _spread(means: Iterable[float]) -> float:
 def _median(values: Iterable[float]) -> float:
     known = [value for value in values if value == value]
     return statistics.median(known) if known else NAN
+
+
+def in_order(methods: Iterable[str]) -> list[str]:
+    """Each once, in the usual order."""
+    return sorted(set(methods), key=_place)
 
 
 def _place(method: str) -> tuple[int, str]:

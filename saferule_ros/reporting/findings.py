@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from saferule_ros.reporting.comparison import ORDER, RETRAIN, MethodRow, rows_of
+from saferule_ros.reporting.comparison import RETRAIN, MethodRow, in_order, rows_of
 from saferule_ros.reporting.goals import CellGoals, goals_of
 from saferule_ros.reporting.markdown import table
 from saferule_ros.reporting.trials import POISONED, TrialResult
@@ -34,7 +34,7 @@ def findings(results: Sequence[TrialResult]) -> str:
     """
     rows = rows_of(results)
     found = goals_of(rows)
-    methods = sorted({one.row.method for one in found}, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m))
+    methods = in_order(one.row.method for one in found)
     seeds = sorted({result.seed for result in results})
     lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", ""]
     lines += [f"{len(results)} results, {len({one.row.cell for one in found})} cells, seeds {_list(seeds)}.", ""]

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from saferule_ros.reporting.comparison import ORDER, MethodRow
+from saferule_ros.reporting.comparison import MethodRow, in_order
 from saferule_ros.reporting.figures import Plot, both
 from saferule_ros.reporting.palette import Palette
 from saferule_ros.reporting.trials import Cell
@@ -27,7 +27,7 @@ def heat_maps(rows: Sequence[MethodRow]) -> Plot:
         rows: at least one.
     """
     cells = list(dict.fromkeys(row.cell for row in rows))
-    methods = sorted({row.method for row in rows}, key=lambda m: (ORDER.index(m) if m in ORDER else len(ORDER), m))
+    methods = in_order(row.method for row in rows)
     of_each = {(row.cell, row.method): row for row in rows}
 
     def values(value: Callable[[MethodRow], float]) -> np.ndarray:
