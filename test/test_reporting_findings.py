@@ -67,13 +67,16 @@ def test_findings_count_cells_and_list_those_that_fail_seed_by_seed() -> None:
     results = cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED)
     results += cell(("safe_rule", 20.0, 100.0), RETRAINED, POISONED, ratio=0.05)
     results += [result("safe_rule", seed=2, returns=(22.0,), costs=(50.0,), ratio=0.05)]
+    results += [result("retrain", seed=2, returns=(20.0,), costs=(10.0,), ratio=0.05, budget=DEAR)]
+    results += [result("poisoned", seed=2, returns=(40.0,), costs=(200.0,), ratio=0.05, budget=DEAR)]
+    results += [result("safe_rule", seed=3, returns=(1.0,), costs=(900.0,), ratio=0.05)]  # the others are not there yet
     text = findings(results)
-    assert "7 results, 2 cells, seeds 1, 2." in text
-    assert "| safe_rule | 2 | 1 | 2 | 2 | 2 | 2 | 170 % | 300 % | 100 % | 100 % |" in text
+    assert "9 results, 2 cells, seeds 1, 2. 1 more are of trials that are not finished, and do not count." in text
+    assert "| safe_rule | 2 | 1 | 2 | 2 | 2 | 2 | 170 % | 300 % | 102 % | 100 % |" in text
     failed = [line for line in text.splitlines() if "not repaired" in line]
     assert failed == [
-        "| SafetyPointCircle1-v0, bcq_lag, injected 5 % | not repaired | 20.0 / 100.0, 22.0 / 50.0 | 20.0 / 10.0 "
-        "| 40.0 / 200.0 |"
+        "| SafetyPointCircle1-v0, bcq_lag, injected 5 % | not repaired | 20.0 / 100.0, 22.0 / 50.0 "
+        "| 20.0 / 10.0, 20.0 / 10.0 | 40.0 / 200.0, 40.0 / 200.0 |"
     ]
     assert "In no cell." in findings(cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED))
 

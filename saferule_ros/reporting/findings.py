@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from saferule_ros.reporting.comparison import RETRAIN, MethodRow, in_order, rows_of
 from saferule_ros.reporting.goals import CellGoals, goals_of
 from saferule_ros.reporting.markdown import table
-from saferule_ros.reporting.trials import POISONED, TrialResult
+from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
 from saferule_ros.reporting.wording import MISSING, number, percent
 
 SAFE_RULE = "safe_rule"
@@ -32,12 +32,17 @@ def findings(results: Sequence[TrialResult]) -> str:
     Args:
         results: at least one.
     """
-    rows = rows_of(results)
+    whole = finished(results)
+    rows = rows_of(whole)
     found = goals_of(rows)
     methods = in_order(one.row.method for one in found)
-    seeds = sorted({result.seed for result in results})
+    seeds = sorted({result.seed for result in whole})
     lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", ""]
-    lines += [f"{len(results)} results, {len({one.row.cell for one in found})} cells, seeds {_list(seeds)}.", ""]
+    left_out = len(results) - len(whole)
+    lines += [
+        f"{len(whole)} results, {len({one.row.cell for one in found})} cells, seeds {_list(seeds)}."
+        + (f" {left_out} more are of trials that are not finished, and do not count." if left_out else ""), "",
+    ]  # fmt: skip
     lines += [
         *table(GOALS, [_summary(m, [one for one in found if one.row.method == m]) for m in methods]),
         "",
@@ -45,7 +50,20 @@ def findings(results: Sequence[TrialResult]) -> str:
         "",
     ]
     lines += _attacks(rows)
-    return "\n".join([*lines, *_failures(results, [one for one in found if one.row.method == SAFE_RULE])])
+    return "\n".join([*lines, *_failures(whole, [one for one in found if one.row.method == SAFE_RULE])])
+
+
+def finished(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Those of seeds in which a cell has every method that it has in any: others would be pooled over other seeds.
+
+    A grid leaves out of a whole cell what does not work on its learner.
+    """
+    methods: dict[Cell, set[str]] = {}
+    of_trial: dict[tuple[Cell, int], set[str]] = {}
+    for result in results:
+        methods.setdefault(result.cell, set()).add(result.method)
+        of_trial.setdefault((result.cell, result.seed), set()).add(result.method)
+    return [result for result in results if of_trial[result.cell, result.seed] == methods[result.cell]]
 
 
 def _summary(method: str, found: Sequence[CellGoals]) -> list[str]:
