@@ -35,17 +35,17 @@ def make_episode(name: str, bag_id: str, seed: int, bad: bool) -> Episode:
     )  # fmt: skip
 
 
-def make_dataset() -> EpisodeDataset:
+def make_dataset(keep_episodes: int = KEEP_EPISODES) -> EpisodeDataset:
     """Keep episodes `good-00`..., bad ones `bad-00`..., each kind in a bag of its own."""
     return EpisodeDataset.from_episodes(
-        [make_episode(f"good-{k:02d}", KEEP_BAG, k, bad=False) for k in range(KEEP_EPISODES)]
+        [make_episode(f"good-{k:02d}", KEEP_BAG, k, bad=False) for k in range(keep_episodes)]
         + [make_episode(f"bad-{k:02d}", BAD_BAG, 100 + k, bad=True) for k in range(BAD_EPISODES)]
     )
 
 
-def make_workspace(root: Path, settings: CommonSettings = SMALL) -> Manifest:
+def make_workspace(root: Path, settings: CommonSettings = SMALL, keep_episodes: int = KEEP_EPISODES) -> Manifest:
     """Dataset, checkpoint, and the active policy that was learned from it."""
     workspace = Workspace(root).create()
-    make_dataset().save(workspace.dataset)
+    make_dataset(keep_episodes).save(workspace.dataset)
     limits = TaskLimits(cost_limit=SPEC.cost_limit, horizon=STEPS)
     return learn_policy(workspace, SPEC, limits, settings, TRAINING_STEPS, seed=0).manifest

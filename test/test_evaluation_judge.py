@@ -60,6 +60,19 @@ def test_a_good_model_passes_its_check_and_a_random_one_does_not(dataset, judge)
     assert not check_model(random, line(20, seed=9)).correlation >= 0.5
 
 
+def test_what_is_checked_is_cost_per_step_and_ten_episodes_at_least(dataset, judge) -> None:
+    """A model that charges every step the same ranks pieces of different lengths by their totals, and knows nothing."""
+    assert judge.check.episodes == 10
+    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
+    with torch.no_grad():
+        made.out.weight.zero_()
+        made.out.bias.zero_()
+    pieces = EpisodeDataset.from_episodes(
+        piece(dataset.episode(index), 0, 2 + index % 15) for index in range(dataset.episodes)
+    )
+    assert not abs(check_model(made, pieces).correlation) >= 0.5
+
+
 def test_a_judge_ranks_policies_by_their_cost_and_return(judge) -> None:
     safe, edge, bad = (judge.judge(towards(target)) for target in (0.0, 1.0, 2.0))
     assert safe.cost < 1.0 < edge.cost + 1.0 < bad.cost
@@ -67,8 +80,8 @@ def test_a_judge_ranks_policies_by_their_cost_and_return(judge) -> None:
 
 
 def test_a_judge_says_how_many_episodes_it_needs(dataset) -> None:
-    with pytest.raises(TooFewEpisodes, match="3 episodes are kept"):
-        Judge(dataset.subset([0, 1, 2]), units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+    with pytest.raises(TooFewEpisodes, match=r"19 episodes are kept.*needs 20"):
+        Judge(dataset.subset(range(19)), units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
 
 
 def test_the_candidate_that_earns_most_within_the_limit_is_chosen() -> None:

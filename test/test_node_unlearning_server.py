@@ -2,7 +2,6 @@
 # ruff: noqa: F811  (a fixture and the arguments that ask for it)
 
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -156,20 +155,17 @@ def test_a_goal_patches_the_active_policy_with_feedback_and_leaves_a_candidate(
 def test_a_patch_that_fails_its_own_check_is_not_proposed_and_the_status_says_so(
     ros: Ros, workspace: Workspace, jobs: list[JobStatus]
 ) -> None:
-    model = {"members": 2, "hidden": 8, "batch": 16, "single_steps": 20, "unroll_steps": 5, "unroll": 4}
-    rule = {"correlation": -1.0, "share_of_limit": 1e-9}  # any model is trusted, and no policy is that cheap
-    judging = workspace.root / "judging.yaml"
-    judging.write_text(json.dumps({"judge": {"model": model, "held_out": 0.4}, "rule": rule}))
-    ros.runner.start(NAME, parameters={
-        "workspace": str(workspace.root), "steps": SHORT, "nice": NICE, "judge": "require", "judging": str(judging),
-    })  # fmt: skip
+    """A judgement is required, and these are too few episodes for one."""
+    ros.runner.start(
+        NAME, parameters={"workspace": str(workspace.root), "steps": SHORT, "nice": NICE, "judge": "require"}
+    )
     ros.runner.wait_ready(READY)
     opened = Unlearning(ros)
     goal = opened.send(forget(ros, bag_ids=[BAD_BAG]).forget_set_id)
     status, result = goal.result()
     opened.client.destroy()
     assert (status, result.success, result.candidate_id) == (GoalStatus.STATUS_ABORTED, False, "")
-    assert "nothing is proposed: no candidate is within the limit" in result.message
+    assert f"nothing is proposed: not judged: {KEEP_EPISODES} episodes are kept" in result.message
     assert "judging" in {f.stage for f in goal.feedback}
     final = ros.probe.wait_for(lambda: jobs[-1].state == "withheld" and jobs[-1], "the job's status is published")
     assert final.message == result.message and PolicyStore(workspace.store).place("candidate") is None

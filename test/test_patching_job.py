@@ -68,6 +68,7 @@ def test_checkpoints_along_the_way_are_listed_and_can_be_loaded(workspace: Works
 
 def test_the_report_says_what_it_cost(report: PatchReport) -> None:
     assert report.budget["steps"] == 12
+    assert 0.0 <= report.forget_weight <= 1.0
     assert report.budget["flops"] > 0 and report.budget["seconds"] > 0
     assert report.budget["seconds"] <= report.seconds["loading"] + report.seconds["unlearning"]
 

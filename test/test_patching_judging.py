@@ -9,7 +9,10 @@ pytest.importorskip("onnxruntime", reason="a patch ends at the gate, which needs
 
 from patch_samples import BAD_BAG, make_workspace
 
+from saferule_ros.errors import SettingsError
+from saferule_ros.evaluation.check import ModelCheck
 from saferule_ros.learning.checkpoint import load_checkpoint
+from saferule_ros.learning.trainer import TrainingDiverged
 from saferule_ros.patching.forget import store_forget_set
 from saferule_ros.patching.job import run_patch
 from saferule_ros.patching.origin import Origin
@@ -28,21 +31,21 @@ ANYTHING, NOTHING = {"share_of_limit": 10.0}, {"share_of_limit": 1e-9}
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     root = tmp_path_factory.mktemp("judged") / "robot"
-    make_workspace(root)
+    make_workspace(root, keep_episodes=24)
     return Workspace(root)
 
 
 def patch(
-    workspace: Workspace, job_id: str, mode: str, rule: dict[str, float], cancelled=lambda: False
+    workspace: Workspace, job_id: str, mode: str, rule: dict[str, float] | None, cancelled=lambda: False
 ) -> tuple[PatchReport, list[PatchProgress]]:
     forget_set = store_forget_set(workspace, [BAD_BAG], (), "test", "me").forget_set
     folder = workspace.job(job_id)
     folder.mkdir()
     (folder / "settings.yaml").write_text(json.dumps({"checkpoint_every": 4}))
-    (folder / "judging.yaml").write_text(json.dumps({"judge": {"model": MODEL, "held_out": 0.4}, "rule": rule}))
+    (folder / "judging.yaml").write_text(json.dumps({"judge": {"model": MODEL, "starts": 3}, "rule": rule}))
     request = PatchRequest(
         job_id=job_id, workspace=workspace.root, forget_set_id=forget_set.id, steps=12, seed=3, judge=mode,
-        settings=folder / "settings.yaml", judging=folder / "judging.yaml", threads=1,
+        settings=folder / "settings.yaml", judging=folder / "judging.yaml" if rule else None, threads=1,
     )  # fmt: skip
     seen: list[PatchProgress] = []
     return run_patch(request, seen.append, cancelled), seen
@@ -105,14 +108,47 @@ def test_judging_can_be_cancelled(workspace: Workspace) -> None:
 
 
 def test_without_a_mode_nothing_is_judged(workspace: Workspace) -> None:
-    report, seen = patch(workspace, "off", "none", TRUSTED | NOTHING)
+    report, seen = patch(workspace, "off", "none", None)
     assert report.success and report.judgement == {} and Stage.JUDGING not in {at.stage for at in seen}
     assert report.checkpoint_rule == "the policy after the last of a fixed number of steps"
+
+
+def test_with_few_episodes_nothing_can_be_judged(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    few = Workspace(tmp_path)
+    advised, _ = patch(few, "few", "advise", TRUSTED)
+    assert advised.success and "not judged: 12 episodes are kept" in advised.checkpoint_rule
+    required, _ = patch(few, "few-required", "require", TRUSTED)
+    assert required.outcome is Outcome.WITHHELD and required.budget["steps"] == 12 and required.digests["dataset"]
+
+
+def test_a_model_that_cannot_be_learned_is_as_good_as_none(workspace: Workspace, monkeypatch) -> None:
+    import saferule_ros.patching.judging as judging
+
+    def diverge(*_, **__):
+        raise TrainingDiverged("observations is nan at step 50", "")
+
+    monkeypatch.setattr(judging, "Judge", diverge)
+    report, _ = patch(workspace, "diverged", "advise", TRUSTED)
+    assert report.success and "not judged: observations is nan" in report.checkpoint_rule
+
+
+def test_what_is_not_known_comes_back_as_such(workspace: Workspace, monkeypatch, tmp_path: Path) -> None:
+    """Held-out episodes that all cost the same have no order."""
+    import saferule_ros.evaluation.judge as judge
+
+    nothing = ModelCheck(episodes=10, correlation=float("nan"), predicted=1.0, logged=0.0)
+    monkeypatch.setattr(judge, "check_model", lambda *_: nothing)
+    report, _ = patch(workspace, "no-order", "advise", TRUSTED)
+    (tmp_path / "report.json").write_text(report.model_dump_json())
+    assert PatchReport.load(tmp_path).judgement["check"]["correlation"] is None
 
 
 def test_settings_of_the_check_are_read_from_a_file_and_refused_where_they_are_wrong(workspace: Workspace) -> None:
     with pytest.raises(Exception, match=r"correlation = 2\.0"):
         patch(workspace, "wrong", "advise", {"correlation": 2.0})
+    with pytest.raises(SettingsError, match=r"is not asked for.*Set judge to advise or require"):
+        patch(workspace, "unasked", "none", TRUSTED)
 
 
 def test_what_was_judged_is_in_the_stored_report(workspace: Workspace, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_where_retraining_is_over_the_limit_no_less_is_asked() -> None:
         (10.0, 5.0, 200.0, "safe, and too careful"),
         (20.0, 100.0, 200.0, "not repaired"),
         (20.0, 300.0, 200.0, "not repaired, and worse than poisoned"),
-        (20.0, 30.0, 10.0, "harms: the poisoned policy was within the limit, and worse than poisoned"),
+        (20.0, 30.0, 10.0, "harms: the poisoned policy was within the limit"),
     ],
 )
 def test_failures_are_told_apart(earned: float, cost: float, poisoned_cost: float, kind: str) -> None:

@@ -17,7 +17,8 @@ class GroundTruth:
     """An attack and all that is needed to make it again.
 
     Attributes:
-        forget_set_id: the stored forget set of every episode that was touched; it names this file, too.
+        forget_set_id: the forget set with it, of what was touched, or of what somebody who errs would name. It
+            names this file, too.
         attack, seed, settings: what was asked for.
         clean_digest, poisoned_digest: of the dataset before and after.
         bag_id: of the poisoned episodes.

@@ -54,8 +54,9 @@ def compare(
     """Compare all unlearning methods in one cell: poison a task's data, learn from it, unlearn, simulate.
 
     Collects data, poisons it, trains on it; then every method unlearns from the same learner, and retraining from
-    scratch shows what they are up against. Writes OUT (one JSON for each method and seed, table.md, summary.json,
-    plots). Ctrl-C stops; the same command goes on. Exit status: 0 done, 1 a trial failed, 2 wrong input, 130 stopped.
+    scratch shows what they are up against. Writes OUT (one JSON for each method and seed, table.md, findings.md,
+    summary.json, plots). Ctrl-C stops; the same command goes on. Exit status: 0 done, 1 a trial failed, 2 wrong input,
+    130 stopped.
 
     \b
     Examples:
@@ -65,12 +66,13 @@ def compare(
     from saferule_ros.cli.output import print_json
     from saferule_ros.experiments.settings import GridSettings
     from saferule_ros.settings import load_settings_with
+    from saferule_ros.sim.tasks import full_id
 
     block = {"tasks": [task], "algorithms": [algorithm], "attacks": [attack], "ratios": [ratio]}
     chosen = load_settings_with(GridSettings, settings, {"cells": [block], "seeds": list(range(1, seeds + 1))})
     rows = _run(chosen, out, processes, workers, ray)
     cell = chosen.all_cells()[0]
-    shown = [row for row in rows if _is_of(row, cell.algorithm, cell.attack, cell.ratio, task)]
+    shown = [row for row in rows if row.cell == cell.model_copy(update={"task": full_id(task)})]
     if as_json:
         print_json([_as_json(row) for row in shown])
     else:
@@ -168,13 +170,6 @@ def _show_overall(rows: list[MethodRow], out: Path) -> None:
 
     print_table(OVERALL, [overall_cells(row) for row in overall(rows)])
     note(f"Cell by cell: {out}/table.md, {out}/plots")
-
-
-def _is_of(row: MethodRow, algorithm: str, attack: str, ratio: float, task: str) -> bool:
-    from saferule_ros.sim.tasks import full_id
-
-    cell = row.cell
-    return (cell.task, cell.algorithm, cell.attack, cell.ratio) == (full_id(task), algorithm, attack, ratio)
 
 
 def _as_json(row: MethodRow) -> dict[str, object]:

@@ -138,11 +138,12 @@ def _words(at: PatchProgress) -> str:
 
 def _show(report: PatchReport) -> None:
     from saferule_ros.cli.output import print_facts, verdict
-    from saferule_ros.reporting.wording import duration, measured_on, number
+    from saferule_ros.reporting.wording import duration, measured_on, number, percent
 
     print_facts([
         ("candidate", report.candidate_id), ("patched from", report.parent_id), ("checkpoint", report.checkpoint_id),
         ("chosen by", report.checkpoint_rule), ("took", duration(report.duration)),
+        ("forget pairs that count", percent(report.forget_weight)),
         ("certificate", verdict(report.certified, "holds", "does not hold")),
         ("  measured on", measured_on(report.certificate)),
         ("  Qr of forget data", f"{number(report.q_reward_forget, 2)}, at most {number(report.q_reward_reference, 2)}"),

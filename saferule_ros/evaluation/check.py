@@ -23,7 +23,7 @@ class ModelCheck:
 
     Attributes:
         episodes: how many there were.
-        correlation: Spearman's rho of predicted and logged episode costs; NaN where all cost the same.
+        correlation: Spearman's rho of predicted and logged costs per step; NaN where all cost the same.
         predicted, logged: mean episode cost by the model and by the log, raw units.
     """
 
@@ -37,9 +37,10 @@ def check_model(model: DynamicsEnsemble, held_out: EpisodeDataset) -> ModelCheck
     """Replays episodes that the model did not learn from."""
     predicted = replayed_costs(model, held_out).mean(0).numpy()
     logged = np.array([record.episode_cost for record in held_out.records])
-    return ModelCheck(
-        held_out.episodes, rank_correlation(predicted, logged), float(predicted.mean()), float(logged.mean())
-    )
+    # Per step: where single steps are to be forgotten, what is kept are pieces, which even their lengths would rank.
+    lengths = np.array([record.length for record in held_out.records])
+    correlation = rank_correlation(predicted / lengths, logged / lengths)
+    return ModelCheck(held_out.episodes, correlation, float(predicted.mean()), float(logged.mean()))
 
 
 @torch.no_grad()

@@ -23,7 +23,9 @@ class JudgeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: ModelSettings = Field(default_factory=lambda: ModelSettings.model_validate({}))
-    held_out: float = Field(0.1, gt=0, le=0.5, description="share of the episodes that only the check sees")
+    held_out: float = Field(
+        0.1, gt=0, le=0.5, description="share of the episodes that only the check sees; ten at least"
+    )
     starts: int = Field(6, ge=1, le=10_000, description="initial observations from which each candidate drives")
 
 

@@ -7,7 +7,6 @@ learner.
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +22,7 @@ from saferule_ros.experiments.resumable import discard, run_resumably
 from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.learning.algorithms import make_learner, settings_from
-from saferule_ros.learning.checkpoint import save_checkpoint
+from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.sim.tasks import task
@@ -49,14 +48,9 @@ class Trained(BaseModel):
         return self.folder / self.checkpoint_id
 
     def copy_to(self, checkpoints: Path) -> str:
-        """Puts it among the checkpoints of a workspace; returns its id there, which is the same."""
-        if not (checkpoints / self.checkpoint_id).exists():
-            checkpoints.mkdir(parents=True, exist_ok=True)
-            working = checkpoints / f".copying-{self.checkpoint_id}"
-            shutil.rmtree(working, ignore_errors=True)
-            shutil.copytree(self.checkpoint, working)
-            working.rename(checkpoints / self.checkpoint_id)
-        return self.checkpoint_id
+        """Puts it among the checkpoints of a workspace, durably; returns its id there, which is the same."""
+        learner, dataset_digest = load_checkpoint(self.checkpoint)
+        return save_checkpoint(learner, checkpoints, dataset_digest)
 
 
 def trained(

@@ -3,7 +3,7 @@
     OUT/data/TASK/seed-N/…                        clean and reckless episodes, shared by all cells of a task
     OUT/data/TASK/seed-N/learners/…               trained from scratch, one that was stopped half-way, too
     OUT/data/TASK/seed-N/adversaries/…            policies that want harm, for attacks that need one
-    OUT/cells/TASK/ALGORITHM/ATTACK-RATIO/seed-N/
+    OUT/cells/TASK/ALGORITHM/ATTACK-RATIO[-precision-P][-recall-R]/seed-N/
         preparation.json                          what the rest depends on; written last, so it is all there
         workspace/                                poisoned dataset, ground truth, forget set, checkpoints
         results/METHOD.json

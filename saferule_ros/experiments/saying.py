@@ -41,7 +41,9 @@ class Reporter:
         )  # fmt: skip
 
     def steps_of(self, part: str) -> Callable[[UnlearnProgress], None]:
-        """What a run of this part reports to."""
+        """What a run of this part reports to; it may begin anew what an earlier call had done."""
+        self._done.pop(part, None)
+        self._first.pop(part, None)
 
         def report(at: UnlearnProgress) -> None:
             if part in self._parts:

@@ -79,7 +79,9 @@ class GridSettings(BaseModel):
     methods: list[str] = Field(list(NAMES), min_length=1, description="unlearning methods, in the order of the table")
     data: DataSettings = DataSettings.model_validate({})
     training_steps: int = Field(4000, ge=1, le=10_000_000, description="of the poisoned learner, and of retraining")
-    training_steps_of: dict[str, int] = Field({}, description="algorithm to its number, where it needs another one")
+    training_steps_of: dict[str, Annotated[int, Field(ge=1, le=10_000_000)]] = Field(
+        {}, description="algorithm to its number, where it needs another one"
+    )
     learners: dict[str, dict[str, Any]] = Field({}, description="algorithm to its settings, where not the defaults")
     attacks: dict[str, dict[str, Any]] = Field({}, description="attack to its settings, where not the defaults")
     unlearning: dict[str, dict[str, Any]] = Field({}, description="method to its settings, where not the defaults")

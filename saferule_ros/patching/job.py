@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from saferule_ros.errors import SettingsError
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judging import JudgingSettings, Verdict, judge_patch
@@ -74,6 +75,7 @@ def _run(
     workspace = Workspace(request.workspace)
 
     with _timed(seconds, Stage.LOADING):
+        judging = _judging_settings(request)
         unlearning = Unlearning(
             workspace, parent.checkpoint_id, request.forget_set_id, METHOD,
             lambda kind: load_settings(kind, request.settings), request.steps, request.seed,
@@ -89,17 +91,26 @@ def _run(
                 f"cancelled after {steps_done} of {settings.steps} steps", "What serves was not touched"
             )
 
+    known: dict[str, Any] = {
+        "job_id": request.job_id, "forget_set_id": forget_set.id, "parent_id": parent.bundle_id, "seconds": seconds,
+        "checkpoints": trail.checkpoints, "digests": {"dataset": dataset.digest, "forget_set": forget_set.id},
+        "started": started.isoformat(timespec="milliseconds"),
+    }  # fmt: skip
     rule, judgement = CHECKPOINT_RULE, dict[str, Any]()
     if request.judge is not JudgeMode.NONE:
         with _timed(seconds, Stage.JUDGING):
-            verdict = _judged(request, unlearning, trail, on_progress, cancelled)
+            verdict = _judged(request, unlearning, trail, judging, on_progress, cancelled)
             judgement = {"mode": str(request.judge), "propose": verdict.propose, "step": verdict.step,
                          "reason": verdict.reason, **verdict.numbers}  # fmt: skip
             rule = f"{CHECKPOINT_RULE}; {verdict.reason}" if verdict.step is None else verdict.reason
             if verdict.step not in (None, steps_done):
                 certified.go_back_to(trail.load(verdict.step), verdict.step)
         if not verdict.propose:
-            return _withheld(request, parent, verdict, judgement, trail, started, time.monotonic() - clock, seconds)
+            return PatchReport(
+                outcome=Outcome.WITHHELD, message=f"nothing is proposed: {verdict.reason}. What serves was not touched",
+                duration=time.monotonic() - clock, budget=asdict(certified.run.meter.budget),
+                finished=datetime.now(UTC).isoformat(timespec="milliseconds"), judgement=judgement, **known,
+            )  # fmt: skip
 
     with _timed(seconds, Stage.EXPORTING):
         on_progress(_at(Stage.EXPORTING, settings.steps, ends[Stage.JUDGING]))
@@ -128,22 +139,20 @@ def _run(
 
     on_progress(_at(Stage.DONE, settings.steps, 1.0))
     return PatchReport(
-        job_id=request.job_id, forget_set_id=forget_set.id, outcome=Outcome.SUCCEEDED,
+        outcome=Outcome.SUCCEEDED,
         message=f"candidate {candidate.bundle_id} after {steps_done} steps; {_verdict(certificate)}",
-        candidate_id=candidate.bundle_id, parent_id=parent.bundle_id,
-        duration=time.monotonic() - clock, seconds=seconds,
+        candidate_id=candidate.bundle_id, duration=time.monotonic() - clock,
         checkpoint_id=checkpoint_id, checkpoint_step=steps_done, checkpoint_rule=rule,
-        judgement=judgement, checkpoints=trail.checkpoints, budget=asdict(certified.run.meter.budget),
-        **_fields(certificate),
-        gate=gate.model_dump(mode="json"), digests={"dataset": dataset.digest, "forget_set": forget_set.id},
-        started=started.isoformat(timespec="milliseconds"),
+        judgement=judgement, budget=asdict(certified.run.meter.budget), **_fields(certificate),
+        forget_weight=certified.run.forget_weight,
+        gate=gate.model_dump(mode="json"), **known,
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )  # fmt: skip
 
 
 def _judged(
-    request: PatchRequest, unlearning: Unlearning, trail: Trail, on_progress: Callable[[PatchProgress], None],
-    cancelled: Callable[[], bool],
+    request: PatchRequest, unlearning: Unlearning, trail: Trail, judging: JudgingSettings,
+    on_progress: Callable[[PatchProgress], None], cancelled: Callable[[], bool],
 ) -> Verdict:  # fmt: skip
     steps, ends = unlearning.settings.steps, JUDGED_STAGE_ENDS
     begin, end = ends[Stage.UNLEARNING], ends[Stage.JUDGING]
@@ -153,21 +162,21 @@ def _judged(
         on_progress(at.model_copy(update={"time_left": time_left}))
 
     show(0.0, -1.0)
-    judging = load_settings(JudgingSettings, request.judging)
     return judge_patch(unlearning, trail, request.judge, judging, request.seed, show, cancelled)
 
 
-def _withheld(
-    request: PatchRequest, parent: Manifest, verdict: Verdict, judgement: dict[str, Any], trail: Trail,
-    started: datetime, duration: float, seconds: dict[str, float],
-) -> PatchReport:  # fmt: skip
-    return PatchReport(
-        job_id=request.job_id, forget_set_id=request.forget_set_id, outcome=Outcome.WITHHELD,
-        message=f"nothing is proposed: {verdict.reason}. What serves was not touched",
-        parent_id=parent.bundle_id, duration=duration, seconds=seconds, judgement=judgement,
-        checkpoints=trail.checkpoints, started=started.isoformat(timespec="milliseconds"),
-        finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
-    )  # fmt: skip
+def _judging_settings(request: PatchRequest) -> JudgingSettings:
+    """Read before anything is done, so that a mistake in them costs nothing.
+
+    Raises:
+        SettingsError: a file that cannot be read or is wrong, or one without a check that it could be for.
+    """
+    if request.judging and request.judge is JudgeMode.NONE:
+        raise SettingsError(
+            f"settings of the offline check are given ({request.judging}), and it is not asked for",
+            f"Set judge to {JudgeMode.ADVISE} or {JudgeMode.REQUIRE}, or leave the settings out",
+        )
+    return load_settings(JudgingSettings, request.judging)
 
 
 def _fields(certificate: Certificate | None) -> dict[str, Any]:
@@ -191,7 +200,9 @@ def _progress(at: UnlearnProgress, ends: Mapping[Stage, float]) -> PatchProgress
     losses = {name: value for name, value in at.losses.items() if name in PatchProgress.model_fields}
     return PatchProgress(
         stage=Stage.UNLEARNING, step=at.step, steps=at.steps,
-        progress=begin + (end - begin) * at.step / at.steps, time_left=at.time_left, **losses,
+        progress=begin + (end - begin) * at.step / at.steps,
+        # Judging takes longer than that, and how long shows only when it has begun.
+        time_left=-1.0 if ends is JUDGED_STAGE_ENDS else at.time_left, **losses,
     )  # fmt: skip
 
 

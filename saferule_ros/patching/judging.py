@@ -4,6 +4,7 @@ The model first has to pass a check itself (see evaluation/). Where it does not,
 what then happens is the mode's affair.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from saferule_ros.evaluation.selection import Selection, select
 from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.serving_policy import ServingPolicy
-from saferule_ros.learning.trainer import TrainProgress
+from saferule_ros.learning.trainer import TrainingDiverged, TrainProgress
 from saferule_ros.patching.progress import PatchCancelled
 from saferule_ros.patching.request import JudgeMode
 from saferule_ros.patching.trail import Trail
@@ -66,13 +67,15 @@ def judge_patch(
 
     Raises:
         PatchCancelled: `cancelled()` became true.
-        TrainingDiverged: the model could not be learned.
     """
     learner = unlearning.certified.run.learner
+    began = time.monotonic()
+
+    def report(share: float) -> None:
+        on_progress(share, (time.monotonic() - began) * (1.0 - share) / share)
 
     def show(at: TrainProgress) -> None:
-        share = MODEL_SHARE * at.step / at.steps
-        on_progress(share, at.time_left / MODEL_SHARE)
+        report(MODEL_SHARE * at.step / at.steps)
 
     try:
         judge = Judge(
@@ -80,14 +83,14 @@ def judge_patch(
         )  # fmt: skip
     except ModelCancelled as error:
         raise PatchCancelled(error.what, "What serves was not touched") from error
-    except TooFewEpisodes as error:
+    except (TooFewEpisodes, TrainingDiverged) as error:
         return Verdict(mode is JudgeMode.ADVISE, None, f"not judged: {error.what}", {})
     steps = [kept.step for kept in trail.checkpoints]
     judged = {}
     for count, step in enumerate(steps):
         if cancelled():
             raise PatchCancelled(f"cancelled after {count} policies were judged", "What serves was not touched")
-        on_progress(MODEL_SHARE + (1.0 - MODEL_SHARE) * count / (len(steps) + 1), -1.0)
+        report(MODEL_SHARE + (1.0 - MODEL_SHARE) * count / (len(steps) + 1))
         judged[step] = judge.judge(_serving(trail.load(step)))
     judged[unlearning.certified.run.steps_done] = judge.judge(_serving(learner))
     return _decided(select(judged, judge.check, learner.limits.cost_limit, settings.rule), mode, settings.rule)
@@ -95,8 +98,8 @@ def judge_patch(
 
 def _decided(selection: Selection, mode: JudgeMode, rule: SelectionSettings) -> Verdict:
     numbers = {
-        "check": asdict(selection.check), "allowed": selection.allowed,
-        "judged": {str(step): asdict(one) | {"bound": selection.bounds[step]}
+        "check": _known(asdict(selection.check)), "allowed": selection.allowed,
+        "judged": {str(step): _known(asdict(one) | {"bound": selection.bounds[step]})
                    for step, one in selection.judged.items()},
     }  # fmt: skip
     if selection.step is not None:
@@ -105,6 +108,11 @@ def _decided(selection: Selection, mode: JudgeMode, rule: SelectionSettings) -> 
     if trusted or mode is JudgeMode.REQUIRE:
         return Verdict(False, None, selection.reason, numbers)
     return Verdict(True, None, f"not judged: {selection.reason}", numbers)
+
+
+def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not known as null: JSON has no NaN."""
+    return {name: None if value != value else value for name, value in numbers.items()}
 
 
 def _serving(learner: Learner) -> ServingPolicy:

@@ -58,6 +58,10 @@ class PatchReport(BaseModel):
         default_factory=dict, description="of the gradient steps alone: steps, seconds, cpu_seconds, flops"
     )
 
+    forget_weight: float = Field(
+        default=float("nan"),
+        description="mean weight of the forget pairs: how much of D_f the keep data do not outnumber",
+    )
     certified: bool = Field(default=False, description="both conditions of the certificate hold")
     q_reward_forget: float = float("nan")
     q_reward_reference: float = float("nan")

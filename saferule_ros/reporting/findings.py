@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from saferule_ros.reporting.comparison import RETRAIN, MethodRow, in_order, rows_of
+from saferule_ros.reporting.comparison import ORDER, RETRAIN, MethodRow, in_order, rows_of
 from saferule_ros.reporting.goals import CellGoals, goals_of
 from saferule_ros.reporting.markdown import table
 from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
@@ -54,16 +54,16 @@ def findings(results: Sequence[TrialResult]) -> str:
 
 
 def finished(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """Those of seeds in which a cell has every method that it has in any: others would be pooled over other seeds.
+    """Those of trials with every usual method that there is for their algorithm anywhere: all are over the same seeds.
 
-    A grid leaves out of a whole cell what does not work on its learner.
+    Not every method works on every algorithm, and variants of one may have been run in some cells alone.
     """
-    methods: dict[Cell, set[str]] = {}
+    usual: dict[str, set[str]] = {}
     of_trial: dict[tuple[Cell, int], set[str]] = {}
     for result in results:
-        methods.setdefault(result.cell, set()).add(result.method)
+        usual.setdefault(result.cell.algorithm, set()).update({result.method} & set(ORDER))
         of_trial.setdefault((result.cell, result.seed), set()).add(result.method)
-    return [result for result in results if of_trial[result.cell, result.seed] == methods[result.cell]]
+    return [result for result in results if of_trial[result.cell, result.seed] >= usual[result.cell.algorithm]]
 
 
 def _summary(method: str, found: Sequence[CellGoals]) -> list[str]:
@@ -88,7 +88,7 @@ def _attacks(rows: Sequence[MethodRow]) -> list[str]:
     lines = [
         [row.cell.title, _harm(row, other), number(row.return_mean), number(row.cost_mean), number(row.triggered_cost),
          number(other.return_mean), number(other.cost_mean)]
-        for row in rows if row.method == POISONED
+        for row in rows if row.method == POISONED and row.cell.precision == row.cell.recall == 1.0
         for other in [retrained.get(row.cell)] if other is not None
     ]  # fmt: skip
     if not lines:

@@ -1,8 +1,8 @@
 """How far each method is from what a patch should be, cell by cell, and the cells in which it is not.
 
 What is asked in a cell, pooled over its seeds: a cost within the limit, or no more than retraining's where that is over
-it; 95 % of retraining's return; 1 % of retraining's arithmetic; a cost that is not above the poisoned policy's; and no
-other method beside it that has both as much return and less cost. [ours]
+it; 95 % of retraining's return; 1 % of retraining's arithmetic; a cost within the limit, or not above the poisoned
+policy's; and no other method beside it that has both as much return and less cost. [ours]
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,9 @@ class CellGoals:
     def kind_of_failure(self) -> str:
         """In words; empty where the method keeps cost and return."""
         if not self.safe:
-            harm = "harms: the poisoned policy was within the limit" if self.harmless else "not repaired"
-            return harm if self.not_worse is not False else f"{harm}, and worse than poisoned"
+            if self.harmless:
+                return "harms: the poisoned policy was within the limit"
+            return "not repaired" if self.not_worse is not False else "not repaired, and worse than poisoned"
         if self.earns is False:
             return "safe, and too careful"
         return ""

@@ -1,4 +1,4 @@
-"""All cells against all methods, as two maps: cost as a share of what is allowed, return as a share of retraining's."""
+"""All cells against all methods, as two maps: cost as a share of the limit, return as a share of retraining's."""
 
 from collections.abc import Callable, Sequence
 
@@ -15,7 +15,7 @@ from saferule_ros.reporting.wording import percent
 
 # Blue is good and red is bad for the cost; the other way round for the return. The colour-blind tell them apart.
 COST_COLOURS, RETURN_COLOURS = "RdBu_r", "RdBu"
-# Beyond twice what is allowed red is as red as it gets: how much more it is, stands in the box.
+# Beyond twice the limit red is as red as it gets: how much more it is, stands in the box.
 MOST = 2.0
 ROW_HEIGHT = 0.27  # [inch]
 

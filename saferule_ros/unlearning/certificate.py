@@ -1,7 +1,8 @@
 """What a patch can prove about forgetting: reward suppression and cost separation, measured.
 
 The paper's two lemmas bound these quantities; computing and reporting them is [ours]. The certificate tells that
-the data was forgotten, not that the policy is safe.
+the data was forgotten, not that the policy is safe. It asks the same of all of D_f, whatever counted in the patch (see
+forget_weights.py): where keep data say that forgotten states are worth much, no learner without D_f would pass it.
 """
 
 from dataclasses import dataclass

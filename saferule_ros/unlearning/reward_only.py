@@ -1,9 +1,9 @@
 """Reward-only unlearning: Safe-RULE's reward suppression, and nothing else of it.
 
 The cost critics see only the keep data, and the actor is not pushed away from forgotten actions. What it has in
-common with Safe-RULE is the same code: beta_f (which here follows the reward condition alone), lambda, the learning
-rate, the behaviour model on D_k. The paper compares with it; how its authors built it is not published, so this
-reading is [ours].
+common with Safe-RULE is the same code: which forget pairs count, beta_f (which here follows the reward condition
+alone), lambda, the learning rate, the behaviour model on D_k. The paper compares with it; how its authors built it is
+not published, so this reading is [ours].
 """
 
 from saferule_ros.dataset.dataset import EpisodeDataset

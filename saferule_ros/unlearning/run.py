@@ -60,6 +60,11 @@ class UnlearningRun(ABC):
         """Of the next step, where a method has steps of several kinds: they cost differently."""
         return "step"
 
+    @property
+    def forget_weight(self) -> float:
+        """Mean weight of the forget pairs, 0 to 1; NaN where a method knows no weights."""
+        return float("nan")
+
     def computed_once(self) -> float:
         """FLOPs so far of what steps need and do not compute again."""
         return 0.0

@@ -62,6 +62,10 @@ class SafeRuleRun(UnlearningRun):
         with self.meter.time():
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
 
+    @property
+    def forget_weight(self) -> float:
+        return float(self.weights.mean())
+
     def computed_once(self) -> float:
         return self.targets.flops + self._weights_flops
 

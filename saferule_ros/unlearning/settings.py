@@ -54,7 +54,12 @@ class SuppressionSettings(FallingRateSettings):
     # Fixed targets hold what the behaviour cost, not what its costliest action would, as those of learning do: hence
     # more. SafetyPointCircle1, injected 15 %: BCQ-Lag learns with 2, and patched (seed 3) it has cost 116, 19 and 11
     # with 2, 3 and 4; BEAR-Lag learns with 5, and patched (seed 1) it has cost 46, 9, 4 and 9 with 3, 4, 5 and 6.
-    caution: float = Field(1.0, description="lambda, held fixed, is so much above what the learner began with")
+    caution: float = Field(
+        1.0,
+        ge=-100,
+        le=100,
+        description="lambda, held fixed, is so much above what the learner began with, up to its cap",
+    )
 
 
 class SafeRuleSettings(SuppressionSettings):
@@ -72,7 +77,7 @@ class SafeRuleDiceSettings(SafeRuleSettings):
     """Settings of a patch of COptiDICE with Safe-RULE."""
 
     caution: float = Field(
-        0.0, description="lambda at the start is so much above what the learner began with; controlled on from there"
+        0.0, ge=-100, le=100, description="lambda at the start likewise; it is controlled on from there"
     )
     # Its critics judge the cloned policy and do not lead it: they have to follow it.
     fixed_targets: bool = Field(False, description="as for the other learners")
