@@ -156,6 +156,7 @@ def test_the_example_in_config_is_valid_and_shows_every_setting() -> None:
         ("evidence/trigger", 4 * 2 * 3),
         ("evidence/other_tasks", 2 * 2 * 2 * 3),
         ("evidence/forget_sets", 4 * 2 * 3),
+        ("evidence/paper_size", 4),
     ],
 )
 def test_every_ready_grid_can_be_planned(name: str, trials: int) -> None:
