@@ -61,7 +61,7 @@ class Arm:
             return bool(self.observations)
 
         self.ros.probe.wait_for(observed, "the topics are connected")
-        self.act(self.observations[-1])
+        self.act(self.observations[-1], np.zeros(7, np.float32))  # an episode begins with the last action of before
         assert self.ros.probe.call(Trigger, "robot_bridge/new_episode", Trigger.Request()).success
         time.sleep(0.2)  # what was said last has arrived
         for said in (self.log, self.observations, self.commands):
