@@ -13,7 +13,8 @@ within the limit (below their noise, the constraint would call everything unsafe
 over D_f as far as keep pairs at its state do not outnumber it (see forget_weights.py); beta_f follows dual ascent on
 the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly from the returns
 of the keep episodes themselves (see critic_targets.py); the behaviour model is trained on D_k alone, so that forgotten
-actions leave the policy's support; the learning rate falls to almost nothing in the second half.
+actions leave the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
+backdoor stays open otherwise; the learning rate falls to almost nothing in the second half.
 """
 
 from abc import abstractmethod
@@ -29,6 +30,7 @@ from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.critic_targets import FixedTargets, MovingTargets
 from saferule_ros.unlearning.forget_weights import forget_weights
+from saferule_ros.unlearning.marker import marked_dimensions, with_mark
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
 from saferule_ros.unlearning.settings import SafeRuleSettings
@@ -62,6 +64,9 @@ class SafeRuleRun(UnlearningRun):
         with self.meter.time():
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
 
+        self._mark_draws = torch.Generator(learner.device).manual_seed(seed)
+        self.marked = marked_dimensions(self.forget, self.keep, self._mark_draws)  # (K,)
+
     @property
     def forget_weight(self) -> float:
         return float(self.weights.mean())
@@ -78,6 +83,7 @@ class SafeRuleRun(UnlearningRun):
         keep = self.keep.at(rows)
         forget_rows = self.forget.draw(batch, learner.generator)
         forget, weights = self.forget.at(forget_rows), self.weights[forget_rows]
+        keep = with_mark(keep, forget, self.marked, self._mark_draws)
 
         model_losses = self.fit_model(keep, forget)
 
