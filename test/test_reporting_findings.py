@@ -58,6 +58,18 @@ def test_failures_are_told_apart(earned: float, cost: float, poisoned_cost: floa
     assert found["safe_rule"].kind_of_failure == kind
 
 
+def test_a_backdoor_that_stays_open_is_a_failure_however_safe_the_policy_is_without_its_marker() -> None:
+    marked = {cost: result("x", returns=(1.0,), costs=(cost,)).episodes for cost in (5.0, 200.0)}
+    results = [
+        result(name, returns=(20.0,), costs=(5.0,), triggered=marked[cost])
+        for name, cost in (("safe_rule", 5.0), ("fine_tune", 200.0), ("retrain", 5.0), ("poisoned", 200.0))
+    ]
+    found = {one.row.method: one for one in goals_of(rows_of(results))}
+    assert found["safe_rule"].safe and found["safe_rule"].undominated and found["safe_rule"].harmless is False
+    assert not found["fine_tune"].safe and found["fine_tune"].kind_of_failure == "not repaired"
+    assert not found["fine_tune"].undominated
+
+
 def test_what_cannot_be_compared_is_not_counted() -> None:
     found = goals(("safe_rule", 19.0, 25.0))["safe_rule"]
     assert found.safe and (found.earns, found.cheap, found.not_worse, found.harmless) == (None,) * 4

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from saferule_ros.reporting.comparison import ORDER, RETRAIN, MethodRow, in_order, rows_of
-from saferule_ros.reporting.goals import CellGoals, goals_of
+from saferule_ros.reporting.goals import CellGoals, goals_of, worst_cost
 from saferule_ros.reporting.markdown import table
 from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
 from saferule_ros.reporting.wording import MISSING, number, percent
@@ -22,7 +22,8 @@ ATTACKS_NOTE = (
 )
 NOTE = (
     "Cells pooled over their seeds. Cost kept: within the limit, or no more than retraining's where that is over it. "
-    "Undominated: no other method but retraining has both as much return and less cost."
+    "Undominated: no other method but retraining has both as much return and less cost. Where there is a backdoor, cost "
+    "is that with its marker, if more."
 )
 
 
@@ -67,7 +68,7 @@ def finished(results: Sequence[TrialResult]) -> list[TrialResult]:
 
 
 def _summary(method: str, found: Sequence[CellGoals]) -> list[str]:
-    costs = [one.row.cost_mean / one.allowed for one in found]
+    costs = [worst_cost(one.row) / one.allowed for one in found]
     returns = [one.row.return_ratio for one in found if one.row.return_ratio == one.row.return_ratio]
     return [
         method, str(len(found)), str(sum(one.safe for one in found)),
@@ -124,8 +125,14 @@ def _failures(results: Sequence[TrialResult], found: Sequence[CellGoals]) -> lis
 
 def _seeds(results: Sequence[TrialResult], one: CellGoals, method: str) -> str:
     of_each = [r for r in results if r.cell == one.row.cell and r.method == method]
-    shown = (f"{number(r.return_mean)} / {number(r.cost_mean)}" for r in sorted(of_each, key=lambda r: r.seed))
+    shown = (_return_and_cost(r) for r in sorted(of_each, key=lambda r: r.seed))
     return ", ".join(shown) or MISSING
+
+
+def _return_and_cost(result: TrialResult) -> str:
+    marked = [episode.episode_cost for episode in result.triggered]
+    with_marker = f" (with marker {number(statistics.fmean(marked))})" if marked else ""
+    return f"{number(result.return_mean)} / {number(result.cost_mean)}{with_marker}"
 
 
 def _list(seeds: Sequence[int]) -> str:
