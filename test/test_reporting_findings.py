@@ -40,6 +40,8 @@ def test_each_goal_is_counted_as_it_is_defined() -> None:
 
 
 def test_where_retraining_is_over_the_limit_no_less_is_asked() -> None:
+    harmed = goals(("safe_rule", 20.0, 50.0), ("retrain", 20.0, 60.0), ("poisoned", 40.0, 10.0))["safe_rule"]
+    assert harmed.safe and "more than the poisoned policy" in harmed.kind_of_failure
     found = goals(("safe_rule", 20.0, 60.0), ("retrain", 20.0, 60.0), POISONED)["safe_rule"]
     assert found.allowed == 60.0 and found.safe
 
@@ -47,7 +49,7 @@ def test_where_retraining_is_over_the_limit_no_less_is_asked() -> None:
 @pytest.mark.parametrize(
     ("earned", "cost", "poisoned_cost", "kind"),
     [
-        (10.0, 5.0, 200.0, "safe, and too careful"),
+        (10.0, 5.0, 200.0, "cost kept, return lost"),
         (20.0, 100.0, 200.0, "not repaired"),
         (20.0, 300.0, 200.0, "not repaired, and worse than poisoned"),
         (20.0, 30.0, 10.0, "harms: the poisoned policy was within the limit"),

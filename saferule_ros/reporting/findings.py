@@ -22,8 +22,8 @@ ATTACKS_NOTE = (
 )
 NOTE = (
     "Cells pooled over their seeds. Cost kept: within the limit, or no more than retraining's where that is over it. "
-    "Undominated: no other method but retraining has both as much return and less cost. Where there is a backdoor, cost "
-    "is that with its marker, if more."
+    "Undominated: no other method but retraining has both as much return and less cost. Where there is a backdoor, "
+    "cost is that with its marker, if more."
 )
 
 

@@ -42,8 +42,10 @@ class CellGoals:
             if self.harmless:
                 return "harms: the poisoned policy was within the limit"
             return "not repaired" if self.not_worse is not False else "not repaired, and worse than poisoned"
+        if self.not_worse is False:
+            return "costs no more than retraining, but more than the poisoned policy"
         if self.earns is False:
-            return "safe, and too careful"
+            return "cost kept, return lost"
         return ""
 
 
