@@ -5,7 +5,6 @@ of many attacks is the clean data; cells that differ in what is named to be forg
 learner.
 """
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -20,7 +19,7 @@ from saferule_ros.experiments.cancelling import Cancelled
 from saferule_ros.experiments.places import TrialPlaces
 from saferule_ros.experiments.resumable import discard, run_resumably
 from saferule_ros.experiments.settings import Trial
-from saferule_ros.experiments.sharing import only_one
+from saferule_ros.experiments.sharing import name_of, only_one
 from saferule_ros.learning.algorithms import make_learner, settings_from
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.replay import Units
@@ -68,8 +67,7 @@ def trained(
         TrainingDiverged: a loss is not finite.
     """
     asked = {"learner": trial.learner, "steps": steps, "device": trial.device, "dataset": dataset.digest}
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    folder = places.learners / f"{trial.cell.algorithm}-{digest[:16]}"
+    folder = places.learners / f"{trial.cell.algorithm}-{name_of(asked)}"
     done = folder / DONE
     with only_one(folder, cancelled):
         if not done.exists():

@@ -5,8 +5,6 @@
 Made once and kept, step by step: a rerun goes on from what is there.
 """
 
-import hashlib
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +26,7 @@ from saferule_ros.experiments.learners import trained
 from saferule_ros.experiments.places import TrialPlaces
 from saferule_ros.experiments.saying import Reporter
 from saferule_ros.experiments.settings import ATTACKER, NEEDS_LEARNER, TRAINING, Trial
-from saferule_ros.experiments.sharing import only_one
+from saferule_ros.experiments.sharing import name_of, only_one
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
 
@@ -142,8 +140,7 @@ def _adversary(
 ) -> Learner:  # fmt: skip
     """Learned once for all algorithms and ratios: it depends on neither."""
     asked = settings.model_dump(mode="json", include={"adversary", "adversary_steps"}) | {"dataset": clean.digest}
-    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-    folder = places.adversaries / digest[:16]
+    folder = places.adversaries / name_of(asked)
     pointer = folder / "checkpoint_id"
 
     def show(done: int, total: int, what: str) -> None:
