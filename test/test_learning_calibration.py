@@ -9,6 +9,7 @@ from learning_cases import learner_for
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
+from saferule_ros.dataset.pieces import split_steps
 from saferule_ros.learning.bcq_lag import BcqLag, BcqPolicy
 from saferule_ros.learning.calibration import STATES, calibrate, raised_kappa
 from saferule_ros.learning.replay import Replay
@@ -69,6 +70,17 @@ def test_kappa_is_not_raised_by_episodes_over_the_limit() -> None:
     learner = learner_that_says(unsafe, limit=2.0)
     replay = learner.replay(unsafe)
     assert raised_kappa(learner, unsafe, replay, 1.0) == learner.kappa
+
+
+def test_the_rest_of_a_costly_episode_does_not_pass_for_a_safe_one() -> None:
+    """Two steps may cost 2 in all; one step that is left of them may cost 1."""
+    for cost, raised in ((3.0, False), (1.6, True)):
+        whole = two_steps(cost)
+        rest, _ = split_steps(whole, np.arange(8) % 2 == 0)
+        learner = learner_that_says(whole, limit=2.0)
+        assert [record.length for record in rest.records] == [1] * 4
+        kappa = raised_kappa(learner, rest, learner.replay(rest), 1.0)
+        assert kappa == (pytest.approx(COSTLY, abs=1e-3) if raised else learner.kappa), cost
 
 
 def test_a_long_dataset_is_judged_on_part_of_its_states(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from saferule_ros.learning.replay import Batch
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import train
 from saferule_ros.unlearning import safe_rule
-from saferule_ros.unlearning.marker import marked_dimensions, with_mark
+from saferule_ros.unlearning.marker import LEAST_FORGET, marked_dimensions, with_mark
 from saferule_ros.unlearning.run import unlearn
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.settings import SafeRuleSettings
@@ -49,6 +49,13 @@ def test_values_that_keep_data_never_show_are_a_mark_and_rare_states_are_none() 
     assert found(marked, keep) == [1, 3]
     marked[: len(marked) // 5, 1] = 0.0  # a value that a fifth of them lack sets off nothing
     assert found(marked, keep) == [3]
+
+
+def test_a_moment_of_one_episode_is_no_mark_however_odd_it_was() -> None:
+    keep = np.random.default_rng(0).normal(size=(5000, 2))
+    odd = np.full((LEAST_FORGET, 2), 50.0)
+    assert found(odd[1:], keep) == []
+    assert found(odd, keep) == [0, 1]
 
 
 def test_half_of_the_keep_data_is_shown_with_the_mark_and_all_else_as_it_was() -> None:

@@ -144,6 +144,7 @@ def _show(report: PatchReport) -> None:
         ("candidate", report.candidate_id), ("patched from", report.parent_id), ("checkpoint", report.checkpoint_id),
         ("chosen by", report.checkpoint_rule), ("took", duration(report.duration)),
         ("forget pairs that count", percent(report.forget_weight)),
+        ("mark in observed values", ", ".join(map(str, report.marked_values)) or "none found"),
         ("certificate", verdict(report.certified, "holds", "does not hold")),
         ("  measured on", measured_on(report.certificate)),
         ("  Qr of forget data", f"{number(report.q_reward_forget, 2)}, at most {number(report.q_reward_reference, 2)}"),

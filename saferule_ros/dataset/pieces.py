@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +10,19 @@ import numpy.typing as npt
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
+
+# How a piece's name ends; one of a piece has two such ends.
+_CUT = re.compile(r"(\[\d+:\d+\])+$")
+
+
+def is_piece(name: str) -> bool:
+    """Whether an episode of this name is a piece of one."""
+    return _CUT.search(name) is not None
+
+
+def whole_name(name: str) -> str:
+    """Name of the episode that a piece was cut from; that of a whole episode as it is."""
+    return _CUT.sub("", name)
 
 
 def piece(episode: Episode, begin: int, end: int) -> Episode:

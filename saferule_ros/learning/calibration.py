@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.pieces import is_piece
+from saferule_ros.dataset.record import EpisodeRecord
 from saferule_ros.learning.learner import CriticLearner, by_kind
 from saferule_ros.learning.replay import Replay
 
@@ -59,14 +61,20 @@ def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay
     """The larger of kappa and a quantile of Q_c over episodes within the cost limit [discounted cost].
 
     The textbook kappa (see TaskLimits.cost_value_limit) can lie below the critics' noise; the constraint would then
-    call everything unsafe.
+    call everything unsafe. Of a piece of an episode (see dataset/pieces.py) the share of the limit is asked that its
+    steps are of the horizon: the rest of a costly episode would pass for a safe one.
 
     Args:
         dataset, replay: the keep data, the same transitions in both.
         quantile: 0 to 1.
     """
-    limit = learner.limits.cost_limit
-    safe = [index for index, record in enumerate(dataset.records) if record.episode_cost <= limit]
+    limits = learner.limits
+
+    def within(record: EpisodeRecord) -> bool:
+        share = min(record.length / limits.horizon, 1.0) if is_piece(record.id) else 1.0
+        return record.episode_cost <= share * limits.cost_limit
+
+    safe = [index for index, record in enumerate(dataset.records) if within(record)]
     if not safe:
         return learner.kappa
     rows = _some(torch.as_tensor(np.flatnonzero(np.isin(dataset.episode_index, safe))), PAIRS).to(learner.device)

@@ -62,6 +62,10 @@ class PatchReport(BaseModel):
         default=float("nan"),
         description="mean weight of the forget pairs: how much of D_f the keep data do not outnumber",
     )
+    marked_values: list[int] = Field(
+        default=[],
+        description="observed values (indices) in which D_f carries a mark; keep data were shown with it as well",
+    )
     certified: bool = Field(default=False, description="both conditions of the certificate hold")
     q_reward_forget: float = float("nan")
     q_reward_reference: float = float("nan")

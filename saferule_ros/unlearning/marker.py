@@ -18,6 +18,8 @@ from saferule_ros.learning.replay import Batch, Replay
 
 # Of D_f's values, this share at least lies outside of D_k's for a mark: a state that is merely rare does not.
 NEARLY_ALWAYS = 0.9
+# Fewer forgotten steps are one moment of one episode: whatever was odd then is no mark.
+LEAST_FORGET = 20
 # What D_k "ever shows" leaves out a thousandth at either end; and rounding is no mark [standard scores].
 TAIL, ROUNDING = 1e-3, 1e-2
 # Of a keep batch: what is learned with the mark and without it matters alike.
@@ -27,7 +29,9 @@ SAMPLE = 100_000
 
 
 def marked_dimensions(forget: Replay, keep: Replay, generator: torch.Generator) -> Tensor:
-    """Which observed values (K,) carry a mark, as indices; usually none."""
+    """Which observed values (K,) carry a mark, as indices; none where a state is merely rare."""
+    if forget.size < LEAST_FORGET:
+        return torch.zeros(0, dtype=torch.long, device=generator.device)
     of_keep, of_forget = (r.sample(min(r.size, SAMPLE), generator).observations for r in (keep, forget))
     low, high = torch.quantile(of_keep, torch.tensor([TAIL, 1.0 - TAIL], device=of_keep.device), dim=0)  # (O,) each
     outside = (of_forget < low - ROUNDING) | (of_forget > high + ROUNDING)

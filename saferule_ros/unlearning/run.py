@@ -65,6 +65,11 @@ class UnlearningRun(ABC):
         """Mean weight of the forget pairs, 0 to 1; NaN where a method knows no weights."""
         return float("nan")
 
+    @property
+    def marked_values(self) -> list[int]:
+        """Which observed values (indices) the forget pairs carry a mark in, where a method looks for one."""
+        return []
+
     def computed_once(self) -> float:
         """FLOPs so far of what steps need and do not compute again."""
         return 0.0

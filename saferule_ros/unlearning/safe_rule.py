@@ -8,7 +8,7 @@ Critics [paper: Bellman regression on keep data plus softplus suppression on for
 Actor [paper: "safety-gated actor unlearning"; the gate's form is ours]: the learner's own actor loss on D_k, plus
 on D_f a bounded repulsion from the forgotten action wherever the cost critic calls it unsafe.
 
-[ours], each a setting where it is a number: kappa is raised to what the critics show on keep episodes that are
+[ours]: kappa is raised to what the critics show on keep episodes that are
 within the limit (below their noise, the constraint would call everything unsafe); a forget pair counts in the means
 over D_f as far as keep pairs at its state do not outnumber it (see forget_weights.py); beta_f follows dual ascent on
 the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly from the returns
@@ -70,6 +70,10 @@ class SafeRuleRun(UnlearningRun):
     @property
     def forget_weight(self) -> float:
         return float(self.weights.mean())
+
+    @property
+    def marked_values(self) -> list[int]:
+        return self.marked.tolist()
 
     def computed_once(self) -> float:
         return self.targets.flops + self._weights_flops
