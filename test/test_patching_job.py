@@ -11,14 +11,18 @@ pytest.importorskip("onnxruntime", reason="a patch ends at the gate, which needs
 from dice_cases import QUICK
 from patch_samples import BAD_BAG, BAD_EPISODES, KEEP_EPISODES, STEPS, make_workspace
 
+from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.errors import SettingsError
 from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.patching.forget import store_forget_set
 from saferule_ros.patching.job import run_patch
+from saferule_ros.patching.origin import OriginError
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress
 from saferule_ros.patching.report import PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.unlearning import Unlearning
 from saferule_ros.policy.store import PolicyStore
+from saferule_ros.unlearning.settings import RunSettings
 from saferule_ros.workspace import Workspace
 
 
@@ -83,6 +87,37 @@ def test_single_steps_can_be_forgotten(workspace: Workspace) -> None:
     report, seen = patch(workspace, "steps", {}, steps=[("bad-00", 3, 9), ("bad-01", 0, 4)])
     assert report.success and seen[-1].progress == 1.0
     assert report.certificate["held_out_forget"] == 2
+
+
+def test_a_second_patch_goes_on_to_forget_what_the_first_had_to(tmp_path: Path) -> None:
+    """Otherwise the poison of the first, with its erased costs, is among what the second learns from."""
+    make_workspace(tmp_path)
+    workspace, store = Workspace(tmp_path), PolicyStore(tmp_path / "store")
+    sets, reports = [], []
+    for number, forgotten in enumerate((["bad-00", "bad-01"], ["bad-02"], ["bad-00", "bad-01"])):
+        found = store_forget_set(workspace, (), forgotten, f"request {number}", "me").forget_set
+        sets.append(found.id)
+        workspace.job(str(number)).mkdir()
+        request = PatchRequest(job_id=str(number), workspace=workspace.root, forget_set_id=found.id, steps=3, seed=3)
+        reports.append(run_patch(request, lambda _: None, lambda: False))
+        store.activate(reports[-1].candidate_id)
+    assert [report.forgotten_before for report in reports] == [[], sets[:1], sets[:2]]
+
+    def read(kind: type[RunSettings]) -> RunSettings:
+        return kind(held_out=0.0)
+
+    second = Unlearning(workspace, reports[0].checkpoint_id, sets[1], "safe_rule", read, 3, 3)
+    kept = {record.id for record in second.keep.records}
+    assert kept == {f"good-{k:02d}" for k in range(KEEP_EPISODES)} | {"bad-03"}
+    assert second.certified.run.forget.size == 3 * STEPS
+
+    first = workspace.forget_sets / f"{sets[0]}.json"
+    first.unlink()
+    with pytest.raises(ForgetSetError, match=sets[0]):
+        Unlearning(workspace, reports[0].checkpoint_id, sets[1], "safe_rule", read, 3, 3)
+    (workspace.checkpoint(reports[0].checkpoint_id) / "origin.json").write_text("{")
+    with pytest.raises(OriginError, match="origin.json"):
+        Unlearning(workspace, reports[0].checkpoint_id, sets[1], "safe_rule", read, 3, 3)
 
 
 def test_a_cancelled_job_leaves_its_checkpoints_in_its_own_folder_only(workspace: Workspace) -> None:

@@ -142,6 +142,7 @@ def _show(report: PatchReport) -> None:
 
     print_facts([
         ("candidate", report.candidate_id), ("patched from", report.parent_id), ("checkpoint", report.checkpoint_id),
+        ("forgotten before, and again", ", ".join(report.forgotten_before) or "nothing"),
         ("chosen by", report.checkpoint_rule), ("took", duration(report.duration)),
         ("forget pairs that count", percent(report.forget_weight)),
         ("mark in observed values", ", ".join(map(str, report.marked_values)) or "none found"),

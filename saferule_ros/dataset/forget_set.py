@@ -92,24 +92,32 @@ class ForgetSet:
         content = (dataset.digest, names, reason, requester, created, ranges, by_rule)
         return cls(_content_id(*content), *content)
 
-    def split(self, dataset: EpisodeDataset) -> tuple[EpisodeDataset, EpisodeDataset]:
+    def split(
+        self, dataset: EpisodeDataset, earlier: Iterable["ForgetSet"] = ()
+    ) -> tuple[EpisodeDataset, EpisodeDataset]:
         """The dataset's two parts: (D_f to forget, D_k to keep), both in the dataset's order.
 
         Episodes of which single steps are forgotten are cut: pieces of them lie in both parts.
 
+        Args:
+            earlier: what was to be forgotten before, and belongs to D_f as well: what is in D_k is learned from.
+
         Raises:
             ForgetSetError: the dataset is not the one that was selected from, or one part is empty.
         """
-        if dataset.digest != self.dataset_digest:
-            raise ForgetSetError(
-                f"forget set {self.id} was made for dataset {self.dataset_digest[:ID_LENGTH]}…, "
-                f"this one is {dataset.digest[:ID_LENGTH]}…",
-                "Make a new forget set from the dataset as it is now",
-            )
-        chosen = self.chosen(dataset)
+        sets = (self, *earlier)
+        for one in sets:
+            if dataset.digest != one.dataset_digest:
+                raise ForgetSetError(
+                    f"forget set {one.id} was made for dataset {one.dataset_digest[:ID_LENGTH]}…, "
+                    f"this one is {dataset.digest[:ID_LENGTH]}…",
+                    "Make a new forget set from the dataset as it is now",
+                )
+        chosen = np.logical_or.reduce([one.chosen(dataset) for one in sets])
         if not chosen.any() or chosen.all():
+            names = " and ".join(one.id for one in sets)
             raise ForgetSetError(
-                f"forget set {self.id} leaves {(~chosen).sum()} transitions to keep and {chosen.sum()} to forget",
+                f"forget set {names} leaves {(~chosen).sum()} transitions to keep and {chosen.sum()} to forget",
                 "Both need at least one",
             )
         return split_steps(dataset, chosen)

@@ -92,7 +92,8 @@ def _run(
             )
 
     known: dict[str, Any] = {
-        "job_id": request.job_id, "forget_set_id": forget_set.id, "parent_id": parent.bundle_id, "seconds": seconds,
+        "job_id": request.job_id, "forget_set_id": forget_set.id, "forgotten_before": unlearning.forgotten_before,
+        "parent_id": parent.bundle_id, "seconds": seconds,
         "checkpoints": trail.checkpoints, "digests": {"dataset": dataset.digest, "forget_set": forget_set.id},
         "started": started.isoformat(timespec="milliseconds"),
     }  # fmt: skip

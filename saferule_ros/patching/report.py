@@ -39,6 +39,9 @@ class PatchReport(BaseModel):
 
     job_id: str
     forget_set_id: str
+    forgotten_before: list[str] = Field(
+        default=[], description="forget sets of earlier patches of the same policy, oldest first: forgotten again"
+    )
     outcome: Outcome
     message: str = Field(default="", description="outcome in one line, or what is wrong and what to do")
     candidate_id: str = Field(default="", description="bundle that now waits in the store as candidate")

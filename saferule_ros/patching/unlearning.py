@@ -1,4 +1,8 @@
-"""From a checkpoint and a forget set, both in a workspace, to a certified run, and its result as a checkpoint."""
+"""From a checkpoint and a forget set, both in a workspace, to a certified run, and its result as a checkpoint.
+
+A checkpoint that was patched before goes on to forget what it had to forget then: the dataset is the same, and whatever
+is not in D_f is learned from.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -36,12 +40,14 @@ class Unlearning:
     Attributes:
         dataset: what the learner learned from.
         forget_set: the selection.
+        forgotten_before: ids of the forget sets of earlier patches of this checkpoint, oldest first: part of D_f.
         keep: D_k, all of it.
         settings: of the run.
         certified: the run and its certificate.
 
     Raises:
         DatasetMismatch: the learner learned from another dataset.
+        OriginError, ForgetSetError: what earlier patches had to forget cannot be read.
         SaferuleError: something is missing or damaged, or the method does not work on this learner.
     """
 
@@ -63,7 +69,11 @@ class Unlearning:
                 "Put the dataset that it was learned from into the workspace",
             )
         self.forget_set = ForgetSet.load(workspace.forget_sets, forget_set_id)
-        forget, self.keep = self.forget_set.split(self.dataset)
+        origin = Origin.load(workspace.checkpoint(checkpoint_id))
+        before = origin.forgotten if origin else []
+        self.forgotten_before = [earlier for earlier in before if earlier != forget_set_id]
+        earlier = [ForgetSet.load(workspace.forget_sets, one) for one in self.forgotten_before]
+        forget, self.keep = self.forget_set.split(self.dataset, earlier)
         self.certified = CertifiedRun(method, learner, forget, self.keep, self.settings, seed)
 
     def save(self, certificate: Certificate | None) -> str:
@@ -71,9 +81,10 @@ class Unlearning:
         learner, workspace = self.certified.run.learner, self._workspace
         checkpoint_id = save_checkpoint(learner, workspace.checkpoints, self.dataset.digest)
         origin = Origin(
-            parent_checkpoint=self._parent, forget_set_id=self.forget_set.id, method=self._method,
-            settings=self.settings.model_dump(mode="json"), seed=self._seed, steps=self.certified.run.steps_done,
-            certificate=described(certificate), budget=asdict(self.certified.run.meter.budget),
+            parent_checkpoint=self._parent, forget_set_id=self.forget_set.id, forgotten_before=self.forgotten_before,
+            method=self._method, settings=self.settings.model_dump(mode="json"), seed=self._seed,
+            steps=self.certified.run.steps_done, certificate=described(certificate),
+            budget=asdict(self.certified.run.meter.budget),
         )  # fmt: skip
         origin.save(workspace.checkpoint(checkpoint_id))
         return checkpoint_id
