@@ -116,7 +116,7 @@ def test_a_second_patch_goes_on_to_forget_what_the_first_had_to(tmp_path: Path) 
     with pytest.raises(ForgetSetError, match=sets[0]):
         Unlearning(workspace, reports[0].checkpoint_id, sets[1], "safe_rule", read, 3, 3)
     (workspace.checkpoint(reports[0].checkpoint_id) / "origin.json").write_text("{")
-    with pytest.raises(OriginError, match="origin.json"):
+    with pytest.raises(OriginError, match=r"origin\.json"):
         Unlearning(workspace, reports[0].checkpoint_id, sets[1], "safe_rule", read, 3, 3)
 
 

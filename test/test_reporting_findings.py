@@ -7,8 +7,9 @@ pytest.importorskip("matplotlib", reason="plots need matplotlib")
 from experiment_samples import result
 
 from saferule_ros.reporting.comparison import rows_of
+from saferule_ros.reporting.contest import contest
 from saferule_ros.reporting.findings import findings
-from saferule_ros.reporting.goals import CellGoals, goals_of
+from saferule_ros.reporting.goals import CellGoals, Harm, goals_of
 from saferule_ros.reporting.heat_map import heat_maps
 
 DEAR = {"steps": 100.0, "seconds": 60.0, "cpu_seconds": 30.0, "flops": 1e11}
@@ -27,15 +28,16 @@ def cell(*methods: tuple[str, float, float], ratio: float = 0.15):
 
 
 def goals(*methods: tuple[str, float, float]) -> dict[str, CellGoals]:
-    return {one.row.method: one for one in goals_of(rows_of(cell(*methods)))}
+    return {one.row.method: one for one in goals_of(cell(*methods))}
 
 
 def test_each_goal_is_counted_as_it_is_defined() -> None:
     found = goals(("safe_rule", 19.0, 25.0), ("fine_tune", 18.9, 25.1), RETRAINED, POISONED)
     assert set(found) == {"safe_rule", "fine_tune"}, "retraining and the poisoned agent are what others are held to"
     right, wrong = found["safe_rule"], found["fine_tune"]
-    assert (right.safe, right.earns, right.cheap, right.not_worse, right.undominated) == (True,) * 5
-    assert (wrong.safe, wrong.earns, wrong.not_worse, wrong.undominated) == (False, False, True, False)
+    assert (right.safe, right.earns, right.good, right.cheap, right.undominated) == (True,) * 5
+    assert (wrong.safe, wrong.earns, wrong.good, wrong.undominated) == (False,) * 4
+    assert right.not_worse == wrong.not_worse == 1 and wrong.worst_excess == 25.1 / 25.0
     assert (right.kind_of_failure, wrong.kind_of_failure) == ("", "not repaired")
 
 
@@ -43,7 +45,7 @@ def test_where_retraining_is_over_the_limit_no_less_is_asked() -> None:
     harmed = goals(("safe_rule", 20.0, 50.0), ("retrain", 20.0, 60.0), ("poisoned", 40.0, 10.0))["safe_rule"]
     assert harmed.safe and "more than the poisoned policy" in harmed.kind_of_failure
     found = goals(("safe_rule", 20.0, 60.0), ("retrain", 20.0, 60.0), POISONED)["safe_rule"]
-    assert found.allowed == 60.0 and found.safe
+    assert found.worst_excess == 1.0 and found.safe
 
 
 @pytest.mark.parametrize(
@@ -51,8 +53,8 @@ def test_where_retraining_is_over_the_limit_no_less_is_asked() -> None:
     [
         (10.0, 5.0, 200.0, "cost kept, return lost"),
         (20.0, 100.0, 200.0, "not repaired"),
-        (20.0, 300.0, 200.0, "not repaired, and worse than poisoned"),
-        (20.0, 30.0, 10.0, "harms: the poisoned policy was within the limit"),
+        (20.0, 300.0, 200.0, "not repaired, worse than poisoned"),
+        (20.0, 30.0, 10.0, "harms, worse than poisoned"),
     ],
 )
 def test_failures_are_told_apart(earned: float, cost: float, poisoned_cost: float, kind: str) -> None:
@@ -66,15 +68,64 @@ def test_a_backdoor_that_stays_open_is_a_failure_however_safe_the_policy_is_with
         result(name, returns=(20.0,), costs=(5.0,), triggered=marked[cost])
         for name, cost in (("safe_rule", 5.0), ("fine_tune", 200.0), ("retrain", 5.0), ("poisoned", 200.0))
     ]
-    found = {one.row.method: one for one in goals_of(rows_of(results))}
-    assert found["safe_rule"].safe and found["safe_rule"].undominated and found["safe_rule"].harmless is False
+    found = {one.row.method: one for one in goals_of(results)}
+    assert found["safe_rule"].safe and found["safe_rule"].undominated and found["safe_rule"].harm is Harm.BACKDOOR
     assert not found["fine_tune"].safe and found["fine_tune"].kind_of_failure == "not repaired"
     assert not found["fine_tune"].undominated
 
 
 def test_what_cannot_be_compared_is_not_counted() -> None:
     found = goals(("safe_rule", 19.0, 25.0))["safe_rule"]
-    assert found.safe and (found.earns, found.cheap, found.not_worse, found.harmless) == (None,) * 4
+    assert found.safe and (found.earns, found.cheap, found.not_worse, found.harm) == (None,) * 4
+
+
+def seeds(*trials: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]):
+    """(return, cost) of Safe-RULE, retraining and the poisoned agent, seed by seed."""
+    names = ("safe_rule", "retrain", "poisoned")
+    return [
+        result(name, seed=seed, returns=(earned,), costs=(cost,))
+        for seed, trial in enumerate(trials, 1)
+        for name, (earned, cost) in zip(names, trial, strict=True)
+    ]
+
+
+def test_a_careful_seed_does_not_make_up_for_a_dangerous_one() -> None:
+    poisoned = (40.0, 200.0)
+    (found,) = goals_of(seeds(((20.0, 0.0), (20.0, 0.0), poisoned), ((20.0, 45.0), (20.0, 0.0), poisoned)))
+    assert found.row.cost_mean < 25.0, "the mean would pass"
+    assert (found.trials, found.kept, found.safe) == (2, 1, False)
+    assert found.kind_of_failure == "not repaired with 1 of 2 seeds"
+
+
+def test_what_retraining_costs_with_one_seed_is_not_allowed_with_another_or_without_the_marker() -> None:
+    poisoned = (40.0, 300.0)
+    (found,) = goals_of(seeds(((20.0, 60.0), (20.0, 10.0), poisoned), ((20.0, 60.0), (20.0, 200.0), poisoned)))
+    assert found.kept == 1
+    marked = result("x", returns=(1.0,), costs=(90.0,)).episodes
+    results = [
+        result(name, returns=(20.0,), costs=(cost,), triggered=marked)
+        for name, cost in (("safe_rule", 60.0), ("retrain", 10.0), ("poisoned", 200.0))
+    ]
+    (found,) = goals_of(results)
+    assert not found.safe and found.worst_excess == 60.0 / 25.0, "90 with the marker is as retraining, 60 is not"
+
+
+def test_a_method_is_dominated_by_one_that_is_as_good_in_one_thing_and_better_in_the_other() -> None:
+    found = goals(("safe_rule", 13.0, 0.0), ("fine_tune", 16.0, 0.0), ("reward_only", 16.0, 0.0), RETRAINED, POISONED)
+    assert not found["safe_rule"].undominated, "as little cost, and less return"
+    assert found["fine_tune"].undominated and found["reward_only"].undominated, "the same in both"
+
+
+def test_the_contest_counts_cells_that_both_have_and_compares_costs_where_returns_are_equal() -> None:
+    results = [
+        *cell(("safe_rule", 20.0, 5.0), ("fine_tune", 20.5, 50.0), RETRAINED, POISONED),
+        *cell(("safe_rule", 20.0, 5.0), ("fine_tune", 20.5, 6.0), RETRAINED, POISONED, ratio=0.05),
+        *cell(("safe_rule", 20.0, 5.0), ("fine_tune", 10.0, 50.0), RETRAINED, POISONED, ratio=0.1),
+        *cell(("safe_rule", 20.0, 5.0), RETRAINED, POISONED, ratio=0.2),
+    ]
+    (line,) = [line for line in contest("safe_rule", goals_of(results), ["fine_tune"]) if "fine_tune" in line]
+    assert line == "| fine_tune | 3 | 1 | 0 | 2 | 1 | 1 | 0 |"
+    assert contest("safe_rule", goals_of(results), []) == []
 
 
 def test_findings_count_cells_and_list_those_that_fail_seed_by_seed() -> None:
@@ -86,10 +137,10 @@ def test_findings_count_cells_and_list_those_that_fail_seed_by_seed() -> None:
     results += [result("safe_rule", seed=3, returns=(1.0,), costs=(900.0,), ratio=0.05)]  # the others are not there yet
     text = findings(results)
     assert "9 results, 2 cells, seeds 1, 2. 1 more are of trials that are not finished, and do not count." in text
-    assert "| safe_rule | 2 | 1 | 2 | 2 | 2 | 2 | 170 % | 300 % | 102 % | 100 % |" in text
+    assert "| safe_rule | 2 | 3 | 1 | 1 | 2 | 1 | 2 | 3 | 2 | – | 400 % | 102 % | 100 % |" in text
     failed = [line for line in text.splitlines() if "not repaired" in line]
     assert failed == [
-        "| SafetyPointCircle1-v0, bcq_lag, injected 5 % | not repaired | 20.0 / 100.0, 22.0 / 50.0 "
+        "| SafetyPointCircle1-v0, bcq_lag, injected 5 % | not repaired with 2 of 2 seeds | 20.0 / 100.0, 22.0 / 50.0 "
         "| 20.0 / 10.0, 20.0 / 10.0 | 40.0 / 200.0, 40.0 / 200.0 |"
     ]
     assert "In no cell." in findings(cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED))

@@ -8,7 +8,7 @@ from learning_cases import learner_for, poisoned_bandit
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.replay import Replay, Units
-from saferule_ros.unlearning.forget_weights import BATCH, STEPS, density_ratio, forget_weights
+from saferule_ros.unlearning.forget_weights import BATCH, STEPS, forget_weights, log_density_ratio
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.settings import SafeRuleSettings
 
@@ -28,7 +28,8 @@ def test_the_density_ratio_of_two_gaussians_is_the_known_one() -> None:
     rng = np.random.default_rng(0)
     forget = replay(rng.normal([1.0, 0.0], 1.0, (6000, 2)), "bad")
     keep = replay(rng.normal([0.0, 0.0], 1.0, (6000, 2)), "good")
-    found, flops = density_ratio(forget, keep, seed=1)
+    states = forget.all.observations
+    found, flops = log_density_ratio(states, keep.all.observations, states, seed=1)
     x = forget.all.observations[:, 0]
     expected = x - 0.5  # ln N(x; 1, 1) / N(x; 0, 1); the second value tells nothing
     bulk = (x - 0.5).abs() < 2.0

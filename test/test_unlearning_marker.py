@@ -18,21 +18,9 @@ from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.settings import SafeRuleSettings
 
 
-class Observed:
-    """As much of a replay as is looked at."""
-
-    def __init__(self, observations: np.ndarray) -> None:
-        self.all = torch.from_numpy(observations.astype(np.float32))
-        self.size = len(self.all)
-
-    def sample(self, count: int, generator: torch.Generator) -> Batch:
-        rows = torch.randint(self.size, (count,), generator=generator)
-        return Batch(self.all[rows], *[torch.zeros(count)] * 5)
-
-
 def found(forget: np.ndarray, keep: np.ndarray) -> list[int]:
-    draws = torch.Generator().manual_seed(0)
-    return marked_dimensions(Observed(forget), Observed(keep), draws).tolist()  # type: ignore[arg-type]
+    observed = (torch.from_numpy(values.astype(np.float32)) for values in (forget, keep))
+    return marked_dimensions(*observed, torch.Generator().manual_seed(0)).tolist()
 
 
 def test_values_that_keep_data_never_show_are_a_mark_and_rare_states_are_none() -> None:

@@ -136,6 +136,19 @@ def _words(at: PatchProgress) -> str:
     return "  ".join(parts)
 
 
+# So many episodes are named; the report has all.
+NAMED = 5
+
+
+def _left_out(report: PatchReport) -> str:
+    """Episodes of the keep data that were not learned from, those with most such steps first."""
+    if not report.left_out:
+        return "none"
+    named = [f"{name} ({steps} steps)" for name, steps in list(report.left_out.items())[:NAMED]]
+    more = len(report.left_out) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
 def _show(report: PatchReport) -> None:
     from saferule_ros.cli.output import print_facts, verdict
     from saferule_ros.reporting.wording import duration, measured_on, number, percent
@@ -145,6 +158,7 @@ def _show(report: PatchReport) -> None:
         ("forgotten before, and again", ", ".join(report.forgotten_before) or "nothing"),
         ("chosen by", report.checkpoint_rule), ("took", duration(report.duration)),
         ("forget pairs that count", percent(report.forget_weight)),
+        ("kept, but like forgotten ones", _left_out(report)),
         ("mark in observed values", ", ".join(map(str, report.marked_values)) or "none found"),
         ("certificate", verdict(report.certified, "holds", "does not hold")),
         ("  measured on", measured_on(report.certificate)),

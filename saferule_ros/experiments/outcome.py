@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from saferule_ros.dataset.durable import write_atomically
-from saferule_ros.reporting.comparison import MethodRow, rows_of
+from saferule_ros.reporting.comparison import MethodRow, finished, rows_of
 from saferule_ros.reporting.comparison_plots import cell_plot, overview_plot, save_plot
 from saferule_ros.reporting.comparison_table import comparison_table
 from saferule_ros.reporting.findings import findings
@@ -18,13 +18,17 @@ TABLE, FINDINGS, NUMBERS, PLOTS = "table.md", "findings.md", "summary.json", "pl
 def write_outcome(out: Path) -> list[MethodRow]:
     """Writes OUT/table.md, findings.md, summary.json and plots/*.svg; returns the table's rows.
 
+    All but the findings are of finished trials while there are any: methods beside each other over other seeds would be
+    compared with what they did not do.
+
     Raises:
         ResultsError: there are no results, or one cannot be read.
     """
-    results = load_results(out)
+    every = load_results(out)
+    results = finished(every) or every
     rows = rows_of(results)
     write_atomically(out / TABLE, comparison_table(results).encode())
-    write_atomically(out / FINDINGS, findings(results).encode())
+    write_atomically(out / FINDINGS, findings(every).encode())
     # What is not known is null: JSON has no NaN.
     numbers = [
         {name: None if value != value else value for name, value in asdict(row).items()}

@@ -146,6 +146,7 @@ def _run(
         checkpoint_id=checkpoint_id, checkpoint_step=steps_done, checkpoint_rule=rule,
         judgement=judgement, budget=asdict(certified.run.meter.budget), **_fields(certificate),
         forget_weight=certified.run.forget_weight, marked_values=certified.run.marked_values,
+        left_out=certified.run.left_out,
         gate=gate.model_dump(mode="json"), **known,
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )  # fmt: skip

@@ -69,6 +69,11 @@ class PatchReport(BaseModel):
         default=[],
         description="observed values (indices) in which D_f carries a mark; keep data were shown with it as well",
     )
+    left_out: dict[str, int] = Field(
+        default_factory=dict,
+        description="episodes of the keep data that look like forgotten ones, to how many of their steps were not "
+        "learned from: worth a look, and another forget set",
+    )
     certified: bool = Field(default=False, description="both conditions of the certificate hold")
     q_reward_forget: float = float("nan")
     q_reward_reference: float = float("nan")

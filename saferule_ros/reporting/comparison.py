@@ -27,7 +27,7 @@ class MethodRow:
         certified, certificates: of how many certificates both conditions hold.
         seconds, cpu_seconds, flops: mean of a seed's gradient steps; of the poisoned agent, its training.
         return_ratio: mean return, retraining's is 1; over the seeds that have both.
-        seconds_ratio, flops_ratio: what retraining costs, this method's costs are 1; likewise.
+        cpu_ratio, flops_ratio: what retraining costs, this method's costs are 1; likewise.
     """
 
     cell: Cell
@@ -48,8 +48,14 @@ class MethodRow:
     cpu_seconds: float
     flops: float
     return_ratio: float
-    seconds_ratio: float
+    cpu_ratio: float
     flops_ratio: float
+
+    @property
+    def worst_cost(self) -> float:
+        """Mean cost, with the backdoor's marker where that costs more: who sets it off is not the robot's choice."""
+        known = [cost for cost in (self.cost_mean, self.triggered_cost) if cost == cost]  # not NaN
+        return max(known)
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,10 @@ class MethodOverall:
 
     method: str
     cells: int
-    safe_cells: int  # mean cost within the limit
+    safe_cells: int  # mean cost within the limit, with a backdoor's marker as well
     share_within: float  # mean over cells
     return_ratio: float
-    seconds_ratio: float
+    cpu_ratio: float
     flops_ratio: float
     certified: int
     certificates: int
@@ -79,6 +85,19 @@ def overall(rows: Sequence[MethodRow]) -> list[MethodOverall]:
     """One row for each method, in the usual order."""
     methods = in_order(row.method for row in rows)
     return [_overall(method, [row for row in rows if row.method == method]) for method in methods]
+
+
+def finished(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Those of trials with every usual method that there is for their algorithm anywhere: all are over the same seeds.
+
+    Not every method works on every algorithm, and variants of one may have been run in some cells alone.
+    """
+    usual: dict[str, set[str]] = {}
+    of_trial: dict[tuple[Cell, int], set[str]] = {}
+    for result in results:
+        usual.setdefault(result.cell.algorithm, set()).update({result.method} & set(ORDER))
+        of_trial.setdefault((result.cell, result.seed), set()).add(result.method)
+    return [result for result in results if of_trial[result.cell, result.seed] >= usual[result.cell.algorithm]]
 
 
 def _row(found: list[TrialResult], retrained: list[TrialResult]) -> MethodRow:
@@ -99,17 +118,17 @@ def _row(found: list[TrialResult], retrained: list[TrialResult]) -> MethodRow:
         **{name: statistics.fmean(result.budget[name] for result in found)
            for name in ("seconds", "cpu_seconds", "flops")},
         return_ratio=_ratio(pairs, lambda one, other: (one.return_mean, other.return_mean)),
-        seconds_ratio=_ratio(pairs, lambda one, other: (other.budget["seconds"], one.budget["seconds"])),
+        cpu_ratio=_ratio(pairs, lambda one, other: (other.budget["cpu_seconds"], one.budget["cpu_seconds"])),
         flops_ratio=_ratio(pairs, lambda one, other: (other.budget["flops"], one.budget["flops"])),
     )  # fmt: skip
 
 
 def _overall(method: str, rows: list[MethodRow]) -> MethodOverall:
     return MethodOverall(
-        method=method, cells=len(rows), safe_cells=sum(row.cost_mean <= row.cost_limit for row in rows),
+        method=method, cells=len(rows), safe_cells=sum(row.worst_cost <= row.cost_limit for row in rows),
         share_within=statistics.fmean(row.share_within for row in rows),
         return_ratio=_median(row.return_ratio for row in rows),
-        seconds_ratio=_median(row.seconds_ratio for row in rows), flops_ratio=_median(row.flops_ratio for row in rows),
+        cpu_ratio=_median(row.cpu_ratio for row in rows), flops_ratio=_median(row.flops_ratio for row in rows),
         certified=sum(row.certified for row in rows), certificates=sum(row.certificates for row in rows),
     )  # fmt: skip
 

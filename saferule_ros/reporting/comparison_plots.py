@@ -48,12 +48,12 @@ def overview_plot(rows: Sequence[MethodRow]) -> Plot:
             of_method = [row for row in shown if row.method == method]
             colour = palette.policies.get(method, palette.ink)
             axes.scatter(
-                [row.return_ratio for row in of_method], [row.cost_mean / row.cost_limit for row in of_method],
+                [row.return_ratio for row in of_method], [row.worst_cost / row.cost_limit for row in of_method],
                 s=46, color=colour, alpha=0.85, marker="D" if method == RETRAIN else "o", linewidths=0,
             )  # fmt: skip
         axes.axhline(1.0, color=palette.limit, linestyle=DASHED, linewidth=1.4, zorder=1)
         axes.set_xlabel("Mean return, share of retraining's")
-        axes.set_ylabel("Mean cost, share of the limit")
+        axes.set_ylabel("Mean cost (with a marker, if more), share of the limit")
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
         keys = [
             Line2D([], [], color=palette.policies.get(name, palette.ink), marker="o", linestyle="", label=name)
@@ -66,7 +66,7 @@ def overview_plot(rows: Sequence[MethodRow]) -> Plot:
 
     alt = "; ".join(
         f"{row.method} in {row.cell.name}: return {percent(row.return_ratio)} of retraining's, "
-        f"cost {percent(row.cost_mean / row.cost_limit)} of the limit"
+        f"cost {percent(row.worst_cost / row.cost_limit)} of the limit"
         for row in shown
     )
     return both(draw, f"Return and cost of each method in each cell. {alt}.")

@@ -8,17 +8,20 @@ from saferule_ros.reporting.trials import TrialResult
 from saferule_ros.reporting.wording import MISSING, duration, number, percent
 
 HEADINGS = (
-    "method", ">return", ">of retraining's", ">cost, mean", ">median", ">within limit", ">with trigger", "certificate",
-    ">time", ">FLOPs", ">retraining costs",
+    "method", ">return", ">of retraining's", ">cost, mean", ">median", ">within limit", ">with trigger",
+    "certificate", ">CPU time", ">FLOPs", ">retraining costs",
 )  # fmt: skip
 OVERALL = (
-    "method", ">cells", ">safe cells", ">episodes within limit", ">return of retraining's", ">time: retraining",
-    ">FLOPs: retraining", "certificate",
+    "method", ">cells", ">safe cells", ">episodes within limit", ">return of retraining's",
+    ">CPU time: retraining", ">FLOPs: retraining", "certificate",
 )  # fmt: skip
+OVERALL_NOTE = (
+    "Ratios are medians over cells; a cell is safe if its mean cost is within the limit, with a backdoor's marker too."
+)
 NOTE = (
-    "Return and cost: means over all episodes ± standard deviation of the seeds' means. Time and FLOPs: of one seed's "
-    "gradient steps (FLOPs: matrix products, forward and backward); of the poisoned agent, its training. Retraining "
-    "costs: so many times the FLOPs of this method. Certificate: how many of them hold, on withheld data where the "
+    "Return and cost: means over all episodes ± standard deviation of the seeds' means. CPU time and FLOPs: of one "
+    "seed's gradient steps (FLOPs: matrix products, forward and backward); of the poisoned agent, its training. "
+    "Retraining costs: so many times the FLOPs of this method. Certificate: how many of them hold, on withheld data where the "
     "method withholds any; it tells that data was forgotten, not that the policy is safe."
 )
 
@@ -34,7 +37,7 @@ def comparison_table(results: Sequence[TrialResult]) -> str:
     lines = ["# Comparison", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", ""]
     if len(cells) > 1:
         lines += [*table(OVERALL, [overall_cells(row) for row in overall(rows)]), ""]
-        lines += ["Ratios are medians over cells; a cell is safe if its mean cost is within the limit.", ""]
+        lines += [OVERALL_NOTE, ""]
     for cell in cells:
         of_cell = [row for row in rows if row.cell == cell]
         seeds, episodes = (sorted({getattr(row, name) for row in of_cell}) for name in ("seeds", "episodes"))
@@ -51,7 +54,7 @@ def row_cells(row: MethodRow) -> list[str]:
     return [
         row.method, _with_spread(row.return_mean, row.return_spread), percent(row.return_ratio),
         _with_spread(row.cost_mean, row.cost_spread), number(row.cost_median), percent(row.share_within),
-        number(row.triggered_cost), _certificates(row), duration(row.seconds), f"{row.flops:.2g}",
+        number(row.triggered_cost), _certificates(row), duration(row.cpu_seconds), f"{row.flops:.2g}",
         _times(row.flops_ratio),
     ]  # fmt: skip
 
@@ -60,7 +63,7 @@ def overall_cells(row: MethodOverall) -> list[str]:
     """One method over all cells, as text for OVERALL."""
     return [
         row.method, str(row.cells), str(row.safe_cells), percent(row.share_within), percent(row.return_ratio),
-        _times(row.seconds_ratio), _times(row.flops_ratio), _certificates(row),
+        _times(row.cpu_ratio), _times(row.flops_ratio), _certificates(row),
     ]  # fmt: skip
 
 

@@ -3,27 +3,34 @@
 import statistics
 from collections.abc import Callable, Sequence
 
-from saferule_ros.reporting.comparison import ORDER, RETRAIN, MethodRow, in_order, rows_of
-from saferule_ros.reporting.goals import CellGoals, goals_of, worst_cost
+from saferule_ros.reporting.comparison import RETRAIN, MethodRow, finished, in_order, rows_of
+from saferule_ros.reporting.contest import contest
+from saferule_ros.reporting.goals import CellGoals, Harm, goals_of, harm_of
 from saferule_ros.reporting.markdown import table
-from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
+from saferule_ros.reporting.trials import POISONED, TrialResult
 from saferule_ros.reporting.wording import MISSING, number, percent
 
 SAFE_RULE = "safe_rule"
 GOALS = (
-    "method", ">cells", ">cost kept", ">95 % of the return", ">1 % of the FLOPs", ">not worse than poisoned",
-    ">undominated", ">cost: allowed, median", ">worst", ">return: retraining's, median", ">worst",
+    "method", ">cells", ">trials", ">cost kept: trials", ">cells", ">95 % of the return: cells", ">both: cells",
+    ">1 % of the FLOPs: cells", ">not worse than poisoned: trials", ">undominated: cells", ">certificates",
+    ">cost: share of what is allowed, worst trial", ">return: share of retraining's, median cell", ">worst",
 )  # fmt: skip
+NOTE = (
+    "Cost kept: within the limit, or no more than retraining's where that is over it, without a backdoor's marker and "
+    "with it; a cell keeps it if every seed does. Return and FLOPs: over all seeds of a cell. Not worse: within the "
+    "limit, or no more than the poisoned policy's cost. Undominated: no other method but retraining has as much return "
+    "and as little cost, and more or less of one. Certificates: those that hold."
+)
+GROUPS = (
+    ("What can be repaired: the attack does harm, and the policy that never saw it is safe", True),
+    ("All other cells: the attack does no harm, its marker alone does, or there is no safe policy", False),
+)
 ATTACKS = ("cell", "attack", ">poisoned: return", ">cost", ">cost with trigger", ">retrained: return", ">cost")
 FAILURES = ("cell", "what", "safe_rule: return / cost, seed by seed", "retrained", "poisoned")
 ATTACKS_NOTE = (
     "Harmful: the poisoned policy's mean cost is over the limit and that of the retrained one, which never saw the "
     "poison, is within it."
-)
-NOTE = (
-    "Cells pooled over their seeds. Cost kept: within the limit, or no more than retraining's where that is over it. "
-    "Undominated: no other method but retraining has both as much return and less cost. Where there is a backdoor, "
-    "cost is that with its marker, if more."
 )
 
 
@@ -34,46 +41,38 @@ def findings(results: Sequence[TrialResult]) -> str:
         results: at least one.
     """
     whole = finished(results)
-    rows = rows_of(whole)
-    found = goals_of(rows)
+    found = goals_of(whole)
     methods = in_order(one.row.method for one in found)
     seeds = sorted({result.seed for result in whole})
-    lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", ""]
     left_out = len(results) - len(whole)
-    lines += [
-        f"{len(whole)} results, {len({one.row.cell for one in found})} cells, seeds {_list(seeds)}."
-        + (f" {left_out} more are of trials that are not finished, and do not count." if left_out else ""), "",
-    ]  # fmt: skip
-    lines += [
-        *table(GOALS, [_summary(m, [one for one in found if one.row.method == m]) for m in methods]),
-        "",
-        NOTE,
-        "",
-    ]
-    lines += _attacks(rows)
+    counted = f"{len(whole)} results, {len({one.row.cell for one in found})} cells, seeds {_list(seeds)}."
+    if left_out:
+        counted += f" {left_out} more are of trials that are not finished, and do not count."
+    lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", "", counted, ""]
+    for title, repairable in GROUPS:
+        group = [one for one in found if (one.harm is not None and one.harm.repairable) == repairable]
+        if group:
+            by_method = ([one for one in group if one.row.method == method] for method in methods)
+            lines += [f"## {title}", "", *table(GOALS, [_summary(one) for one in by_method if one]), ""]
+    lines += [NOTE, ""]
+    against = contest(SAFE_RULE, found, methods)
+    lines += ["## Safe-RULE against each other method", "", *against] if against else []
+    lines += _attacks(rows_of(whole))
     return "\n".join([*lines, *_failures(whole, [one for one in found if one.row.method == SAFE_RULE])])
 
 
-def finished(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """Those of trials with every usual method that there is for their algorithm anywhere: all are over the same seeds.
-
-    Not every method works on every algorithm, and variants of one may have been run in some cells alone.
-    """
-    usual: dict[str, set[str]] = {}
-    of_trial: dict[tuple[Cell, int], set[str]] = {}
-    for result in results:
-        usual.setdefault(result.cell.algorithm, set()).update({result.method} & set(ORDER))
-        of_trial.setdefault((result.cell, result.seed), set()).add(result.method)
-    return [result for result in results if of_trial[result.cell, result.seed] >= usual[result.cell.algorithm]]
-
-
-def _summary(method: str, found: Sequence[CellGoals]) -> list[str]:
-    costs = [worst_cost(one.row) / one.allowed for one in found]
+def _summary(found: Sequence[CellGoals]) -> list[str]:
+    """One method over cells, at least one."""
     returns = [one.row.return_ratio for one in found if one.row.return_ratio == one.row.return_ratio]
+    trials = sum(one.trials for one in found)
+    certified, certificates = (sum(getattr(one.row, name) for one in found) for name in ("certified", "certificates"))
+    not_worse = [one.not_worse for one in found if one.not_worse is not None]
     return [
-        method, str(len(found)), str(sum(one.safe for one in found)),
-        *(_count(found, goal) for goal in (lambda o: o.earns, lambda o: o.cheap, lambda o: o.not_worse)),
-        str(sum(one.undominated for one in found)), percent(statistics.median(costs)), percent(max(costs)),
+        found[0].row.method, str(len(found)), str(trials), str(sum(one.kept for one in found)),
+        *(_count(found, goal) for goal in (lambda o: o.safe, lambda o: o.earns, lambda o: o.good, lambda o: o.cheap)),
+        str(sum(not_worse)) if len(not_worse) == len(found) else MISSING,
+        str(sum(one.undominated for one in found)), f"{certified} of {certificates}" if certificates else MISSING,
+        percent(max(one.worst_excess for one in found)),
         percent(statistics.median(returns)) if returns else MISSING, percent(min(returns)) if returns else MISSING,
     ]  # fmt: skip
 
@@ -87,8 +86,8 @@ def _attacks(rows: Sequence[MethodRow]) -> list[str]:
     """What each attack did to the learned policy, beside the policy that there would be without it."""
     retrained = {row.cell: row for row in rows if row.method == RETRAIN}
     lines = [
-        [row.cell.title, _harm(row, other), number(row.return_mean), number(row.cost_mean), number(row.triggered_cost),
-         number(other.return_mean), number(other.cost_mean)]
+        [row.cell.title, _emphasised(harm_of(row, other)), number(row.return_mean), number(row.cost_mean),
+         number(row.triggered_cost), number(other.return_mean), number(other.cost_mean)]
         for row in rows if row.method == POISONED and row.cell.precision == row.cell.recall == 1.0
         for other in [retrained.get(row.cell)] if other is not None
     ]  # fmt: skip
@@ -97,16 +96,8 @@ def _attacks(rows: Sequence[MethodRow]) -> list[str]:
     return ["## What the attacks do", "", *table(ATTACKS, lines), "", ATTACKS_NOTE, ""]
 
 
-def _harm(poisoned: MethodRow, retrained: MethodRow) -> str:
-    limit = poisoned.cost_limit
-    if retrained.cost_mean > limit:
-        return "no safe policy to harm"
-    if poisoned.cost_mean > limit:
-        return "**harmful**"
-    # A marker that sends a policy over the limit which never saw the poison is a broken sensor, not a backdoor.
-    if poisoned.triggered_cost > limit:
-        return "**harmful with its trigger**" if not retrained.triggered_cost > limit else "marker alone is harmful"
-    return "harmless"
+def _emphasised(harm: Harm) -> str:
+    return f"**{harm}**" if harm.repairable else str(harm)
 
 
 def _failures(results: Sequence[TrialResult], found: Sequence[CellGoals]) -> list[str]:
@@ -130,8 +121,7 @@ def _seeds(results: Sequence[TrialResult], one: CellGoals, method: str) -> str:
 
 
 def _return_and_cost(result: TrialResult) -> str:
-    marked = [episode.episode_cost for episode in result.triggered]
-    with_marker = f" (with marker {number(statistics.fmean(marked))})" if marked else ""
+    with_marker = f" (with marker {number(result.triggered_cost_mean)})" if result.triggered else ""
     return f"{number(result.return_mean)} / {number(result.cost_mean)}{with_marker}"
 
 

@@ -36,19 +36,19 @@ def heat_maps(rows: Sequence[MethodRow]) -> Plot:
             for cell in cells
         ])  # fmt: skip
 
-    costs, returns = values(lambda row: row.cost_mean / row.cost_limit), values(lambda row: row.return_ratio)
+    costs, returns = values(lambda row: row.worst_cost / row.cost_limit), values(lambda row: row.return_ratio)
 
     def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(10.4, 1.4 + ROW_HEIGHT * len(cells)), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _map(left, costs, COST_COLOURS, "Mean cost, share of the limit", methods, palette)
+        _map(left, costs, COST_COLOURS, "Mean cost, with a marker if more; share of the limit", methods, palette)
         _map(right, returns, RETURN_COLOURS, "Mean return, share of retraining's", methods, palette)
         left.set_yticks(range(len(cells)), [_short(cell) for cell in cells], fontsize=8.5, color=palette.ink)
         right.set_yticks([])
         return figure
 
     alt = "; ".join(
-        f"{row.cell.title}, {row.method}: cost {percent(row.cost_mean / row.cost_limit)} of the limit, "
+        f"{row.cell.title}, {row.method}: cost {percent(row.worst_cost / row.cost_limit)} of the limit, "
         f"return {percent(row.return_ratio)} of retraining's"
         for row in rows
     )

@@ -91,6 +91,11 @@ class TrialResult(BaseModel):
         return statistics.fmean(self.returns)
 
     @property
+    def triggered_cost_mean(self) -> float:
+        """Mean over the episodes with the backdoor's marker; 0 where there are none."""
+        return statistics.fmean(episode.episode_cost for episode in self.triggered) if self.triggered else 0.0
+
+    @property
     def certified(self) -> bool | None:
         """Whether both conditions of the certificate hold; None without one."""
         if self.certificate is None:

@@ -32,9 +32,11 @@ class CertifiedRun:
         self._forget, self._keep = (hold_out(part, settings.held_out, seed) for part in (forget, keep))
         self.run = make_run(method, learner, self._forget.used, self._keep.used, settings, seed)
         self._replays = self._measured(self._forget, self.run.forget), self._measured(self._keep, self.run.keep)
-        # What is asked is settled by the agent as it was (the one given), so that it is the same for every method.
+        # What is asked is settled by the agent as it was (the one given) and on all of D_k that is used, so that it is
+        # the same for every method.
+        replay = learner.replay(self._keep.used) if self.run.left_out else self.run.keep
         self._required = (
-            raised_kappa(learner, self._keep.used, self.run.keep, settings.safe_quantile) + settings.cost_margin
+            raised_kappa(learner, self._keep.used, replay, settings.safe_quantile) + settings.cost_margin
             if isinstance(learner, CriticLearner)
             else float("nan")
         )
@@ -68,4 +70,5 @@ class CertifiedRun:
         learner = self.run.learner
         if part.held_out is not None:
             return learner.replay(part.held_out)
-        return used if used.return_steps == learner.return_steps else learner.replay(part.used)
+        same = used.return_steps == learner.return_steps and used.size == len(part.used)
+        return used if same else learner.replay(part.used)

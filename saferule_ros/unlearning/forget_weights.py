@@ -42,25 +42,34 @@ def forget_weights(forget: Replay, keep: Replay, outweigh: float, seed: int) -> 
     """
     if outweigh == 0.0:
         return ForgetWeights(torch.ones(forget.size, device=forget.all.rewards.device), 0.0)
-    log_ratio, flops = density_ratio(forget, keep, seed)  # (N_f,)
+    states = forget.all.observations
+    log_ratio, flops = log_density_ratio(states, keep.all.observations, states, seed)  # (N_f,)
     outnumbered = outweigh * keep.size / forget.size * torch.exp(-log_ratio)
     return ForgetWeights((1.0 - outnumbered).clamp(min=0.0), flops)
 
 
-def density_ratio(forget: Replay, keep: Replay, seed: int) -> tuple[Tensor, float]:
-    """ln d_f / d_k (N_f,) at the states of D_f, without gradient, and the FLOPs that learning it took."""
-    device = forget.all.observations.device
+def log_density_ratio(of_forget: Tensor, of_keep: Tensor, at: Tensor, seed: int) -> tuple[Tensor, float]:
+    """ln d_f / d_k (N,) at some points, without gradient, and the FLOPs that learning it took.
+
+    Args:
+        of_forget, of_keep: (N_f, X) and (N_k, X), standard scores, drawn from d_f and d_k.
+        at: (N, X) the points.
+        seed: of the classifier and its batches.
+    """
+    device = of_forget.device
     generator = torch.Generator(device).manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        classifier = StateFunction(forget.all.observations.shape[1], HIDDEN).to(device)
+        classifier = StateFunction(of_forget.shape[1], HIDDEN).to(device)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
 
+    def drawn(points: Tensor) -> Tensor:
+        return points[torch.randint(len(points), (BATCH,), generator=generator, device=device)]
+
     def step() -> None:
-        of_forget = classifier(forget.sample(BATCH, generator).observations)
-        of_keep = classifier(keep.sample(BATCH, generator).observations)
+        forget, keep = classifier(drawn(of_forget)), classifier(drawn(of_keep))
         optimiser.zero_grad()
-        (F.softplus(-of_forget).mean() + F.softplus(of_keep).mean()).backward()  # logistic regression
+        (F.softplus(-forget).mean() + F.softplus(keep).mean()).backward()  # logistic regression
         optimiser.step()
 
     with FlopCounterMode(display=False) as counter:
@@ -68,4 +77,4 @@ def density_ratio(forget: Replay, keep: Replay, seed: int) -> tuple[Tensor, floa
     for _ in range(STEPS - 1):
         step()
     with torch.no_grad():
-        return classifier(forget.all.observations), float(STEPS * counter.get_total_flops())
+        return classifier(at), float(STEPS * counter.get_total_flops())

@@ -14,7 +14,7 @@ alone has cost 65 with the mark, which it never saw.
 import torch
 from torch import Tensor
 
-from saferule_ros.learning.replay import Batch, Replay
+from saferule_ros.learning.replay import Batch
 
 # Of D_f's values, this share at least lies outside of D_k's for a mark: a state that is merely rare does not.
 NEARLY_ALWAYS = 0.9
@@ -28,14 +28,27 @@ MARKED_SHARE = 0.5
 SAMPLE = 100_000
 
 
-def marked_dimensions(forget: Replay, keep: Replay, generator: torch.Generator) -> Tensor:
-    """Which observed values (K,) carry a mark, as indices; none where a state is merely rare."""
-    if forget.size < LEAST_FORGET:
-        return torch.zeros(0, dtype=torch.long, device=generator.device)
-    of_keep, of_forget = (r.sample(min(r.size, SAMPLE), generator).observations for r in (keep, forget))
-    low, high = torch.quantile(of_keep, torch.tensor([TAIL, 1.0 - TAIL], device=of_keep.device), dim=0)  # (O,) each
+def marked_dimensions(of_forget: Tensor, of_keep: Tensor, generator: torch.Generator) -> Tensor:
+    """Which observed values (K,) carry a mark, as indices; none where a state is merely rare.
+
+    Args:
+        of_forget: (N_f, O) observations of the forget pairs that count: others are keep data, named by mistake.
+        of_keep: (N_k, O) observations of the keep pairs.
+        generator: draws some of them where there are very many.
+    """
+    if len(of_forget) < LEAST_FORGET:
+        return torch.zeros(0, dtype=torch.long, device=of_forget.device)
+    keep = _some(of_keep, generator)
+    low, high = torch.quantile(keep, torch.tensor([TAIL, 1.0 - TAIL], device=keep.device), dim=0)  # (O,) each
     outside = (of_forget < low - ROUNDING) | (of_forget > high + ROUNDING)
     return torch.nonzero(outside.float().mean(0) >= NEARLY_ALWAYS).squeeze(1)
+
+
+def _some(points: Tensor, generator: torch.Generator) -> Tensor:
+    """At most SAMPLE of them."""
+    if len(points) <= SAMPLE:
+        return points
+    return points[torch.randint(len(points), (SAMPLE,), generator=generator, device=points.device)]
 
 
 def with_mark(keep: Batch, forget: Batch, dimensions: Tensor, generator: torch.Generator) -> Batch:

@@ -49,11 +49,22 @@ class UnlearningRun(ABC):
     ) -> None:  # fmt: skip
         learner.generator.manual_seed(seed)
         self.learner = learner
+        self.meter = Meter(self.computed_once)
+        with self.meter.time():
+            keep = self.learned_from(forget, keep, seed)
         self.keep = learner.replay(keep, return_steps)
         # Training from scratch has nothing to forget, and is given the same dataset twice.
         self.forget = self.keep if forget is keep else learner.replay(forget)
         self.steps, self.steps_done = steps, 0
-        self.meter = Meter(self.computed_once)
+
+    def learned_from(self, forget: EpisodeDataset, keep: EpisodeDataset, seed: int) -> EpisodeDataset:
+        """What of D_k the method learns from: all, or what it does not suspect."""
+        return keep
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Names of episodes of D_k to how many of their steps the method does not learn from."""
+        return {}
 
     @property
     def kind(self) -> str:

@@ -10,7 +10,8 @@ on D_f a bounded repulsion from the forgotten action wherever the cost critic ca
 
 [ours]: kappa is raised to what the critics show on keep episodes that are
 within the limit (below their noise, the constraint would call everything unsafe); a forget pair counts in the means
-over D_f as far as keep pairs at its state do not outnumber it (see forget_weights.py); beta_f follows dual ascent on
+over D_f as far as keep pairs at its state do not outnumber it (see forget_weights.py), and keep data that look like
+forget data are left out (see suspects.py); beta_f follows dual ascent on
 the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly from the returns
 of the keep episodes themselves (see critic_targets.py); the behaviour model is trained on D_k alone, so that forgotten
 actions leave the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
@@ -34,6 +35,10 @@ from saferule_ros.unlearning.marker import marked_dimensions, with_mark
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
 from saferule_ros.unlearning.settings import SafeRuleSettings
+from saferule_ros.unlearning.suspects import without_suspects
+
+# Weight from which a forget pair is looked at for a mark: by less than that it is as likely a keep pair.
+COUNTS = 0.5
 
 
 class SafeRuleRun(UnlearningRun):
@@ -53,19 +58,28 @@ class SafeRuleRun(UnlearningRun):
         self, learner: CriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
         seed: int,
     ) -> None:  # fmt: skip
+        self.settings = settings
         super().__init__(
             learner, forget, keep, settings.steps, seed, settings.return_steps if settings.fixed_targets else None
         )
-        self.settings = settings
         learner.restart_multiplier(settings.caution)
-        self.kappa = raised_kappa(learner, keep, self.keep, settings.safe_quantile)
+        self.kappa = raised_kappa(learner, self.suspects.keep, self.keep, settings.safe_quantile)
         self.targets = FixedTargets(learner, self.keep) if settings.fixed_targets else MovingTargets(learner, self.keep)
         self.beta = settings.beta_start
         with self.meter.time():
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
 
         self._mark_draws = torch.Generator(learner.device).manual_seed(seed)
-        self.marked = marked_dimensions(self.forget, self.keep, self._mark_draws)  # (K,)
+        counting = self.forget.all.observations[self.weights > COUNTS]
+        self.marked = marked_dimensions(counting, self.keep.all.observations, self._mark_draws)  # (K,)
+
+    def learned_from(self, forget: EpisodeDataset, keep: EpisodeDataset, seed: int) -> EpisodeDataset:
+        self.suspects = without_suspects(forget, keep, self.settings.forget_outweighs, seed, self.learner.device)
+        return self.suspects.keep
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        return self.suspects.episodes
 
     @property
     def forget_weight(self) -> float:
@@ -76,7 +90,7 @@ class SafeRuleRun(UnlearningRun):
         return self.marked.tolist()
 
     def computed_once(self) -> float:
-        return self.targets.flops + self._weights_flops
+        return self.targets.flops + self._weights_flops + self.suspects.flops
 
     def take_step(self) -> Mapping[str, Tensor | float]:
         """One gradient step on the model of the data, critics and actor. Returns losses and the state of beta_f."""

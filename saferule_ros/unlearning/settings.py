@@ -50,6 +50,10 @@ class SuppressionSettings(FallingRateSettings):
     keep_outweighs: float = Field(
         1.0, ge=0, description="m: so many keep pairs at a state outweigh one forget pair there; 0: none do (paper)"
     )
+    # Of a forget set that found four fifths of the poison four steps stand against each that it missed.
+    forget_outweighs: float = Field(
+        2.0, ge=0, description="m: so many forget steps like a keep step make it suspect: it is left out; 0: none"
+    )
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
     # Fixed targets hold what the behaviour cost, not what its costliest action would, as those of learning do: hence
     # more. SafetyPointCircle1, injected 15 %: BCQ-Lag learns with 2, and patched (seed 3) it has cost 116, 19 and 11
