@@ -4,7 +4,7 @@ import pytest
 import torch
 from learning_cases import SMALL, bandit, learner_for
 
-from saferule_ros.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from saferule_ros.learning.checkpoint import CheckpointError, copy_checkpoint, load_checkpoint, save_checkpoint
 
 
 def steps(learner, dataset, count):
@@ -63,3 +63,24 @@ def test_missing_and_foreign_checkpoints_are_named(tmp_path):
     (folder / "checkpoint.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
         load_checkpoint(folder)
+
+
+def test_a_changed_description_is_refused(tmp_path):
+    dataset = bandit(episodes=20)
+    folder = tmp_path / save_checkpoint(learner_for(dataset), tmp_path, dataset.digest)
+    description = json.loads((folder / "checkpoint.json").read_text())
+    description["limits"]["cost_limit"] *= 10
+    (folder / "checkpoint.json").write_text(json.dumps(description, indent=1, sort_keys=True))
+    with pytest.raises(CheckpointError, match="is not what the name of its folder says"):
+        load_checkpoint(folder)
+
+
+def test_a_copy_is_the_same_checkpoint(tmp_path):
+    dataset = bandit(episodes=20)
+    learner = learner_for(dataset)
+    folder = tmp_path / "one" / save_checkpoint(learner, tmp_path / "one", dataset.digest)
+    for _ in range(2):  # a second time changes nothing
+        assert copy_checkpoint(folder, tmp_path / "other") == folder.name
+    assert [path.name for path in (tmp_path / "other").iterdir()] == [folder.name]
+    again, digest = load_checkpoint(tmp_path / "other" / folder.name)
+    assert torch.equal(parameters(again), parameters(learner)) and digest == dataset.digest

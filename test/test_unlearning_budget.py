@@ -2,6 +2,7 @@
 
 import time
 
+import actor_cases
 import pytest
 import torch
 from learning_cases import SMALL, bandit, learner_for
@@ -10,7 +11,7 @@ from torch import nn
 from saferule_ros.learning.settings import BcqLagSettings
 from saferule_ros.unlearning.methods import NAMES, make_run, method_for
 from saferule_ros.unlearning.run import UnlearningRun, unlearn
-from saferule_ros.unlearning.settings import TrajDeleterSettings
+from saferule_ros.unlearning.settings import RetrainSettings, TrajDeleterSettings
 from saferule_ros.unlearning.traj_deleter import TrajDeleter
 
 DATA = bandit(episodes=20)
@@ -91,7 +92,8 @@ def test_what_tells_forget_states_from_keep_states_is_counted_with_the_run():
 
 
 def test_fixed_targets_are_counted_once_for_each_transition_and_moving_ones_in_every_step():
-    fixed, moving = (of_four_steps(fixed_targets=is_fixed, keep_outweighs=0.0) for is_fixed in (True, False))
+    no_classifiers = {"keep_outweighs": 0.0, "forget_outweighs": 0.0}
+    fixed, moving = (of_four_steps(fixed_targets=is_fixed, **no_classifiers) for is_fixed in (True, False))
     for run in (fixed, moving):
         unlearn(run)
     of_targets = fixed.computed_once() / len(DATA.rewards)  # of one transition
@@ -114,3 +116,17 @@ def test_what_happens_between_steps_is_not_the_runs_time():
     run = run_of("fine_tune", steps=4)
     unlearn(run, after_step=lambda _: time.sleep(0.5))
     assert run.meter.budget.seconds < 1.5
+
+
+def test_steps_of_imitation_are_counted_as_what_they_are():
+    """CPQ imitates at first: such a step asks no critic for the policy's gradient."""
+
+    def flops(imitation: int) -> float:
+        learner = actor_cases.learner_for(DATA, actor_cases.CPQ.model_copy(update={"imitation_steps": imitation}))
+        run = make_run("retrain", learner, DATA, DATA, RetrainSettings(steps=5), seed=1)
+        unlearn(run)
+        return run.meter.budget.flops
+
+    imitating, mixed, learning = flops(5), flops(2), flops(0)
+    assert imitating < learning
+    assert mixed == 2 / 5 * imitating + 3 / 5 * learning

@@ -21,7 +21,7 @@ from saferule_ros.experiments.resumable import discard, run_resumably
 from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import name_of, only_one
 from saferule_ros.learning.algorithms import make_learner, settings_from
-from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.checkpoint import copy_checkpoint, save_checkpoint
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.sim.tasks import task
@@ -48,8 +48,7 @@ class Trained(BaseModel):
 
     def copy_to(self, checkpoints: Path) -> str:
         """Puts it among the checkpoints of a workspace, durably; returns its id there, which is the same."""
-        learner, dataset_digest = load_checkpoint(self.checkpoint)
-        return save_checkpoint(learner, checkpoints, dataset_digest)
+        return copy_checkpoint(self.checkpoint, checkpoints)
 
 
 def trained(

@@ -61,14 +61,22 @@ def save_checkpoint(learner: Learner, folder: Path, dataset_digest: str) -> str:
     (working / DESCRIPTION).write_text(text)
     sync_file(working / TENSORS)
     sync_file(working / DESCRIPTION)
-    sync_folder(working)
-    checkpoint_id = hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH]
-    if (folder / checkpoint_id).exists():  # content-addressed: the same content is there already
-        shutil.rmtree(working)
-    else:
-        working.rename(folder / checkpoint_id)
-        sync_folder(folder)
+    checkpoint_id = _id_of(text.encode())
+    _put_in_place(working, folder / checkpoint_id)
     return checkpoint_id
+
+
+def copy_checkpoint(folder: Path, parent: Path) -> str:
+    """Copies a checkpoint as it is below `parent`, durably; returns its id, which stays the same."""
+    parent.mkdir(parents=True, exist_ok=True)
+    working = parent / f".writing-{os.getpid()}"
+    shutil.rmtree(working, ignore_errors=True)
+    working.mkdir()
+    for name in (TENSORS, DESCRIPTION):
+        shutil.copyfile(folder / name, working / name)
+        sync_file(working / name)
+    _put_in_place(working, parent / folder.name)
+    return folder.name
 
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[Learner, str]:
@@ -78,7 +86,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
         The learner, ready to go on exactly where it stopped, and the digest of the dataset it learned from.
 
     Raises:
-        CheckpointError: missing, damaged, or written by another algorithm or schema.
+        CheckpointError: missing, damaged, changed, or written by another algorithm or schema.
     """
     description = _description(folder)
     actual = _sha256(folder / TENSORS)
@@ -108,6 +116,16 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
         learner.generator.set_state(tensors["generator"])
     learner.steps_done = description["steps_done"]
     return learner, description["dataset_digest"]
+
+
+def _put_in_place(working: Path, checkpoint: Path) -> None:
+    """Gives a complete folder its name."""
+    sync_folder(working)
+    if checkpoint.exists():  # content-addressed: the same content is there already
+        shutil.rmtree(working)
+    else:
+        working.rename(checkpoint)
+        sync_folder(checkpoint.parent)
 
 
 def _tensors_of(learner: Learner) -> dict[str, Tensor]:
@@ -144,8 +162,9 @@ def _description(folder: Path) -> dict[str, Any]:
             f"there is no checkpoint in {folder}",
             f"A checkpoint is a folder with {TENSORS} and {DESCRIPTION}; `saferule train` writes one",
         )
+    content = path.read_bytes()
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{path} is not JSON: {error}", "Restore it, or train again") from error
     if not isinstance(description, dict) or description.get("schema") != SCHEMA:
@@ -155,7 +174,17 @@ def _description(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} is of algorithm {description.get('algorithm')!r}", f"Known: {', '.join(sorted(ALGORITHMS))}"
         )
+    if _id_of(content) != folder.name:
+        raise CheckpointError(
+            f"{path} is not what the name of its folder says: its content hashes to {_id_of(content)}",
+            "It was changed after it was made: restore it, or train again",
+        )
     return description
+
+
+def _id_of(description: bytes) -> str:
+    """Of a checkpoint, from its description, which has the digest of the tensors."""
+    return hashlib.sha256(description).hexdigest()[:ID_LENGTH]
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

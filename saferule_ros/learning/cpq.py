@@ -10,7 +10,7 @@ policy count only what the cost critics allow, Q_c(s, a) <= kappa:
 with alpha found by dual ascent. An action is unfamiliar where the latents that the model (a conditional VAE) encodes it
 to are further from the standard normal (Kullback-Leibler) than those of most of the data's own actions.
 
-Where this differs from OSRL [ours]; what each part is worth is in docs/learning.md:
+Where this differs from OSRL [ours]:
 
 - the unfamiliar actions' cost is followed back into the critics; OSRL computes it without gradient, so that it trains
   nothing. With gradient, the published term (alpha (l - E_nu[Q_c])) is unbounded, so only what lies below l is raised;
@@ -41,6 +41,8 @@ from saferule_ros.learning.learner import CRITICS, ActorCriticLearner, by_kind
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, GaussianActor
 from saferule_ros.learning.replay import Batch
 from saferule_ros.learning.settings import CpqSettings
+
+IMITATION = "imitation"
 
 
 class Cpq(ActorCriticLearner):
@@ -118,7 +120,7 @@ class Cpq(ActorCriticLearner):
     def actor_loss(self, observations: Tensor) -> Tensor:
         """-Q_r where the cost is allowed, the cost where it is not, and how unfamiliar the action is."""
         s = self.settings
-        if self.steps_done < s.imitation_steps:
+        if self.phase == IMITATION:
             return self.imitation_loss(observations)
         actions = self.actor.sample(observations, self.noise(len(observations), self.action_size))
         values = self.values(self.critics(observations, actions))
@@ -135,6 +137,10 @@ class Cpq(ActorCriticLearner):
 
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations)
+
+    @property
+    def phase(self) -> str:
+        return IMITATION if self.steps_done < self.settings.imitation_steps else super().phase
 
     def update_weights(self) -> None:
         self.caution.step()

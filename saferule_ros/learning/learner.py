@@ -99,6 +99,11 @@ class Learner(ABC):
         It shares the learner's networks, and holds nothing else that changes.
         """
 
+    @property
+    def phase(self) -> str:
+        """Of learning, that the next step belongs to, where an algorithm has several: their steps cost differently."""
+        return "learning"
+
     def learning_rate(self, name: str) -> float:
         """Of the optimiser of a trained network."""
         return self.settings.learning_rate

@@ -21,8 +21,8 @@ OVERALL_NOTE = (
 NOTE = (
     "Return and cost: means over all episodes ± standard deviation of the seeds' means. CPU time and FLOPs: of one "
     "seed's gradient steps (FLOPs: matrix products, forward and backward); of the poisoned agent, its training. "
-    "Retraining costs: so many times the FLOPs of this method. Certificate: how many of them hold, on withheld data where the "
-    "method withholds any; it tells that data was forgotten, not that the policy is safe."
+    "Retraining costs: so many times the FLOPs of this method. Certificate: how many of them hold, on withheld data "
+    "where the method withholds any; it tells that data was forgotten, not that the policy is safe."
 )
 
 

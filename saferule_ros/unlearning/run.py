@@ -68,8 +68,8 @@ class UnlearningRun(ABC):
 
     @property
     def kind(self) -> str:
-        """Of the next step, where a method has steps of several kinds: they cost differently."""
-        return "step"
+        """Of the next step, where a method or its learner has steps of several kinds: they cost differently."""
+        return self.learner.phase
 
     @property
     def forget_weight(self) -> float:
