@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,10 +11,10 @@ import torch
 from evaluation_cases import HORIZON, SMALL, line, towards, units_of
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.pieces import piece
+from saferule_ros.dataset.pieces import piece, split_steps, whole_name
 from saferule_ros.evaluation.check import ModelCheck, check_model, replayed_costs
-from saferule_ros.evaluation.fitting import untrained
-from saferule_ros.evaluation.judge import Judge, Judged, TooFewEpisodes
+from saferule_ros.evaluation.fitting import fit_model, untrained
+from saferule_ros.evaluation.judge import CannotJudge, Judge, Judged
 from saferule_ros.evaluation.ranking import rank_correlation
 from saferule_ros.evaluation.selection import select
 from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
@@ -80,8 +81,41 @@ def test_a_judge_ranks_policies_by_their_cost_and_return(judge) -> None:
 
 
 def test_a_judge_says_how_many_episodes_it_needs(dataset) -> None:
-    with pytest.raises(TooFewEpisodes, match=r"19 episodes are kept.*needs 20"):
+    with pytest.raises(CannotJudge, match=r"19 episodes are kept.*needs 20"):
         Judge(dataset.subset(range(19)), units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+
+
+def test_pieces_of_one_episode_count_once_and_episodes_that_terminate_are_refused(dataset) -> None:
+    few = dataset.subset(range(19))
+    cut = split_steps(few, np.arange(len(few)) % 7 < 6)[0]
+    assert cut.episodes > 19
+    with pytest.raises(CannotJudge, match="19 episodes are kept"):
+        Judge(cut, units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+    ended = [dataclasses.replace(dataset.episode(k), terminated=k == 3, truncated=k != 3) for k in range(30)]
+    with pytest.raises(CannotJudge, match="1 of 30 episodes terminated"):
+        Judge(EpisodeDataset.from_episodes(ended), units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+
+
+def test_the_model_is_checked_on_episodes_of_which_it_saw_no_piece(dataset, monkeypatch) -> None:
+    seen = {}
+
+    def fit(shown, *rest):
+        seen["shown"] = {whole_name(record.id) for record in shown.records}
+        return fit_model(shown, *rest)
+
+    def check(model, held_out):
+        seen["held out"] = {whole_name(record.id) for record in held_out.records}
+        return check_model(model, held_out)
+
+    monkeypatch.setattr("saferule_ros.evaluation.judge.fit_model", fit)
+    monkeypatch.setattr("saferule_ros.evaluation.judge.check_model", check)
+    cut = EpisodeDataset.from_episodes(
+        piece(dataset.episode(k), begin, begin + 5) for k in range(24) for begin in (0, 5, 10)
+    )
+    quick = SMALL.model_copy(update={"single_steps": 2, "unroll_steps": 2, "unroll": 2})
+    Judge(cut, units_of(dataset), HORIZON, JudgeSettings(model=quick), seed=0)
+    assert len(seen["held out"]) == 10 and len(seen["shown"]) == 14
+    assert not seen["held out"] & seen["shown"]
 
 
 def test_the_candidate_that_earns_most_within_the_limit_is_chosen() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.pieces import whole_name
 from saferule_ros.errors import SaferuleError
 from saferule_ros.evaluation.check import ModelCheck, check_model
 from saferule_ros.evaluation.fitting import fit_model
@@ -27,8 +28,8 @@ LEAST_HELD_OUT = 10
 LEAST_EPISODES = 2 * LEAST_HELD_OUT
 
 
-class TooFewEpisodes(SaferuleError):
-    """No model can be learned and checked with so few episodes."""
+class CannotJudge(SaferuleError):
+    """No model can be learned and checked with such data."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Judge:
         on_progress, cancelled: of learning the model, see fit_model.
 
     Raises:
-        TooFewEpisodes: fewer than LEAST_EPISODES.
+        CannotJudge: fewer than LEAST_EPISODES, or some that terminate: the model knows of no end before the horizon.
         ModelCancelled: `cancelled()` became true.
         TrainingDiverged: a loss is not finite.
     """
@@ -70,15 +71,23 @@ class Judge:
         on_progress: Callable[[TrainProgress], None] = lambda _: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
-        if keep.episodes < LEAST_EPISODES:
-            raise TooFewEpisodes(
-                f"{keep.episodes} episodes are kept", f"A judge needs {LEAST_EPISODES} or more to learn from and check"
+        # Pieces of one episode are of one kind: all of them are learned from, or none.
+        _, episode_of = np.unique([whole_name(record.id) for record in keep.records], return_inverse=True)
+        episodes = int(episode_of.max()) + 1
+        if episodes < LEAST_EPISODES:
+            raise CannotJudge(
+                f"{episodes} episodes are kept", f"A judge needs {LEAST_EPISODES} or more to learn from and check"
+            )
+        if ended := sum(record.terminated for record in keep.records):
+            raise CannotJudge(
+                f"{ended} of {episodes} episodes terminated", "In the model none does, and returns come out too large"
             )
         generator = np.random.default_rng(seed)
-        order = generator.permutation(keep.episodes)
-        count = max(round(settings.held_out * keep.episodes), LEAST_HELD_OUT)
-        self.model = fit_model(keep.subset(order[count:]), units, settings.model, seed, on_progress, cancelled)
-        self.check: ModelCheck = check_model(self.model, keep.subset(order[:count]))
+        count = max(round(settings.held_out * episodes), LEAST_HELD_OUT)
+        held_out = np.isin(episode_of, generator.permutation(episodes)[:count])
+        shown, checked = (keep.subset(np.flatnonzero(rows)) for rows in (~held_out, held_out))
+        self.model = fit_model(shown, units, settings.model, seed, on_progress, cancelled)
+        self.check: ModelCheck = check_model(self.model, checked)
         initial = keep.initial_observations
         chosen = generator.choice(len(initial), min(settings.starts, len(initial)), replace=False)
         self._starts, self._horizon = torch.from_numpy(np.array(initial[chosen])), horizon

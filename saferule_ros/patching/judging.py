@@ -11,8 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.pieces import whole_name
 from saferule_ros.evaluation.fitting import ModelCancelled
-from saferule_ros.evaluation.judge import Judge, TooFewEpisodes
+from saferule_ros.evaluation.judge import CannotJudge, Judge
 from saferule_ros.evaluation.selection import Selection, select
 from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
 from saferule_ros.learning.learner import Learner
@@ -79,11 +81,11 @@ def judge_patch(
 
     try:
         judge = Judge(
-            unlearning.keep, learner.units, learner.limits.horizon, settings.judge, seed, show, cancelled
+            _trusted(unlearning), learner.units, learner.limits.horizon, settings.judge, seed, show, cancelled
         )  # fmt: skip
     except ModelCancelled as error:
         raise PatchCancelled(error.what, "What serves was not touched") from error
-    except (TooFewEpisodes, TrainingDiverged) as error:
+    except (CannotJudge, TrainingDiverged) as error:
         return Verdict(mode is JudgeMode.ADVISE, None, f"not judged: {error.what}", {})
     steps = [kept.step for kept in trail.checkpoints]
     judged = {}
@@ -94,6 +96,21 @@ def judge_patch(
         judged[step] = judge.judge(_serving(trail.load(step)))
     judged[unlearning.certified.run.steps_done] = judge.judge(_serving(learner))
     return _decided(select(judged, judge.check, learner.limits.cost_limit, settings.rule), mode, settings.rule)
+
+
+def _trusted(unlearning: Unlearning) -> EpisodeDataset:
+    """D_k without the episodes in which the run found something like what it had to forget.
+
+    Raises:
+        CannotJudge: that leaves none.
+    """
+    keep, left_out = unlearning.keep, unlearning.certified.run.left_out
+    trusted = [index for index, record in enumerate(keep.records) if whole_name(record.id) not in left_out]
+    if not trusted:
+        raise CannotJudge(
+            f"in each of {len(left_out)} episodes are steps like those to forget", "Look at them; see `left_out`"
+        )
+    return keep.subset(trusted)
 
 
 def _decided(selection: Selection, mode: JudgeMode, rule: SelectionSettings) -> Verdict:
