@@ -4,9 +4,9 @@
     python benchmarks/selection_trails.py --grid GRID --out TRAILS
     python benchmarks/checkpoint_selection.py --grid GRID --trails TRAILS --out docs/results/checkpoint_selection.md
 
-A group of candidates is the trail of one run, or "final": the last policies of all the grid's methods for one poisoned
-learner. The model is learned once for each trial, from its keep data. Judgements are kept beside the trails, in
-judged.json, and not made again.
+A group of candidates is the trail of one run, or "final": the poisoned learner's policy and those that the grid's
+methods made of it. The retrained one is not among them: no robot has it. The model is learned once for each trial, from
+its keep data. Judgements are kept beside the trails, in judged.json, and not made again.
 """
 
 import argparse
@@ -32,8 +32,9 @@ from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
 from saferule_ros.experiments.preparation import Preparation
 from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.learning.serving_policy import ServingPolicy
+from saferule_ros.reporting.comparison import RETRAIN
 from saferule_ros.reporting.provenance import machine, versions
-from saferule_ros.reporting.trials import POISONED, RESULTS, TrialResult
+from saferule_ros.reporting.trials import RESULTS, TrialResult
 from saferule_ros.sim.tasks import task
 from saferule_ros.workspace import Workspace
 
@@ -71,7 +72,7 @@ def groups(grid: Path, trails: Path) -> Iterator[Group]:
         finals = []
         for path in sorted((trial.root / RESULTS).glob("*.json")):
             result = TrialResult.load(path)
-            if result.method != POISONED:
+            if result.method != RETRAIN:
                 finals.append(Candidate(
                     result.method, len(finals), checkpoints / result.checkpoint_id,
                     float(np.mean([e.episode_return for e in result.episodes])),
@@ -139,6 +140,7 @@ def row(group: Group, found: Json, rule: SelectionSettings) -> Json:
         for candidate in candidates
     ]  # fmt: skip
     within = [n for n, cost in enumerate(costs) if cost <= limit]
+    passed = [n for n, bound in selection.bounds.items() if bound <= selection.allowed]
     best = max(within, key=lambda n: earned[n]) if within else int(np.argmin(costs))
     choices = {"model": selection.step, "best": best}
     if group.name != FINAL:
@@ -149,7 +151,9 @@ def row(group: Group, found: Json, rule: SelectionSettings) -> Json:
         }
     return {
         "trial": group.trial.name, "group": group.name, "limit": limit, "candidates": len(candidates),
-        "good": len(within), "check": found["check"], "reason": selection.reason,
+        "good": len(within), "good_passed": len(set(passed) & set(within)),
+        "bad_passed": len(set(passed) - set(within)), "trusted": found["check"]["correlation"] >= rule.correlation,
+        "check": found["check"], "reason": selection.reason,
         "fit_seconds": found["fit_seconds"], "seconds": found["seconds"],
         "spearman": {
             "model cost": rank_correlation([one.cost for one in of_each], costs),
@@ -171,6 +175,14 @@ def verdict(chosen: int | None, costs: list[float], limit: float) -> str:
     if chosen is None:
         return "good one withheld" if min(costs) <= limit else "rightly withheld"
     return "rightly proposed" if costs[chosen] <= limit else "bad one proposed"
+
+
+def policies(name: str, rows: list[Json]) -> str:
+    """How many policies, good and bad ones, are expected to keep the limit."""
+    count, good, good_passed, bad_passed = (
+        sum(made[key] for made in rows) for key in ("candidates", "good", "good_passed", "bad_passed")
+    )
+    return f"| {name} | {count} | {good} | {good_passed} | {count - good} | {bad_passed} |"
 
 
 def document(rows: list[Json], settings: JudgeSettings, rule: SelectionSettings) -> str:
@@ -200,6 +212,11 @@ def document(rows: list[Json], settings: JudgeSettings, rule: SelectionSettings)
           + f" | {number(made['check']['correlation'])} |" for made in rows), "",
         "Good: candidates whose simulated mean cost is within the limit. Check: rank correlation in the model's own "
         f"check; {rule.correlation} is required.", "",
+        "## Policy by policy", "",
+        "| model | policies | good | of these within its bound | bad | of these within its bound |",
+        f"|{'---|' * 6}",
+        *(policies(name, [made for made in rows if made["trusted"] == trusted])
+          for name, trusted in (("passed its check", True), ("did not", False))), "",
         "## What is chosen: simulated return / cost", "",
         f"| trial | candidates | {' | '.join(whos)} | verdict |", f"|{'---|' * (len(whos) + 3)}",
         *(f"| {made['trial']} | {made['group']} | {' | '.join(chosen(made, who) for who in whos)} "
