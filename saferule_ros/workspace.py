@@ -67,6 +67,11 @@ class Workspace:
         return self.root / "checkpoints"
 
     @property
+    def training(self) -> Path:
+        """Learning that was stopped and can go on, a folder each."""
+        return self.root / "training"
+
+    @property
     def forget_sets(self) -> Path:
         """Folder of the forget sets, one JSON file each."""
         return self.root / "forget_sets"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="a policy is exported to ONNX")
 
+import torch
 import yaml
 from cli_process import COMMAND, DEADLINE
 from patch_samples import BAD_BAG, SPEC, STEPS, make_workspace
@@ -135,6 +137,49 @@ def train(place: Workspace, robot_file: Path, settings: str, *arguments: str) ->
     return invoke(
         place, "train", "--robot", robot_file, "--steps", 4, "--no-activate", "--settings", file, *arguments
     )  # fmt: skip
+
+
+def test_learning_that_ctrl_c_stopped_goes_on_with_the_same_command(place, robot_file) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "train", "--robot", str(robot_file), "--steps", "90000", "--no-activate", "-w", str(place.root)],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=place.root.parent, text=True, start_new_session=True,
+        env={**os.environ, "TTY_INTERACTIVE": "1", "FORCE_COLOR": "1", "COLUMNS": "300"},  # so that the bar is drawn
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        seen = ""
+        while "/90000" not in seen:
+            character = process.stderr.read(1)
+            assert character, f"ended early: {seen}"
+            seen += character
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=DEADLINE)[1]
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130 and "Traceback" not in rest, seen + rest
+    (stopped,) = re.findall(r"cancelled after (\d+) of 90000 steps", rest)
+    assert "The same command goes on from there" in rest
+
+    def to_the_end() -> dict[str, Any]:
+        steps = int(stopped) + 3
+        found = invoke(place, "train", "--robot", robot_file, "--steps", steps, "--no-activate", "--json")
+        assert found.exit_code == 0, found.stderr
+        return json.loads(found.stdout)
+
+    assert len(list(place.training.iterdir())) == 1
+    resumed, straight = to_the_end(), to_the_end()  # the second finds nothing to go on from
+    assert not list(place.training.iterdir())
+    assert resumed["checkpoint_id"] == straight["checkpoint_id"]
+    assert resumed["versions"]["torch"] and resumed["settings"]["algorithm"] == "bcq_lag"
+
+
+def test_a_device_that_is_not_there_is_refused(place, robot_file, forget_set) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    for arguments in (("train", "--robot", robot_file), ("unlearn", forget_set)):
+        found = invoke(place, *arguments, "--device", "cuda")
+        assert found.exit_code == 2 and "finds no CUDA device" in found.stderr
 
 
 def test_an_algorithm_is_chosen_by_name_or_by_its_settings(place, robot_file) -> None:

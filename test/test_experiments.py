@@ -25,6 +25,7 @@ from saferule_ros.experiments.saying import TrialProgress
 from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.experiments.trial import finished, run_trial
+from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.reporting.trials import TrialResult
 from saferule_ros.unlearning.retrain import Retrain
 from saferule_ros.unlearning.settings import RetrainSettings
@@ -105,20 +106,22 @@ def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path,
     """Told to stop, it saves on its way out; killed, it goes on from the last save: after every step here."""
     dataset = bandit(episodes=30)
     straight = training(dataset)
-    run_resumably(straight, tmp_path / "straight", lambda _: None, NEVER)
+    run_resumably(straight, Unfinished(tmp_path / "straight"), lambda _: None, NEVER)
 
     stopped = training(dataset)
     asked = iter([False] * 12 + [True])
     if save_every:
         with pytest.raises(TrialCancelled, match="cancelled after 12 of 30 steps"):
-            run_resumably(stopped, tmp_path / "stopped", lambda _: None, lambda: next(asked))
+            run_resumably(stopped, Unfinished(tmp_path / "stopped"), lambda _: None, lambda: next(asked))
     else:
         with pytest.raises(StopIteration):  # a death in the middle
             next_or_die = iter([False] * 12)
-            run_resumably(stopped, tmp_path / "stopped", lambda _: None, lambda: next(next_or_die), save_every=0.0)
+            run_resumably(
+                stopped, Unfinished(tmp_path / "stopped"), lambda _: None, lambda: next(next_or_die), save_every=0.0
+            )
     resumed = training(dataset)
     steps: list[int] = []
-    run_resumably(resumed, tmp_path / "stopped", lambda at: steps.append(at.step), NEVER)
+    run_resumably(resumed, Unfinished(tmp_path / "stopped"), lambda at: steps.append(at.step), NEVER)
     assert steps == [20, 30], "the first twelve are not taken again"
     assert np.array_equal(weights(resumed), weights(straight))
     assert resumed.meter.budget.steps == 30

@@ -1,6 +1,7 @@
 """Options that several verbs have, so that they mean the same everywhere."""
 
 import getpass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -30,6 +31,18 @@ RobotOption = Annotated[
         help="Instead of --task: YAML file with horizon (steps) and spec (sizes, bounds, rate, cost limit).",
     ),
 ]  # fmt: skip
+
+
+class Device(StrEnum):
+    """What can learn."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+DeviceOption = Annotated[
+    Device, typer.Option("--device", help="That learns. The same seed draws other numbers on each.")
+]
 AlgorithmOption = Annotated[
     str, typer.Option("--algorithm", help="bcq_lag, bear_lag, cpq or copti_dice. Default: the settings' or bcq_lag.")
 ]

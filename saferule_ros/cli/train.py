@@ -9,17 +9,23 @@ import typer
 from saferule_ros.cli.options import (
     DEFAULT_WORKSPACE,
     AlgorithmOption,
+    Device,
+    DeviceOption,
+    JsonOption,
     RobotOption,
     SeedOption,
     SettingsOption,
     TaskOption,
     WorkspaceOption,
 )
+from saferule_ros.cli.teaching import CANCELLED, fail
 from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
     from saferule_ros.learning.calibration import Calibration
+    from saferule_ros.learning.settings import CommonSettings, TaskLimits
+    from saferule_ros.policy.manifest import Manifest
     from saferule_ros.policy.spec import PolicySpec
 
 
@@ -42,20 +48,25 @@ def train(
     settings: SettingsOption = None,
     activate: Annotated[bool, typer.Option(help="Whether to make it the active policy.")] = True,
     threads: Annotated[int, typer.Option(min=1, help="Of torch: small networks gain nothing from more.")] = 1,
+    device: DeviceOption = Device.CPU,
+    as_json: JsonOption = False,
 ) -> None:
     """Learn a policy offline and put it into the policy store.
 
     Reads the workspace's dataset. Writes a learner's checkpoint (from which a patch goes on), and an ONNX bundle in the
     policy store, which has passed the gate. Settings are those of the algorithm: hidden, batch, discount, …
 
+    Ctrl-C stops, and the same command goes on from there, with the same result as if it had not stopped.
+
     \b
     Examples:
       saferule train --task SafetyPointCircle1 --steps 4000
-      saferule train --robot my_robot.yaml --algorithm cpq --settings cpq.yaml --no-activate
+      saferule train --robot my_robot.yaml --algorithm cpq --steps 6000 --settings cpq.yaml --no-activate
     """
     from saferule_ros.cli.bars import bar, losses
-    from saferule_ros.cli.output import note, print_facts
+    from saferule_ros.cli.output import note, print_facts, print_json
     from saferule_ros.cli.robot import robot
+    from saferule_ros.cli.stopping import stop_asked
     from saferule_ros.learning.choice import learner_settings
 
     chosen = learner_settings(algorithm, settings)
@@ -63,16 +74,24 @@ def train(
     spec, limits = robot(task, robot_file)
     _check_fit(place, spec)
     # Only now: torch takes seconds to load, and what is wrong should be said at once.
-    from saferule_ros.learning.trainer import TrainProgress, limit_threads
+    from saferule_ros.learning.trainer import TrainingCancelled, TrainProgress, limit_threads
     from saferule_ros.patching.learn import learn_policy
 
     limit_threads(threads)
-    with bar("learning") as advance:
+    with stop_asked() as stopped, bar("learning") as advance:
 
         def show(at: TrainProgress) -> None:
             advance(at.step, at.steps, losses(at.losses), at.time_left)
 
-        manifest, calibration = learn_policy(place, spec, limits, chosen, steps, seed, show, activate)
+        try:
+            manifest, calibration = learn_policy(
+                place, spec, limits, chosen, steps, seed, show, activate, device, stopped
+            )
+        except TrainingCancelled as error:
+            raise fail(error.what, error.hint, CANCELLED) from None
+    if as_json:
+        print_json(_as_json(manifest, calibration, {"steps": steps, "seed": seed, "device": device}, chosen, limits))
+        return
     print_facts([
         ("policy", manifest.bundle_id), ("checkpoint", manifest.checkpoint_id),
         ("dataset", manifest.dataset_digest[:16]), ("store", place.store),
@@ -80,6 +99,21 @@ def train(
         *_told(calibration),
     ])  # fmt: skip
     note("It passed the gate. What it costs and earns: saferule evaluate")
+
+
+def _as_json(
+    manifest: Manifest, calibration: Calibration | None, asked: dict[str, object], settings: CommonSettings,
+    limits: TaskLimits,
+) -> dict[str, object]:  # fmt: skip
+    from saferule_ros.reporting.provenance import machine, versions
+
+    return {
+        "policy_id": manifest.bundle_id, "checkpoint_id": manifest.checkpoint_id, "algorithm": manifest.algorithm,
+        "dataset_digest": manifest.dataset_digest, **asked, "settings": settings.model_dump(mode="json"),
+        "limits": limits.model_dump(mode="json"),
+        "calibration": None if calibration is None else calibration._asdict(), "versions": versions(),
+        "machine": machine(),
+    }  # fmt: skip
 
 
 def _told(calibration: Calibration | None) -> list[tuple[str, str]]:

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from saferule_ros.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, SettingsOption, WorkspaceOption
+from saferule_ros.cli.options import (
+    DEFAULT_WORKSPACE,
+    Device,
+    DeviceOption,
+    JsonOption,
+    SeedOption,
+    SettingsOption,
+    WorkspaceOption,
+)
 from saferule_ros.cli.teaching import CANCELLED, fail
 from saferule_ros.workspace import Workspace
 
@@ -35,6 +43,7 @@ def unlearn(
     seed: SeedOption = 0,
     settings: SettingsOption = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Of torch: small networks gain nothing.")] = 1,
+    device: DeviceOption = Device.CPU,
     as_json: JsonOption = False,
 ) -> None:
     """Unlearn a forget set from a checkpoint with any method, to compare them.
@@ -50,6 +59,7 @@ def unlearn(
     """
     from saferule_ros.cli.output import note, print_json
     from saferule_ros.policy.store import PolicyStore
+    from saferule_ros.reporting.provenance import machine, versions
 
     place = Workspace(workspace)
     chosen = checkpoint or PolicyStore(place.store).active().manifest.checkpoint_id
@@ -60,7 +70,9 @@ def unlearn(
     from saferule_ros.settings import load_settings
 
     limit_threads(threads)
-    unlearning = Unlearning(place, chosen, forget_set, method, lambda kind: load_settings(kind, settings), steps, seed)
+    unlearning = Unlearning(
+        place, chosen, forget_set, method, lambda kind: load_settings(kind, settings), steps, seed, device
+    )
     try:
         _run(unlearning, method)
     except KeyboardInterrupt:
@@ -69,7 +81,10 @@ def unlearn(
     origin = Origin.load(place.checkpoint(checkpoint_id))
     assert origin is not None
     if as_json:
-        print_json({"checkpoint_id": checkpoint_id, **origin.model_dump(mode="json")})
+        print_json({
+            "checkpoint_id": checkpoint_id, **origin.model_dump(mode="json"), "device": device, "versions": versions(),
+            "machine": machine(),
+        })  # fmt: skip
         return
     _show(checkpoint_id, origin)
     note(f"Next: saferule export {checkpoint_id}")

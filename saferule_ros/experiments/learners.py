@@ -17,13 +17,14 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.experiments.cancelling import Cancelled
 from saferule_ros.experiments.places import TrialPlaces
-from saferule_ros.experiments.resumable import discard, run_resumably
+from saferule_ros.experiments.resumable import run_resumably
 from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import name_of, only_one
 from saferule_ros.learning.algorithms import make_learner, settings_from
 from saferule_ros.learning.checkpoint import copy_checkpoint, save_checkpoint
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.sim.tasks import task
 from saferule_ros.unlearning.retrain import Retrain
 from saferule_ros.unlearning.run import UnlearnProgress
@@ -71,12 +72,13 @@ def trained(
     with only_one(folder, cancelled):
         if not done.exists():
             run = _training(trial, dataset, steps)
-            run_resumably(run, folder / UNFINISHED, on_progress, cancelled)
+            unfinished = Unfinished(folder / UNFINISHED)
+            run_resumably(run, unfinished, on_progress, cancelled)
             checkpoint_id = save_checkpoint(run.learner, folder, dataset.digest)
             write_atomically(
                 done, json.dumps({"checkpoint_id": checkpoint_id, "budget": asdict(run.meter.budget)}).encode()
             )
-            discard(folder / UNFINISHED)
+            unfinished.discard()
     return Trained(folder=folder, **json.loads(done.read_bytes()))
 
 

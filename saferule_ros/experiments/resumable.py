@@ -4,72 +4,47 @@ Poisoned learners and retrained ones take up to hours. Now and then, and when th
 saved with what it has cost so far.
 """
 
-import json
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 
-from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
-from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.unfinished import SAVE_EVERY, Unfinished
 from saferule_ros.unlearning.budget import Budget
 from saferule_ros.unlearning.retrain import Retrain
 from saferule_ros.unlearning.run import UnlearnProgress, unlearn
 
-# A kill without warning costs at most this much work [s].
-SAVE_EVERY = 60.0
-POINTER = "latest.json"
-
 
 def run_resumably(
-    run: Retrain, folder: Path, on_progress: Callable[[UnlearnProgress], None], cancelled: Cancelled,
+    run: Retrain, unfinished: Unfinished, on_progress: Callable[[UnlearnProgress], None], cancelled: Cancelled,
     save_every: float = SAVE_EVERY,
 ) -> None:  # fmt: skip
     """Takes all steps that are left, from where an earlier call with the same folder stopped.
 
     Args:
         run: before its first step; after an earlier call it has to be made again in the same way.
-        folder: for what is not finished; see `discard`.
+        unfinished: to be discarded once the result is saved elsewhere.
         save_every: seconds.
 
     Raises:
-        TrialCancelled: it was told to stop; what it has is in `folder`.
+        TrialCancelled: it was told to stop; what it has is kept.
         TrainingDiverged: a loss is not finite.
     """
-    _go_on(run, folder)
+    if found := unfinished.load(run.learner.device):
+        learner, stored = found
+        run.go_on_from(learner, Budget(**stored["budget"]))
     saved = time.monotonic()
+
+    def keep() -> None:
+        unfinished.save(run.learner, budget=asdict(run.meter.budget))
 
     def after_step(_: int) -> None:
         nonlocal saved
         if time.monotonic() - saved > save_every:
-            _save(run, folder)
+            keep()
             saved = time.monotonic()
 
     unlearn(run, on_progress, cancelled, after_step)
     if run.steps_done < run.steps:
-        _save(run, folder)
+        keep()
         raise TrialCancelled(f"cancelled after {run.steps_done} of {run.steps} steps", "The same command goes on there")
-
-
-def discard(folder: Path) -> None:
-    """Removes what an earlier call kept; to be called once its result is saved elsewhere."""
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _go_on(run: Retrain, folder: Path) -> None:
-    pointer = folder / POINTER
-    if pointer.exists():
-        stored = json.loads(pointer.read_bytes())
-        learner, _ = load_checkpoint(folder / stored["checkpoint_id"], run.learner.device)
-        run.go_on_from(learner, Budget(**stored["budget"]))
-
-
-def _save(run: Retrain, folder: Path) -> None:
-    checkpoint_id = save_checkpoint(run.learner, folder, dataset_digest="")
-    content = {"checkpoint_id": checkpoint_id, "budget": asdict(run.meter.budget)}
-    write_atomically(folder / POINTER, json.dumps(content).encode())
-    for older in folder.iterdir():
-        if older.is_dir() and older.name != checkpoint_id:
-            shutil.rmtree(older)

@@ -13,6 +13,7 @@ from saferule_ros.learning.algorithms import make_learner
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
+from saferule_ros.learning.unfinished import SAVE_EVERY, Unfinished
 
 # Progress is reported this often: seldom enough to cost nothing, often enough for a live bar.
 REPORT_EVERY = 50
@@ -32,6 +33,10 @@ class TrainingDiverged(SaferuleError):
     """A loss became NaN or infinite."""
 
 
+class TrainingCancelled(SaferuleError):
+    """It was told to stop."""
+
+
 def train(
     dataset: EpisodeDataset,
     limits: TaskLimits,
@@ -41,6 +46,8 @@ def train(
     seed: int,
     on_progress: Callable[[TrainProgress], None] = lambda _: None,
     device: torch.device | str = "cpu",
+    unfinished: Unfinished | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Learner:
     """Learns a policy from all of a dataset.
 
@@ -52,20 +59,37 @@ def train(
         steps: gradient steps.
         seed: of weights, batches and noise; the same seed gives the same learner on one machine.
         device: cpu or cuda.
+        unfinished: where it is kept now and then, and when it is told to stop; a call that finds something there goes
+            on from it, unless it took more steps than are asked for. To be discarded once the result is saved.
+        cancelled: asked before every step.
 
     Raises:
         TrainingDiverged: a loss is not finite.
+        TrainingCancelled: `cancelled()` became true.
     """
-    learner = make_learner(Units.of(dataset, *action_bounds), limits, settings, seed, device)
+    found = unfinished.load(device) if unfinished else None
+    if found and found[0].steps_done <= steps:
+        learner = found[0]
+    else:
+        learner = make_learner(Units.of(dataset, *action_bounds), limits, settings, seed, device)
     replay = learner.replay(dataset)
-    started = time.monotonic()
-    for step in range(1, steps + 1):
+    first, started = learner.steps_done, time.monotonic()
+    saved = started
+    for step in range(first + 1, steps + 1):
+        if cancelled():
+            if unfinished:
+                unfinished.save(learner)
+            hint = "The same command goes on from there" if unfinished else "Nothing was kept"
+            raise TrainingCancelled(f"cancelled after {step - 1} of {steps} steps", hint)
+        if unfinished and time.monotonic() - saved > SAVE_EVERY:
+            unfinished.save(learner)
+            saved = time.monotonic()
         losses = learner.update(replay.sample(settings.batch, learner.generator), replay)
         if step % REPORT_EVERY == 0 or step == steps:
             numbers = as_numbers(losses)
             check_finite(numbers, step)
             elapsed = time.monotonic() - started
-            on_progress(TrainProgress(step, steps, elapsed / step * (steps - step), numbers))
+            on_progress(TrainProgress(step, steps, elapsed / (step - first) * (steps - step), numbers))
     return learner
 
 

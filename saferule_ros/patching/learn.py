@@ -1,5 +1,7 @@
 """A first policy, from the workspace's dataset to an active bundle: what a patch later starts from."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,10 +9,11 @@ import numpy as np
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.calibration import Calibration, calibrate
-from saferule_ros.learning.checkpoint import save_checkpoint
+from saferule_ros.learning.checkpoint import ID_LENGTH, save_checkpoint
 from saferule_ros.learning.learner import CriticLearner
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
 from saferule_ros.learning.trainer import TrainProgress, train
+from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.policy.bundle import BundleMeta, Manifest
 from saferule_ros.policy.spec import PolicySpec
@@ -27,9 +30,12 @@ class LearnedPolicy(NamedTuple):
 
 def learn_policy(
     workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: CommonSettings, steps: int, seed: int,
-    on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool = True,
+    on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool = True, device: str = "cpu",
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> LearnedPolicy:  # fmt: skip
     """Learns a policy from the workspace's dataset and puts it into the workspace's store.
+
+    What was stopped, or killed, goes on when the same is asked for again: the number of steps may be another one.
 
     Args:
         spec: the robot's contract; its action bounds are the policy's.
@@ -38,13 +44,30 @@ def learn_policy(
         steps: gradient steps.
         seed: of every random draw.
         activate: make it the active policy; otherwise it only stands in the store.
+        device: that learns, cpu or cuda.
+        cancelled: asked before every step.
 
     Raises:
+        TrainingCancelled: `cancelled()` became true; what was learned so far is kept in the workspace.
         SaferuleError: unreadable dataset, divergence, or a policy that the gate refused; nothing was activated.
     """
     dataset = EpisodeDataset.load(workspace.dataset)
-    learner = train(dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress)
+    asked = [
+        dataset.digest,
+        limits.model_dump(),
+        settings.model_dump(),
+        spec.action_low,
+        spec.action_high,
+        seed,
+        device,
+    ]
+    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:ID_LENGTH]
+    unfinished = Unfinished(workspace.training / name)
+    learner = train(
+        dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress, device, unfinished, cancelled
+    )
     checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
+    unfinished.discard()
     store = PolicyStore(workspace.store).create()
     meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
     reason = f"learned from {dataset.episodes} episodes, seed {seed}"

@@ -1,0 +1,18 @@
+"""Whether a device can learn here."""
+
+import torch
+
+from saferule_ros.errors import SaferuleError
+
+
+class DeviceError(SaferuleError):
+    """A device that this machine or this build of torch does not have."""
+
+
+def check_device(device: torch.device | str) -> None:
+    """Raises DeviceError unless tensors can be put there."""
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            f"torch {torch.__version__} finds no CUDA device",
+            "Use cpu; for a GPU set up with `make setup TORCH=cuda`, and check that nvidia-smi lists it",
+        )
