@@ -67,6 +67,8 @@ def test_the_loop_leads_to_a_patched_policy_and_back(learned: Path) -> None:
     measured = json.loads(result.stdout)
     assert measured["policy_id"] == report.candidate_id and measured["episodes"][0]["length"] == 500
     assert result.returncode == (0 if measured["cost_mean"] <= 25.0 else 1)
+    assert measured["normalised"]["return"] == pytest.approx((measured["return_mean"] - 3.5) / (54.1 - 3.5))
+    assert measured["normalised"]["cost"] == measured["cost_mean"] / 25.0
     again = as_json("evaluate", report.candidate_id[:6], "-n", 1, workspace=learned)
     assert again["episodes"] == measured["episodes"], "the same seed, the same episode"
 

@@ -118,6 +118,7 @@ def _as_json(evaluation: Evaluation, manifest: Manifest, seed: int, within: bool
         "return_mean": evaluation.return_mean, "return_std": evaluation.return_std,
         "cost_mean": evaluation.cost_mean, "cost_std": evaluation.cost_std, "cost_median": evaluation.cost_median,
         "share_within_limit": evaluation.share_within(limit),
+        "normalised": dict(zip(("return", "cost"), _normalised(evaluation, manifest), strict=True)),
         "episodes": [
             episode.model_dump(include={"episode_id", "seed", "episode_return", "episode_cost", "length"})
             for episode in evaluation.episodes
@@ -133,6 +134,7 @@ def _show(evaluation: Evaluation, manifest: Manifest, within: bool) -> None:
     from saferule_ros.reporting.wording import number, percent
 
     limit = manifest.spec.cost_limit
+    earned, cost = _normalised(evaluation, manifest)
     print_facts([
         ("policy", evaluation.policy_id), ("algorithm", manifest.algorithm), ("task", manifest.spec.task),
         ("episodes", len(evaluation.episodes)),
@@ -140,4 +142,18 @@ def _show(evaluation: Evaluation, manifest: Manifest, within: bool) -> None:
         ("cost, mean", Text(f"{number(evaluation.cost_mean)} (limit {limit:g})", "green" if within else "red")),
         ("cost, median", number(evaluation.cost_median)),
         ("episodes within the limit", percent(evaluation.share_within(limit))),
+        ("normalised as in DSRL", f"return {number(earned, 2)}, cost {number(cost, 2)}"),
     ])  # fmt: skip
+
+
+def _normalised(evaluation: Evaluation, manifest: Manifest) -> tuple[float, float]:
+    """Mean return between the least (0) and the largest (1) of the task's clean data, and cost by the limit.
+
+    NaN for a limit of 0, and for tasks that no data is collected from.
+    """
+    from saferule_ros.dataset.scores import normalised_cost
+    from saferule_ros.sim.tasks import task
+
+    bounds, limit = task(manifest.spec.task).return_bounds, manifest.spec.cost_limit
+    earned = bounds.normalised(evaluation.return_mean) if bounds else float("nan")
+    return earned, normalised_cost(evaluation.cost_mean, limit) if limit else float("nan")
