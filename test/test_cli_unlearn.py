@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -100,30 +101,6 @@ def test_wrong_input_is_named(place, forget_set, arguments, what) -> None:
     assert result.exit_code == 2 and result.stderr.startswith(f"error: {what}")
 
 
-def test_ctrl_c_cancels_and_leaves_nothing(place, forget_set) -> None:
-    before = set(place.checkpoints.iterdir())
-    process = subprocess.Popen(
-        [*COMMAND, "unlearn", forget_set, "--steps", "90000", "-w", str(place.root)], stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, cwd=place.root.parent, text=True, start_new_session=True,
-        env={**os.environ, "TTY_INTERACTIVE": "1", "FORCE_COLOR": "1"},  # so that the bar is drawn
-    )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        seen = ""
-        while "/90000" not in seen:
-            character = process.stderr.read(1)
-            assert character, f"ended early: {seen}"
-            seen += character
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=DEADLINE)[1]
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130, seen + rest
-    assert "Traceback" not in rest and "Nothing was written" in rest
-    assert set(place.checkpoints.iterdir()) == before
-
-
 @pytest.fixture
 def robot_file(tmp_path: Path) -> Path:
     file = tmp_path / "robot.yaml"
@@ -139,10 +116,11 @@ def train(place: Workspace, robot_file: Path, settings: str, *arguments: str) ->
     )  # fmt: skip
 
 
-def test_learning_that_ctrl_c_stopped_goes_on_with_the_same_command(place, robot_file) -> None:
+def stopped_by_ctrl_c(place: Workspace, *arguments: object) -> int:
+    """Presses Ctrl-C once a run of 90,000 steps is seen to move; returns after how many it says that it stopped."""
     process = subprocess.Popen(
-        [*COMMAND, "train", "--robot", str(robot_file), "--steps", "90000", "--no-activate", "-w", str(place.root)],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=place.root.parent, text=True, start_new_session=True,
+        [*COMMAND, *map(str, arguments), "--steps", "90000", "-w", str(place.root)], stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL, cwd=place.root.parent, text=True, start_new_session=True,
         env={**os.environ, "TTY_INTERACTIVE": "1", "FORCE_COLOR": "1", "COLUMNS": "300"},  # so that the bar is drawn
     )  # fmt: skip
     try:
@@ -158,20 +136,29 @@ def test_learning_that_ctrl_c_stopped_goes_on_with_the_same_command(place, robot
         process.kill()
         process.wait()
     assert process.returncode == 130 and "Traceback" not in rest, seen + rest
-    (stopped,) = re.findall(r"cancelled after (\d+) of 90000 steps", rest)
     assert "The same command goes on from there" in rest
-
-    def to_the_end() -> dict[str, Any]:
-        steps = int(stopped) + 3
-        found = invoke(place, "train", "--robot", robot_file, "--steps", steps, "--no-activate", "--json")
-        assert found.exit_code == 0, found.stderr
-        return json.loads(found.stdout)
-
+    (steps,) = re.findall(r"cancelled after (\d+) of 90000 steps", rest)
     assert len(list(place.training.iterdir())) == 1
-    resumed, straight = to_the_end(), to_the_end()  # the second finds nothing to go on from
-    assert not list(place.training.iterdir())
+    return int(steps)
+
+
+def test_learning_that_ctrl_c_stopped_goes_on_with_the_same_command(place, robot_file) -> None:
+    arguments = ("train", "--robot", robot_file, "--no-activate")
+    steps = stopped_by_ctrl_c(place, *arguments) + 3
+    resumed, straight = (as_json(place, *arguments, "--steps", steps) for _ in range(2))
+    assert not list(place.training.iterdir()), "so the second had nothing to go on from"
     assert resumed["checkpoint_id"] == straight["checkpoint_id"]
     assert resumed["versions"]["torch"] and resumed["settings"]["algorithm"] == "bcq_lag"
+
+
+def test_unlearning_that_ctrl_c_stopped_leaves_no_checkpoint_and_can_go_on(place, forget_set) -> None:
+    """Bit for bit: see test_unlearning_resumable.py. With another number of steps it is another run."""
+    before = set(place.checkpoints.iterdir())
+    stopped_by_ctrl_c(place, "unlearn", forget_set)
+    assert set(place.checkpoints.iterdir()) == before
+    as_json(place, "unlearn", forget_set, "--steps", 3)
+    (kept,) = place.training.iterdir()
+    shutil.rmtree(kept)
 
 
 def test_a_device_that_is_not_there_is_refused(place, robot_file, forget_set) -> None:

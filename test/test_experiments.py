@@ -4,31 +4,22 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
 from experiment_samples import SMALL, TASK, tiny_grid, tiny_trial
-from learning_cases import SMALL as LEARNER
-from learning_cases import bandit, learner_for
 
-from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.errors import SettingsError
 from saferule_ros.experiments.cancelling import TrialCancelled
 from saferule_ros.experiments.plan import plan
 from saferule_ros.experiments.preparation import OtherSettings
-from saferule_ros.experiments.resumable import run_resumably
 from saferule_ros.experiments.runner import run_trials
 from saferule_ros.experiments.saying import TrialProgress
 from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.experiments.trial import finished, run_trial
-from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.reporting.trials import TrialResult
-from saferule_ros.unlearning.retrain import Retrain
-from saferule_ros.unlearning.settings import RetrainSettings
 
 NEVER = lambda: False  # noqa: E731
 
@@ -69,15 +60,6 @@ def test_what_cannot_be_run_is_named_before_anything_runs(changes, what) -> None
     assert isinstance(error.value, SettingsError) or "SafetyPoint" in what
 
 
-def training(dataset: EpisodeDataset) -> Retrain:
-    return Retrain(learner_for(dataset, LEARNER), dataset, dataset, RetrainSettings(steps=30), seed=3)
-
-
-def weights(run: Retrain) -> np.ndarray:
-    networks = run.learner.networks().values()
-    return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()]).numpy()
-
-
 def test_variants_are_methods_with_other_settings_under_names_of_their_own() -> None:
     variants = {
         "no-repulsion": {"settings": {"actor_weight": 0.0}},
@@ -99,36 +81,6 @@ def test_a_variant_that_is_called_as_a_method_or_is_of_none_is_refused() -> None
         tiny_trial(variants={"x": {"method": "safe_rul", "settings": {}}})
     with pytest.raises(SettingsError, match="settings of x: percentil"):
         tiny_trial(variants={"x": {"settings": {"percentil": 3}}})
-
-
-@pytest.mark.parametrize("save_every", [0.0, 1e9])
-def test_training_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path, save_every: float) -> None:
-    """Told to stop, it saves on its way out; killed, it goes on from the last save: after every step here."""
-    dataset = bandit(episodes=30)
-    straight = training(dataset)
-    run_resumably(straight, Unfinished(tmp_path / "straight"), lambda _: None, NEVER)
-
-    stopped = training(dataset)
-    asked = iter([False] * 12 + [True])
-    if save_every:
-        with pytest.raises(TrialCancelled, match="cancelled after 12 of 30 steps"):
-            run_resumably(stopped, Unfinished(tmp_path / "stopped"), lambda _: None, lambda: next(asked))
-    else:
-        with pytest.raises(StopIteration):  # a death in the middle
-            next_or_die = iter([False] * 12)
-            run_resumably(
-                stopped, Unfinished(tmp_path / "stopped"), lambda _: None, lambda: next(next_or_die), save_every=0.0
-            )
-    resumed = training(dataset)
-    steps: list[int] = []
-    run_resumably(resumed, Unfinished(tmp_path / "stopped"), lambda at: steps.append(at.step), NEVER)
-    assert steps == [20, 30], "the first twelve are not taken again"
-    assert np.array_equal(weights(resumed), weights(straight))
-    assert resumed.meter.budget.steps == 30
-    assert resumed.meter.budget.flops == straight.meter.budget.flops
-    assert resumed.meter.budget.seconds > stopped.meter.budget.seconds
-    kept = [path for path in (tmp_path / "stopped").iterdir() if path.is_dir()]
-    assert len(kept) == 1, "older ones are removed"
 
 
 @pytest.fixture(scope="module")

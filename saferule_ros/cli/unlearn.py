@@ -19,6 +19,7 @@ from saferule_ros.cli.teaching import CANCELLED, fail
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
+    from saferule_ros.learning.unfinished import Unfinished
     from saferule_ros.patching.origin import Origin
     from saferule_ros.patching.unlearning import Unlearning
 
@@ -50,7 +51,9 @@ def unlearn(
 
     Reads a checkpoint, the dataset that it was learned from and the forget set. Writes a checkpoint, with what it comes
     from, its certificate and what it cost (origin.json). The policy store is not touched: `saferule export` makes a
-    policy of it. Ctrl-C cancels, and leaves nothing.
+    policy of it.
+
+    Ctrl-C stops, and the same command goes on from there, with the same result as if it had not stopped.
 
     \b
     Examples:
@@ -73,11 +76,10 @@ def unlearn(
     unlearning = Unlearning(
         place, chosen, forget_set, method, lambda kind: load_settings(kind, settings), steps, seed, device
     )
-    try:
-        _run(unlearning, method)
-    except KeyboardInterrupt:
-        raise fail("cancelled", "Nothing was written", CANCELLED) from None
+    unfinished = unlearning.unfinished
+    _run(unlearning, method, unfinished)
     checkpoint_id = unlearning.save(unlearning.certified.certify())
+    unfinished.discard()
     origin = Origin.load(place.checkpoint(checkpoint_id))
     assert origin is not None
     if as_json:
@@ -90,17 +92,21 @@ def unlearn(
     note(f"Next: saferule export {checkpoint_id}")
 
 
-def _run(unlearning: Unlearning, method: str) -> None:
+def _run(unlearning: Unlearning, method: str, unfinished: Unfinished) -> None:
     from saferule_ros.cli.bars import bar, losses
+    from saferule_ros.cli.stopping import stop_asked
+    from saferule_ros.unlearning.resumable import unlearn_resumably
     from saferule_ros.unlearning.run import UnlearnProgress
-    from saferule_ros.unlearning.run import unlearn as take_steps
 
-    with bar(method) as advance:
+    with stop_asked() as stopped, bar(method) as advance:
 
         def show(at: UnlearnProgress) -> None:
             advance(at.step, at.steps, losses(at.losses), at.time_left)
 
-        take_steps(unlearning.certified.run, show)
+        run = unlearning.certified.run
+        done = unlearn_resumably(run, unfinished, show, stopped)
+    if done < run.steps:
+        raise fail(f"cancelled after {done} of {run.steps} steps", "The same command goes on from there", CANCELLED)
 
 
 def _show(checkpoint_id: str, origin: Origin) -> None:

@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.durable import write_atomically
-from saferule_ros.experiments.cancelling import Cancelled
+from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
 from saferule_ros.experiments.places import TrialPlaces
-from saferule_ros.experiments.resumable import run_resumably
 from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import name_of, only_one
 from saferule_ros.learning.algorithms import make_learner, settings_from
@@ -26,6 +25,7 @@ from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.sim.tasks import task
+from saferule_ros.unlearning.resumable import unlearn_resumably
 from saferule_ros.unlearning.retrain import Retrain
 from saferule_ros.unlearning.run import UnlearnProgress
 from saferule_ros.unlearning.settings import RetrainSettings
@@ -73,7 +73,11 @@ def trained(
         if not done.exists():
             run = _training(trial, dataset, steps)
             unfinished = Unfinished(folder / UNFINISHED)
-            run_resumably(run, unfinished, on_progress, cancelled)
+            taken = unlearn_resumably(run, unfinished, on_progress, cancelled)
+            if taken < run.steps:
+                raise TrialCancelled(
+                    f"cancelled after {taken} of {run.steps} steps", "The same command goes on from there"
+                )
             checkpoint_id = save_checkpoint(run.learner, folder, dataset.digest)
             write_atomically(
                 done, json.dumps({"checkpoint_id": checkpoint_id, "budget": asdict(run.meter.budget)}).encode()

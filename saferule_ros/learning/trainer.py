@@ -68,8 +68,8 @@ def train(
         TrainingCancelled: `cancelled()` became true.
     """
     found = unfinished.load(device) if unfinished else None
-    if found and found[0].steps_done <= steps:
-        learner = found[0]
+    if found and found.learner.steps_done <= steps:
+        learner = found.learner
     else:
         learner = make_learner(Units.of(dataset, *action_bounds), limits, settings, seed, device)
     replay = learner.replay(dataset)

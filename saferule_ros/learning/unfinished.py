@@ -1,20 +1,32 @@
-"""Learning that was stopped, on disk: the same call goes on from there, bit for bit."""
+"""Learning, or unlearning, that was stopped, on disk: the same call goes on from there, bit for bit."""
 
+import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
 
 from saferule_ros.dataset.durable import write_atomically
-from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.checkpoint import ID_LENGTH, CheckpointError, load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
 
 # A kill without warning costs at most this much work [s].
 SAVE_EVERY = 60.0
 POINTER = "latest.json"
+
+
+class Kept(NamedTuple):
+    """What was saved."""
+
+    learner: Learner
+    more: dict[str, Any]
+    tensors: dict[str, Tensor]
 
 
 class Unfinished:
@@ -27,8 +39,14 @@ class Unfinished:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def load(self, device: torch.device | str = "cpu") -> tuple[Learner, dict[str, Any]] | None:
-        """The learner and what was saved with it; None if nothing is there.
+    @classmethod
+    def of(cls, parent: Path, asked: Sequence[Any]) -> "Unfinished":
+        """The one below `parent` whose name is a digest of what was asked for, as JSON."""
+        text = json.dumps(asked, sort_keys=True)
+        return cls(parent / hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH])
+
+    def load(self, device: torch.device | str = "cpu") -> Kept | None:
+        """What was saved last; None if nothing is there.
 
         Raises:
             CheckpointError: what is there is damaged.
@@ -37,17 +55,31 @@ class Unfinished:
         if not pointer.exists():
             return None
         stored = json.loads(pointer.read_bytes())
-        learner, _ = load_checkpoint(self.folder / stored.pop("checkpoint_id"), device)
-        return learner, stored
+        checkpoint_id = stored.pop("checkpoint_id")
+        learner, _ = load_checkpoint(self.folder / checkpoint_id, device)
+        beside = self._beside(checkpoint_id)
+        try:
+            tensors = load_file(beside, torch.device(device).type) if beside.exists() else {}
+        except SafetensorError as error:
+            raise CheckpointError(f"{beside} is no safetensors file: {error}", "Remove its folder") from error
+        return Kept(learner, stored, tensors)
 
-    def save(self, learner: Learner, **more: Any) -> None:
-        """Keeps it in place of what was there, durably; `more` is saved with it, as JSON."""
+    def save(self, learner: Learner, tensors: Mapping[str, Tensor] | None = None, **more: Any) -> None:
+        """Keeps it in place of what was there, durably, with tensors and, as JSON, whatever else is given."""
         checkpoint_id = save_checkpoint(learner, self.folder, dataset_digest="")
+        beside = self._beside(checkpoint_id)
+        if tensors:
+            write_atomically(beside, save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}))
         content: Mapping[str, Any] = {"checkpoint_id": checkpoint_id, **more}
         write_atomically(self.folder / POINTER, json.dumps(content).encode())
         for older in self.folder.iterdir():
             if older.is_dir() and older.name != checkpoint_id:
                 shutil.rmtree(older)
+            elif older.suffix == beside.suffix and older != beside:
+                older.unlink()
+
+    def _beside(self, checkpoint_id: str) -> Path:
+        return self.folder / f"{checkpoint_id}.safetensors"
 
     def discard(self) -> None:
         """Removes it; to be called once the result is saved elsewhere."""

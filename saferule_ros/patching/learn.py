@@ -1,7 +1,5 @@
 """A first policy, from the workspace's dataset to an active bundle: what a patch later starts from."""
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,7 +7,7 @@ import numpy as np
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.calibration import Calibration, calibrate
-from saferule_ros.learning.checkpoint import ID_LENGTH, save_checkpoint
+from saferule_ros.learning.checkpoint import save_checkpoint
 from saferule_ros.learning.learner import CriticLearner
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
 from saferule_ros.learning.trainer import TrainProgress, train
@@ -61,8 +59,7 @@ def learn_policy(
         seed,
         device,
     ]
-    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:ID_LENGTH]
-    unfinished = Unfinished(workspace.training / name)
+    unfinished = Unfinished.of(workspace.training, asked)
     learner = train(
         dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress, device, unfinished, cancelled
     )

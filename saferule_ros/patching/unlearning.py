@@ -12,6 +12,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.patching.origin import Origin
 from saferule_ros.unlearning.certificate import Certificate
 from saferule_ros.unlearning.certified import CertifiedRun
@@ -75,6 +76,15 @@ class Unlearning:
         earlier = [ForgetSet.load(workspace.forget_sets, one) for one in self.forgotten_before]
         forget, self.keep = self.forget_set.split(self.dataset, earlier)
         self.certified = CertifiedRun(method, learner, forget, self.keep, self.settings, seed)
+
+    @property
+    def unfinished(self) -> Unfinished:
+        """Where this very run is kept while it is stopped: its name has all that it depends on."""
+        asked = [
+            self._parent, self.forget_set.id, self.forgotten_before, self._method,
+            self.settings.model_dump(mode="json"), self._seed, self.certified.run.learner.device.type,
+        ]  # fmt: skip
+        return Unfinished.of(self._workspace.training, asked)
 
     def save(self, certificate: Certificate | None) -> str:
         """Saves the learner as it is now, with what it comes from, durably; returns the checkpoint's id."""

@@ -60,8 +60,8 @@ class Meter:
         self.cpu_seconds += time.process_time() - cpu
 
     def go_on_from(self, budget: Budget) -> None:
-        """Counts on from an earlier part of the same run."""
-        self.steps, self.flops = budget.steps, budget.flops
+        """Counts on from an earlier part of the same run, whose `computed_once` this one has, too."""
+        self.steps, self.flops = budget.steps, budget.flops - self._computed_once()
         self.seconds, self.cpu_seconds = budget.seconds, budget.cpu_seconds
 
     @property

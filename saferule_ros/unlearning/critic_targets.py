@@ -7,6 +7,7 @@ rewards and costs, because what they bootstrap from is the agent that learned fr
 """
 
 import copy
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
@@ -28,6 +29,14 @@ class MovingTargets:
         self._learner, self._replay = learner, replay
         self.flops = 0.0
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What changes while it is used, by name."""
+        return {}
+
+    def restore(self, learner: CriticLearner, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on where another one was with these `tensors()`, whose learner is now this one."""
+        self._learner = learner
+
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""
         return self._learner.critic_targets(self._replay.at(rows))
@@ -41,6 +50,18 @@ class FixedTargets(MovingTargets):
         self._targets = torch.zeros(2, replay.size, device=learner.device)
         self._known = torch.zeros(replay.size, dtype=torch.bool, device=learner.device)
         self._flops_each = 0.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            "targets": self._targets, "known": self._known, "generator": self._learner.generator.get_state(),
+            "flops": torch.tensor([self.flops, self._flops_each], dtype=torch.float64),
+        }  # fmt: skip
+
+    def restore(self, learner: CriticLearner, tensors: Mapping[str, Tensor]) -> None:
+        """As above; the learner that they are computed by stays the one of the beginning."""
+        self._targets, self._known = tensors["targets"], tensors["known"]
+        self._learner.generator.set_state(tensors["generator"].cpu())
+        self.flops, self._flops_each = tensors["flops"].tolist()
 
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""

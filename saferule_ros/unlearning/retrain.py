@@ -12,7 +12,6 @@ from torch import Tensor
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.algorithms import make_learner
 from saferule_ros.learning.learner import Learner
-from saferule_ros.unlearning.budget import Budget
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.settings import RetrainSettings
 
@@ -28,16 +27,6 @@ class Retrain(UnlearningRun):
         fresh = make_learner(learner.units, learner.limits, learner.settings, seed, learner.device)
         super().__init__(fresh, forget, keep, settings.steps or learner.steps_done, seed)
         self.settings = settings
-
-    def go_on_from(self, learner: Learner, budget: Budget) -> None:
-        """Goes on from where an earlier part of this very run stopped: exactly as if it had not stopped.
-
-        Args:
-            learner: the fresh one, as it was saved then.
-            budget: what that part cost.
-        """
-        self.learner, self.steps_done = learner, learner.steps_done
-        self.meter.go_on_from(budget)
 
     def take_step(self) -> Mapping[str, Tensor | float]:
         """One step of the fresh learner on D_k."""

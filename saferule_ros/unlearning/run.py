@@ -7,14 +7,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.trainer import as_numbers, check_finite
-from saferule_ros.unlearning.budget import Meter
+from saferule_ros.unlearning.budget import Budget, Meter
 
 # Progress is reported this often: a patch has a few hundred steps.
 REPORT_EVERY = 10
@@ -84,6 +84,32 @@ class UnlearningRun(ABC):
     def computed_once(self) -> float:
         """FLOPs so far of what steps need and do not compute again."""
         return 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What changes from step to step besides the learner, as JSON."""
+        return {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The same that is tensors, by name."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Takes `state()` and `tensors()` of an earlier part of the same run."""
+        assert not state and not tensors, f"{self.NAME} keeps nothing, there are {[*state, *tensors]}"
+
+    def go_on_from(
+        self, learner: Learner, budget: Budget, state: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> None:
+        """Goes on from where an earlier part of this very run stopped: exactly as if it had not stopped.
+
+        Args:
+            learner: the run's, as it was saved then.
+            budget: what that part cost.
+            state, tensors: of that part.
+        """
+        self.learner, self.steps_done = learner, budget.steps
+        self.restore(state, tensors)
+        self.meter.go_on_from(budget)
 
     def step(self) -> Mapping[str, Tensor | float]:
         """One step. Returns losses and what else is worth watching, scalars without gradient."""

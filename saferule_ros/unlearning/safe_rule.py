@@ -20,6 +20,7 @@ backdoor stays open otherwise; the learning rate falls to almost nothing in the 
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,6 +92,19 @@ class SafeRuleRun(UnlearningRun):
 
     def computed_once(self) -> float:
         return self.targets.flops + self._weights_flops + self.suspects.flops
+
+    def state(self) -> dict[str, Any]:
+        return {"beta": self.beta}
+
+    def tensors(self) -> dict[str, Tensor]:
+        targets = {f"targets.{name}": tensor for name, tensor in self.targets.tensors().items()}
+        return {"mark_draws": self._mark_draws.get_state(), **targets}
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        self.beta = state["beta"]
+        self._mark_draws.set_state(tensors["mark_draws"].cpu())
+        of_targets = {n.removeprefix("targets."): tensor for n, tensor in tensors.items() if n.startswith("targets.")}
+        self.targets.restore(self.learner, of_targets)
 
     def take_step(self) -> Mapping[str, Tensor | float]:
         """One gradient step on the model of the data, critics and actor. Returns losses and the state of beta_f."""

@@ -27,6 +27,7 @@ of the repulsion.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -49,6 +50,13 @@ class SafeRuleDice(SafeRuleRun):
     ) -> None:  # fmt: skip
         super().__init__(learner, forget, keep, settings, seed)
         self.price = 0.0  # mu
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "price": self.price}
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        super().restore(state, tensors)
+        self.price = state["price"]
 
     def fit_model(self, keep: Batch, forget: Batch) -> Mapping[str, Tensor | float]:
         """One step on the stationary distribution: nu, mu, the cost bound on D_k, and lambda."""

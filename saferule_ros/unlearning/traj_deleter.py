@@ -14,6 +14,7 @@ has no such loss: its phase 2 is its own update [ours].
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,6 +42,12 @@ class TrajDeleter(UnlearningRun):
         self.settings = settings
         self.original = copy.deepcopy(learner)
         self.forgetting_steps = round(settings.forgetting_share * settings.steps)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"original": self.original.generator.get_state()}
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        self.original.generator.set_state(tensors["original"].cpu())
 
     @property
     def kind(self) -> str:
