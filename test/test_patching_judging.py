@@ -11,6 +11,7 @@ from patch_samples import BAD_BAG, make_workspace
 
 from saferule_ros.errors import SettingsError
 from saferule_ros.evaluation.check import ModelCheck
+from saferule_ros.evaluation.judge import CannotJudge
 from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.learning.trainer import TrainingDiverged
 from saferule_ros.patching.forget import store_forget_set
@@ -20,6 +21,7 @@ from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.policy.store import PolicyStore
+from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.workspace import Workspace
 
 MODEL = {"members": 2, "hidden": 8, "batch": 16, "single_steps": 60, "unroll_steps": 20, "unroll": 4}
@@ -99,6 +101,25 @@ def test_a_model_that_fails_its_own_check_decides_nothing_unless_a_judgement_is_
     assert "the last of a fixed number of steps; not judged: the model is not trusted" in advised.checkpoint_rule
     required, _ = patch(workspace, "required", "require", DISTRUSTED | ANYTHING)
     assert required.outcome is Outcome.WITHHELD and "the model is not trusted" in required.message
+
+
+def test_the_model_is_not_shown_episodes_that_look_like_forgotten_ones(workspace: Workspace, monkeypatch) -> None:
+    import saferule_ros.patching.judging as judging
+
+    shown = []
+
+    def judge(keep, *rest):
+        shown.extend(record.id for record in keep.records)
+        raise CannotJudge("enough is seen", "")
+
+    monkeypatch.setattr(judging, "Judge", judge)
+    monkeypatch.setattr(SafeRule, "left_out", property(lambda _: {"good-03": 20, "good-17": 4}))
+    report, _ = patch(workspace, "suspects", "advise", TRUSTED)
+    assert set(shown) == {f"good-{k:02d}" for k in range(24)} - {"good-03", "good-17"}
+    assert report.left_out == {"good-03": 20, "good-17": 4} and "enough is seen" in report.checkpoint_rule
+    monkeypatch.setattr(SafeRule, "left_out", property(lambda _: {f"good-{k:02d}": 1 for k in range(24)}))
+    report, _ = patch(workspace, "all-suspect", "advise", TRUSTED)
+    assert "in each of 24 episodes are steps like those to forget" in report.checkpoint_rule
 
 
 def test_judging_can_be_cancelled(workspace: Workspace) -> None:
