@@ -8,6 +8,9 @@ import threading
 from pathlib import Path
 
 import pytest
+import rclpy
+from rcl_interfaces.srv import GetParameters
+from std_srvs.srv import Trigger
 
 from saferule_ros.nodes.demo.collecting import BAD_BAG, ROBOTS, orders
 from saferule_ros.nodes.demo.domain import ClaimedDomain
@@ -230,3 +233,29 @@ def test_a_wait_is_over_as_soon_as_its_condition_holds(domain: int) -> None:
         flag = threading.Event()
         operator.node.create_timer(0.01, flag.set)
         assert operator.wait(flag.is_set, "the timer fires", PROMPTLY)
+
+
+@pytest.mark.ros
+def test_a_node_is_called_once_and_only_after_it_has_shown_that_its_answers_arrive(domain: int) -> None:
+    """What a call does may not be done twice, so it cannot be repeated where an answer was lost."""
+    events: list[str] = []
+
+    def asked(request: GetParameters.Request, response: GetParameters.Response) -> GetParameters.Response:
+        events.append("asked")
+        return response
+
+    def called(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        events.append("called")
+        response.success = True
+        return response
+
+    with Operator(domain) as robot, Operator(domain) as operator:
+        node = rclpy.create_node("recorder", context=robot.node.context, start_parameter_services=False)
+        node.create_service(GetParameters, "~/get_parameters", asked)
+        node.create_service(Trigger, "~/start", called)
+        robot.node.executor.add_node(node)
+        for _ in range(2):
+            assert operator.call(Trigger, "recorder/start", Trigger.Request(), PROMPTLY).success
+        robot.node.executor.remove_node(node)
+        node.destroy_node()
+    assert events[0] == "asked" and events.count("called") == 2

@@ -22,8 +22,13 @@ PATIENCE = 3.0  # [s], far above what an answer takes on a busy machine
 ASK_AGAIN = 0.5  # [s]; a call can be lost on the same ways as any message
 
 
-class _Acquaintance:
-    """One node that is being asked."""
+class Acquaintance:
+    """One node that is being asked; once it `answers`, it has met whatever the asking one had announced before.
+
+    Args:
+        node: who asks.
+        name: full name of the one that is asked.
+    """
 
     def __init__(self, node: Node, name: str) -> None:
         self.client: Client = node.create_client(GetParameters, f"{name}/get_parameters")
@@ -52,7 +57,7 @@ class Introductions:
     def __init__(self, node: Node, patience: float = PATIENCE) -> None:
         self._node = node
         self._patience = patience
-        self._asked: dict[str, _Acquaintance] = {}
+        self._asked: dict[str, Acquaintance] = {}
         self._met: set[tuple[int, ...]] = set()  # endpoints: a node that was started again has new ones
 
     def outstanding(self, endpoints: Iterable[TopicEndpointInfo]) -> set[str]:
@@ -67,7 +72,7 @@ class Introductions:
             if gid in self._met or name == self._node.get_fully_qualified_name():
                 continue
             if name not in self._asked:
-                self._asked[name] = _Acquaintance(self._node, name)
+                self._asked[name] = Acquaintance(self._node, name)
             asked = self._asked[name]
             if asked.answers() or time.monotonic() - asked.since > self._patience:
                 self._met.add(gid)

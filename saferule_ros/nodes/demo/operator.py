@@ -23,6 +23,7 @@ from rclpy.subscription import Subscription
 from rclpy.task import Future
 
 from saferule_ros.errors import SaferuleError
+from saferule_ros.nodes.introductions import Acquaintance
 from saferule_ros.nodes.node_process import NodeProcess
 from saferule_ros.nodes.runner import Runner
 
@@ -79,6 +80,7 @@ class Operator:
         self._executor.add_node(self.node)
         self._changed = threading.Condition()
         self._clients: dict[str, Client] = {}
+        self._met: set[str] = set()  # services whose node knows where to answer
         self._chores: list[Callable[[], None]] = []
         self._thread = threading.Thread(target=self._spin, name="operator", daemon=True)
         self._thread.start()
@@ -154,10 +156,13 @@ class Operator:
         return future
 
     def call(self, kind: type, service: str, request: Any, deadline: float, of: NodeProcess | None = None) -> Any:
-        """Calls a service and returns its response. Errors as for `wait`."""
+        """Calls a service NODE/VERB and returns its response. Errors as for `wait`."""
         client = self._client(kind, service)
         name = client.srv_name
         self.wait(client.service_is_ready, f"there is a service {name}", deadline, of)
+        if service not in self._met:
+            self._meet(name.rpartition("/")[0], deadline, of)
+            self._met.add(service)
         future = self.begin(kind, service, request)
         self.wait(future.done, f"{name} answers", deadline, of)
         return future.result()
@@ -192,6 +197,18 @@ class Operator:
         if not sent.accepted:
             raise Refused(f"{action} rejected the goal {goal}", where_to_look(of))
         return sent
+
+    def _meet(self, node: str, deadline: float, of: NodeProcess | None) -> None:
+        """Waits until a node knows where to send the answers to calls of clients that there are by now.
+
+        A client finds a service before the service has found the client, and an answer that is given meanwhile is lost:
+        the call was carried out, and nobody knows. A question that may be asked twice goes ahead of it.
+        """
+        acquaintance = Acquaintance(self.node, node)
+        try:
+            self.wait(acquaintance.answers, f"{node} answers", deadline, of)
+        finally:
+            self.node.destroy_client(acquaintance.client)
 
     def _client(self, kind: type, service: str) -> Client:
         if service not in self._clients:
