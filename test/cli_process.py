@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +25,28 @@ def saferule(*arguments: object, workspace: Path, **environment: str) -> subproc
         timeout=DEADLINE,
         check=False,
     )
+
+
+def interrupted(*arguments: object, sign: str, cwd: Path) -> tuple[int, str]:
+    """Presses Ctrl-C once `sign` is seen in the progress bar: exit status, and what was said after that."""
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=cwd, text=True,
+        start_new_session=True,
+        env={**os.environ, "TTY_INTERACTIVE": "1", "FORCE_COLOR": "1", "COLUMNS": "300"},  # so that the bar is drawn
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        seen = ""
+        while sign not in seen:
+            character = process.stderr.read(1)
+            assert character, f"ended early: {seen}"
+            seen += character
+        process.send_signal(signal.SIGINT)
+        rest = process.communicate(timeout=DEADLINE)[1]
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, rest
 
 
 def done(*arguments: object, workspace: Path) -> str:

@@ -1,8 +1,6 @@
 """Comparisons on the command line: one cell, a grid, stopping them, and what is wrong said before anything runs."""
 
 import json
-import os
-import signal
 import subprocess
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import yaml
 pytest.importorskip("gymnasium", reason="the simulator is not installed")
 pytest.importorskip("matplotlib", reason="plots need matplotlib")
 
-from cli_process import COMMAND, DEADLINE
+from cli_process import COMMAND, DEADLINE, interrupted
 from experiment_samples import SMALL, result, save
 from typer.testing import CliRunner, Result
 
@@ -72,24 +70,11 @@ def test_compare_prints_the_cell_and_leaves_files(settings: Path, tmp_path: Path
 
 def test_ctrl_c_stops_and_keeps_what_there_is(tmp_path: Path) -> None:
     out, settings = tmp_path / "out", written(tmp_path, {**SETTINGS, "training_steps": 500_000})
-    process = subprocess.Popen(
-        [*COMMAND, "compare", "SafetyPointCircle1", "--ratio", "0.3", "--settings", str(settings), "--out", str(out)],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=tmp_path, text=True, start_new_session=True,
-        env={**os.environ, "TTY_INTERACTIVE": "1", "FORCE_COLOR": "1", "COLUMNS": "300"},  # so that the bar is drawn
+    status, rest = interrupted(
+        "compare", "SafetyPointCircle1", "--ratio", 0.3, "--settings", settings, "--out", out, sign="/500000",
+        cwd=tmp_path,
     )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        seen = ""
-        while "/500000" not in seen:
-            character = process.stderr.read(1)
-            assert character, f"ended early: {seen}"
-            seen += character
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=DEADLINE)[1]
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130, seen + rest
+    assert status == 130, rest
     assert "Traceback" not in rest and "cancelled with 0 of 1 trials finished" in rest
     assert list(out.rglob("learners/*/unfinished/latest.json"))
 

@@ -1,11 +1,8 @@
 """Any method from checkpoint to checkpoint, and from there to a policy, on the command line."""
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,7 @@ pytest.importorskip("onnxruntime", reason="a policy is exported to ONNX")
 
 import torch
 import yaml
-from cli_process import COMMAND, DEADLINE
+from cli_process import interrupted
 from patch_samples import BAD_BAG, SPEC, STEPS, make_workspace
 from typer.testing import CliRunner, Result
 
@@ -118,24 +115,10 @@ def train(place: Workspace, robot_file: Path, settings: str, *arguments: str) ->
 
 def stopped_by_ctrl_c(place: Workspace, *arguments: object) -> int:
     """Presses Ctrl-C once a run of 90,000 steps is seen to move; returns after how many it says that it stopped."""
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, arguments), "--steps", "90000", "-w", str(place.root)], stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, cwd=place.root.parent, text=True, start_new_session=True,
-        env={**os.environ, "TTY_INTERACTIVE": "1", "FORCE_COLOR": "1", "COLUMNS": "300"},  # so that the bar is drawn
+    status, rest = interrupted(
+        *arguments, "--steps", 90000, "-w", place.root, sign="/90000", cwd=place.root.parent
     )  # fmt: skip
-    try:
-        assert process.stderr is not None
-        seen = ""
-        while "/90000" not in seen:
-            character = process.stderr.read(1)
-            assert character, f"ended early: {seen}"
-            seen += character
-        process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=DEADLINE)[1]
-    finally:
-        process.kill()
-        process.wait()
-    assert process.returncode == 130 and "Traceback" not in rest, seen + rest
+    assert status == 130 and "Traceback" not in rest, rest
     assert "The same command goes on from there" in rest
     (steps,) = re.findall(r"cancelled after (\d+) of 90000 steps", rest)
     assert len(list(place.training.iterdir())) == 1
