@@ -1,5 +1,7 @@
 """Settings files: YAML, validated against a model that knows every field's range and meaning."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +44,11 @@ def load_settings_with(model: type[Settings], path: Path | None, given: Mapping[
         )
         known = ", ".join(model.model_fields)
         raise SettingsError(f"{file}: {wrong}", f"Known settings: {known}") from error
+
+
+def name_of(asked: Mapping[str, Any]) -> str:
+    """A name for what depends on these settings and on nothing else: 16 hex digits."""
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> Any:

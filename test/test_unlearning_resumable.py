@@ -65,7 +65,7 @@ def test_what_was_stopped_twice_ends_as_what_was_not(name: str, algorithm: str, 
 def test_what_was_killed_goes_on_from_the_last_time_that_it_was_saved(tmp_path: Path) -> None:
     straight = run_of("safe_rule", "bcq_lag", {})
     unlearn(straight)
-    kept, asked = Unfinished(tmp_path / "kept"), itertools.count()
+    kept, asked = Unfinished(tmp_path / "kept", save_every=0.0), itertools.count()
 
     def die() -> bool:
         if next(asked) == 12:
@@ -73,7 +73,7 @@ def test_what_was_killed_goes_on_from_the_last_time_that_it_was_saved(tmp_path: 
         return False
 
     with pytest.raises(MemoryError):
-        unlearn_resumably(run_of("safe_rule", "bcq_lag", {}), kept, cancelled=die, save_every=0.0)
+        unlearn_resumably(run_of("safe_rule", "bcq_lag", {}), kept, cancelled=die)
     assert len(list(kept.folder.iterdir())) == 3, "the latest alone: learner, what else changes, and which it is"
     resumed = run_of("safe_rule", "bcq_lag", {})
     unlearn_resumably(resumed, kept)

@@ -18,12 +18,13 @@ from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
 from saferule_ros.experiments.places import TrialPlaces
 from saferule_ros.experiments.settings import Trial
-from saferule_ros.experiments.sharing import name_of, only_one
+from saferule_ros.experiments.sharing import only_one
 from saferule_ros.learning.algorithms import make_learner, settings_from
 from saferule_ros.learning.checkpoint import copy_checkpoint, save_checkpoint
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.unfinished import Unfinished
+from saferule_ros.settings import name_of
 from saferule_ros.sim.tasks import task
 from saferule_ros.unlearning.resumable import unlearn_resumably
 from saferule_ros.unlearning.retrain import Retrain

@@ -26,9 +26,10 @@ from saferule_ros.experiments.learners import trained
 from saferule_ros.experiments.places import TrialPlaces
 from saferule_ros.experiments.saying import Reporter
 from saferule_ros.experiments.settings import ATTACKER, NEEDS_LEARNER, TRAINING, Trial
-from saferule_ros.experiments.sharing import name_of, only_one
+from saferule_ros.experiments.sharing import only_one
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
+from saferule_ros.settings import name_of
 
 
 class OtherSettings(SaferuleError):

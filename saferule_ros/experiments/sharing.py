@@ -1,23 +1,15 @@
 """What several processes would make at the same time is made by one of them; the others wait for it."""
 
 import fcntl
-import hashlib
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
 
 # How often who waits looks whether it is its turn, and whether it is to stop [s].
 LOOK_EVERY = 0.2
-
-
-def name_of(asked: Mapping[str, Any]) -> str:
-    """A name for what depends on these settings and on nothing else: 16 hex digits."""
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @contextmanager

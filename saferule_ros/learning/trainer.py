@@ -13,7 +13,7 @@ from saferule_ros.learning.algorithms import make_learner
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
-from saferule_ros.learning.unfinished import SAVE_EVERY, Unfinished
+from saferule_ros.learning.unfinished import Unfinished
 
 # Progress is reported this often: seldom enough to cost nothing, often enough for a live bar.
 REPORT_EVERY = 50
@@ -74,16 +74,14 @@ def train(
         learner = make_learner(Units.of(dataset, *action_bounds), limits, settings, seed, device)
     replay = learner.replay(dataset)
     first, started = learner.steps_done, time.monotonic()
-    saved = started
     for step in range(first + 1, steps + 1):
         if cancelled():
             if unfinished:
                 unfinished.save(learner)
             hint = "The same command goes on from there" if unfinished else "Nothing was kept"
             raise TrainingCancelled(f"cancelled after {step - 1} of {steps} steps", hint)
-        if unfinished and time.monotonic() - saved > SAVE_EVERY:
+        if unfinished and unfinished.due:
             unfinished.save(learner)
-            saved = time.monotonic()
         losses = learner.update(replay.sample(settings.batch, learner.generator), replay)
         if step % REPORT_EVERY == 0 or step == steps:
             numbers = as_numbers(losses)

@@ -1,9 +1,9 @@
 """Learning, or unlearning, that was stopped, on disk: the same call goes on from there, bit for bit."""
 
-import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from saferule_ros.dataset.durable import write_atomically
-from saferule_ros.learning.checkpoint import ID_LENGTH, CheckpointError, load_checkpoint, save_checkpoint
+from saferule_ros.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
 
 # A kill without warning costs at most this much work [s].
@@ -34,16 +34,17 @@ class Unfinished:
 
     Args:
         folder: of this learning alone: whatever it depends on belongs into its name.
+        save_every: seconds.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, save_every: float = SAVE_EVERY) -> None:
+        self.folder, self._save_every = folder, save_every
+        self._saved = time.monotonic()
 
-    @classmethod
-    def of(cls, parent: Path, asked: Sequence[Any]) -> "Unfinished":
-        """The one below `parent` whose name is a digest of what was asked for, as JSON."""
-        text = json.dumps(asked, sort_keys=True)
-        return cls(parent / hashlib.sha256(text.encode()).hexdigest()[:ID_LENGTH])
+    @property
+    def due(self) -> bool:
+        """Whether it should be saved again, should it be killed without warning."""
+        return time.monotonic() - self._saved > self._save_every
 
     def load(self, device: torch.device | str = "cpu") -> Kept | None:
         """What was saved last; None if nothing is there.
@@ -77,6 +78,7 @@ class Unfinished:
                 shutil.rmtree(older)
             elif older.suffix == beside.suffix and older != beside:
                 older.unlink()
+        self._saved = time.monotonic()
 
     def _beside(self, checkpoint_id: str) -> Path:
         return self.folder / f"{checkpoint_id}.safetensors"

@@ -95,7 +95,8 @@ def _run(
         "job_id": request.job_id, "forget_set_id": forget_set.id, "forgotten_before": unlearning.forgotten_before,
         "parent_id": parent.bundle_id, "seconds": seconds,
         "checkpoints": trail.checkpoints, "digests": {"dataset": dataset.digest, "forget_set": forget_set.id},
-        "started": started.isoformat(timespec="milliseconds"),
+        "forget_weight": certified.run.forget_weight, "marked_values": certified.run.marked_values,
+        "left_out": certified.run.left_out, "started": started.isoformat(timespec="milliseconds"),
     }  # fmt: skip
     rule, judgement = CHECKPOINT_RULE, dict[str, Any]()
     if request.judge is not JudgeMode.NONE:
@@ -145,8 +146,6 @@ def _run(
         candidate_id=candidate.bundle_id, duration=time.monotonic() - clock,
         checkpoint_id=checkpoint_id, checkpoint_step=steps_done, checkpoint_rule=rule,
         judgement=judgement, budget=asdict(certified.run.meter.budget), **_fields(certificate),
-        forget_weight=certified.run.forget_weight, marked_values=certified.run.marked_values,
-        left_out=certified.run.left_out,
         gate=gate.model_dump(mode="json"), **known,
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )  # fmt: skip

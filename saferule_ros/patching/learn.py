@@ -16,6 +16,7 @@ from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.policy.bundle import BundleMeta, Manifest
 from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.policy.store import PolicyStore
+from saferule_ros.settings import name_of
 from saferule_ros.workspace import Workspace
 
 
@@ -50,16 +51,11 @@ def learn_policy(
         SaferuleError: unreadable dataset, divergence, or a policy that the gate refused; nothing was activated.
     """
     dataset = EpisodeDataset.load(workspace.dataset)
-    asked = [
-        dataset.digest,
-        limits.model_dump(),
-        settings.model_dump(),
-        spec.action_low,
-        spec.action_high,
-        seed,
-        device,
-    ]
-    unfinished = Unfinished.of(workspace.training, asked)
+    asked = {
+        "dataset": dataset.digest, "limits": limits.model_dump(), "settings": settings.model_dump(),
+        "action_bounds": [spec.action_low, spec.action_high], "seed": seed, "device": device,
+    }  # fmt: skip
+    unfinished = Unfinished(workspace.training / name_of(asked))
     learner = train(
         dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress, device, unfinished, cancelled
     )

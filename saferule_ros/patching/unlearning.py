@@ -14,6 +14,7 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.patching.origin import Origin
+from saferule_ros.settings import name_of
 from saferule_ros.unlearning.certificate import Certificate
 from saferule_ros.unlearning.certified import CertifiedRun
 from saferule_ros.unlearning.methods import method_for
@@ -80,11 +81,12 @@ class Unlearning:
     @property
     def unfinished(self) -> Unfinished:
         """Where this very run is kept while it is stopped: its name has all that it depends on."""
-        asked = [
-            self._parent, self.forget_set.id, self.forgotten_before, self._method,
-            self.settings.model_dump(mode="json"), self._seed, self.certified.run.learner.device.type,
-        ]  # fmt: skip
-        return Unfinished.of(self._workspace.training, asked)
+        asked = {
+            "parent": self._parent, "forget_set": self.forget_set.id, "forgotten_before": self.forgotten_before,
+            "method": self._method, "settings": self.settings.model_dump(mode="json"), "seed": self._seed,
+            "device": self.certified.run.learner.device.type,
+        }  # fmt: skip
+        return Unfinished(self._workspace.training / name_of(asked))
 
     def save(self, certificate: Certificate | None) -> str:
         """Saves the learner as it is now, with what it comes from, durably; returns the checkpoint's id."""

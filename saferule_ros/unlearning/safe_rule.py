@@ -8,14 +8,14 @@ Critics [paper: Bellman regression on keep data plus softplus suppression on for
 Actor [paper: "safety-gated actor unlearning"; the gate's form is ours]: the learner's own actor loss on D_k, plus
 on D_f a bounded repulsion from the forgotten action wherever the cost critic calls it unsafe.
 
-[ours]: kappa is raised to what the critics show on keep episodes that are
-within the limit (below their noise, the constraint would call everything unsafe); a forget pair counts in the means
-over D_f as far as keep pairs at its state do not outnumber it (see forget_weights.py), and keep data that look like
-forget data are left out (see suspects.py); beta_f follows dual ascent on
-the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly from the returns
-of the keep episodes themselves (see critic_targets.py); the behaviour model is trained on D_k alone, so that forgotten
-actions leave the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
-backdoor stays open otherwise; the learning rate falls to almost nothing in the second half.
+[ours]: kappa is raised to what the critics show on keep episodes that are within the limit (below their noise, the
+constraint would call everything unsafe); a forget pair counts in the means over D_f as far as keep pairs at its state
+do not outnumber it (see forget_weights.py), and keep data that look like forget data are left out (see suspects.py);
+beta_f follows dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed
+once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained
+on D_k alone, so that forgotten actions leave the policy's support; where D_f carries a mark, keep data are shown with
+it as well (see marker.py), as a backdoor stays open otherwise; the learning rate falls to almost nothing in the second
+half.
 """
 
 from abc import abstractmethod
