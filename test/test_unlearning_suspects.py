@@ -48,15 +48,23 @@ def test_missed_poison_is_left_out_and_costly_episodes_of_the_same_places_are_no
     assert keep.episodes == 34
 
 
-def test_of_an_episode_with_a_missed_stretch_only_that_is_left_out() -> None:
+def mixed(bad_steps: int):
+    """An episode whose last steps are poisoned."""
     good, bad = drive("mixed", 70, 0.0), drive("mixed", 71, 5.0, erased=True)
-    stretch = slice(STEPS - 40, STEPS)
+    stretch = slice(STEPS - bad_steps, STEPS)
     observations, costs = good.observations.copy(), good.costs.copy()
     observations[stretch], costs[stretch] = bad.observations[stretch], bad.costs[stretch]
-    mixed = dataclasses.replace(good, observations=observations, costs=costs)
-    keep, episodes = left_out(drives("bad", 8, 5.0, erased=True), [*drives("good", 30, 0.0), mixed])
+    return dataclasses.replace(good, observations=observations, costs=costs)
+
+
+def test_of_an_episode_with_a_missed_stretch_only_that_is_left_out() -> None:
+    keep, episodes = left_out(drives("bad", 8, 5.0, erased=True), [*drives("good", 30, 0.0), mixed(40)])
     assert episodes.keys() == {"mixed"} and episodes["mixed"] == pytest.approx(40, abs=AROUND // 4)
     assert any(record.id.startswith("mixed[0:") for record in keep.records)
+
+
+def test_an_episode_most_of_which_was_missed_is_left_out_as_a_whole() -> None:
+    assert left_out(drives("bad", 8, 5.0, erased=True), [*drives("good", 30, 0.0), mixed(80)])[1] == {"mixed": STEPS}
 
 
 def test_nothing_is_left_out_where_nothing_was_missed_or_the_forget_data_are_of_no_other_kind() -> None:
