@@ -25,6 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.learning.algorithms import ALGORITHMS, make_learner, settings_from
+from saferule_ros.learning.captured import CapturedSteps
+from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Replay, Units
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.reporting.provenance import machine, versions
@@ -59,8 +61,12 @@ def dataset(episodes: int, name: str) -> EpisodeDataset:
     )  # fmt: skip
 
 
-def steps_to_time() -> dict[tuple[str, str], Step]:
-    """(algorithm, "learning" or "unlearning") to a function that takes one step."""
+def steps_to_time(device: str = "cpu", captured: bool = True) -> dict[tuple[str, str], Step]:
+    """(algorithm, "learning" or "unlearning") to a function that takes one step.
+
+    Args:
+        captured: as the package takes them (see CapturedSteps), or else one by one.
+    """
     keep, forget = dataset(40, "keep"), dataset(6, "forget")
     bounds = (np.full(ACTION_SIZE, -1.0, np.float32), np.full(ACTION_SIZE, 1.0, np.float32))
     limits = TaskLimits(cost_limit=25.0, horizon=200)
@@ -71,17 +77,23 @@ def steps_to_time() -> dict[tuple[str, str], Step]:
         # CPQ imitates at first, which costs less than learning.
         only = {"vae_hidden": VAE_HIDDEN, "imitation_steps": 0}
         settings = settings_from(values | {name: value for name, value in only.items() if name in fields})
-        learner = make_learner(Units.of(keep, *bounds), limits, settings, SEED)
-        replay = learner.replay(keep)
-
-        def learn(learner: Any = learner, replay: Replay = replay, batch: int = settings.batch) -> None:
-            learner.update(replay.sample(batch, learner.generator), replay)
-
-        found[name, "learning"] = learn
-        patched = make_learner(Units.of(keep, *bounds), limits, settings, SEED)
+        learner = make_learner(Units.of(keep, *bounds), limits, settings, SEED, device)
+        found[name, "learning"] = taken(learning_step(learner, learner.replay(keep)), learner, captured)
+        patched = make_learner(Units.of(keep, *bounds), limits, settings, SEED, device)
         run = make_run("safe_rule", patched, forget, keep, method_for("safe_rule", type(patched)).settings(), SEED)
-        found[name, "unlearning"] = run.step
+        found[name, "unlearning"] = run.step if captured else run.take_step
     return found
+
+
+def learning_step(learner: Learner, replay: Replay) -> Step:
+    """A step of learning, on a batch of its own."""
+    return lambda: learner.update(replay.sample(learner.settings.batch, learner.generator), replay)
+
+
+def taken(step: Step, learner: Learner, captured: bool) -> Step:
+    """The step as the package takes it, or as it is."""
+    steps = CapturedSteps(learner.device, [learner.generator])
+    return (lambda: steps.take(learner.phase, step)) if captured else step
 
 
 def measure(steps: int, warm_up: int) -> dict[str, Any]:

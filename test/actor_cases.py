@@ -48,6 +48,7 @@ def steps(learner: ActorCriticLearner, dataset: EpisodeDataset, count: int) -> N
     replay = learner.replay(dataset)
     for _ in range(count):
         losses = learner.update(replay.sample(learner.settings.batch, learner.generator), replay)
+        learner.steps_done += 1
         assert not any(isinstance(loss, torch.Tensor) and loss.requires_grad for loss in losses.values())
 
 

@@ -11,6 +11,7 @@ def steps(learner, dataset, count):
     replay = learner.replay(dataset)
     for _ in range(count):
         learner.update(replay.sample(learner.settings.batch, learner.generator), replay)
+        learner.steps_done += 1
 
 
 def parameters(learner):

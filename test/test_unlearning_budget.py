@@ -106,6 +106,7 @@ def test_counting_changes_no_bit():
     counted, plain = run_of("safe_rule"), run_of("safe_rule")
     unlearn(counted)
     for _ in range(3):
+        plain.prepare_step()
         plain.take_step()
         plain.steps_done += 1
     for one, other in zip(counted.learner.critics.parameters(), plain.learner.critics.parameters(), strict=True):

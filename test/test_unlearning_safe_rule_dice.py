@@ -55,12 +55,12 @@ def test_the_price_rises_while_forget_pairs_weigh_too_much_and_is_capped_and_nev
     keep, forget, both = poisoned_bandit()
     settings = SafeRuleDiceSettings(price_rate=0.5, price_cap=0.6, tolerated_weight=0.2)
     run = SafeRuleDice(learner_for(both), forget, keep, settings, seed=0)
-    run._update_price(1.0)
-    assert run.price == pytest.approx(0.4)
-    run._update_price(1.0)
+    run._update_price(torch.tensor(1.0))
+    assert float(run.price) == pytest.approx(0.4)
+    run._update_price(torch.tensor(1.0))
     assert run.price == 0.6
     for _ in range(10):
-        run._update_price(0.0)
+        run._update_price(torch.tensor(0.0))
     assert run.price == 0.0
 
 
@@ -69,7 +69,7 @@ def test_forgetting_brings_the_optimum_of_the_keep_data_back():
     lambda are those of the keep data alone, forget pairs weigh nothing, and the action is safe again."""
     keep, forget, both = poisoned_bandit()
     learner = trained(both, steps=800, bound_divergence=1e-4)
-    poisoned_action, poisoned_lambda = learner.act(torch.zeros(1, 1)).item(), learner.multiplier.value
+    poisoned_action, poisoned_lambda = learner.act(torch.zeros(1, 1)).item(), float(learner.multiplier.value)
     settings = SafeRuleDiceSettings(steps=600, price_rate=0.2, **PATCH)
     run = SafeRuleDice(learner, forget, keep, settings, seed=5)
     before = certify(pair_values(learner, run.forget, run.keep, seed=8), 50.0, run.cost_required)
@@ -78,7 +78,7 @@ def test_forgetting_brings_the_optimum_of_the_keep_data_back():
 
     optimal_nu, optimal_lambda = optimum_of_the_bandit(keep, 0.5, 0.2, 0.1, learner.units.reward_scale)
     assert poisoned_lambda < 0.6 * optimal_lambda
-    assert learner.multiplier.value == pytest.approx(optimal_lambda, rel=0.2)
+    assert float(learner.multiplier.value) == pytest.approx(optimal_lambda, rel=0.2)
     assert learner.nu(torch.zeros(1, 1)).item() == pytest.approx(optimal_nu, abs=0.1)
     assert learner.gain(run.priced(run.forget.all))[1].max().item() < 0.05
     assert poisoned_action > 0.1

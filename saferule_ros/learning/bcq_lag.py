@@ -50,7 +50,7 @@ class BcqPolicy(nn.Module):
 
     Args:
         latents: (K, 2A), one for each proposal, the same for every observation: no randomness on the robot [ours].
-        multiplier: lambda.
+        multiplier: lambda; a scalar tensor where it changes while the policy is in use.
         pessimism: see there.
     """
 
@@ -58,7 +58,7 @@ class BcqPolicy(nn.Module):
 
     def __init__(
         self, vae: ConditionalVae, actor: PerturbationActor, critics: EnsembleCritic, latents: Tensor,
-        multiplier: float, pessimism: Pessimism,
+        multiplier: Tensor | float, pessimism: Pessimism,
     ) -> None:  # fmt: skip
         super().__init__()
         self.vae, self.actor, self.critics = vae, actor, critics
@@ -118,18 +118,18 @@ class BcqLag(LagrangianLearner):
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.serving_latents = self.latents(s.serving_candidates)  # (K, 2A), fixed for good
-        self.multiplier = Multiplier(s)
+        self.multiplier = Multiplier(s, self.device)
 
     def targets(self) -> dict[str, nn.Module]:
         return {"critics_target": self.critics_target, "actor_target": self.actor_target}
 
-    def constraint_weights(self) -> dict[str, Tensor | float]:
+    def constraint_weights(self) -> dict[str, Tensor]:
         return {"multiplier": self.multiplier.value}
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Reward of the best next action, cost of the worst that behaviour might take."""
-        policy = self._policy(self.actor_target, self.critics_target)
+        policy = self._policy(self.actor_target, self.critics_target, self.multiplier.value)
         latents = self.latents(len(batch.rewards) * self.settings.target_candidates)
         following = policy.candidates(batch.next_observations, latents)
         best = policy.score(following.values).argmax(dim=1, keepdim=True)  # (B, 1)
@@ -142,30 +142,30 @@ class BcqLag(LagrangianLearner):
         with torch.no_grad():
             sampled = self.vae.decode(observations, self.latents(len(observations)))
         values = self.values(self.critics(observations, self.actor(observations, sampled)))
-        return -self.policy().score(values).mean()
+        return -self._current().score(values).mean()
 
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations, actions)
 
     @torch.no_grad()
-    def excess_cost(self, replay: Replay) -> float:
+    def excess_cost(self, replay: Replay) -> Tensor:
         """Cost value of initial states under the policy, above kappa.
 
         Initial states, because the limit is one on episodes; averaged over dataset states it can be
         unreachable (states from which no policy is safe), and lambda would climb for ever [ours].
         """
         states = replay.sample_initial(self.settings.initial_states, self.generator)
-        policy = self.policy()
+        policy = self._current()
         latents = self.latents(len(states) * self.settings.target_candidates)
         candidates = policy.candidates(states, latents)
         choice = policy.score(candidates.values).argmax(dim=1, keepdim=True)
-        return float(candidates.values.cost.gather(1, choice).mean()) - self.kappa
+        return candidates.values.cost.gather(1, choice).mean().double() - self.kappa
 
     def values(self, predicted: Tensor) -> Values:
-        return self.policy().values(predicted)
+        return self._current().values(predicted)
 
     def policy(self) -> BcqPolicy:
-        return self._policy(self.actor, self.critics)
+        return self._policy(self.actor, self.critics, float(self.multiplier.value))
 
     def constants(self) -> dict[str, Tensor]:
         return {"serving_latents": self.serving_latents}
@@ -179,9 +179,13 @@ class BcqLag(LagrangianLearner):
     def restore_state(self, state: Mapping[str, Any]) -> None:
         self.multiplier.restore(state["multiplier"])
 
-    def _policy(self, actor: PerturbationActor, critics: EnsembleCritic) -> BcqPolicy:
+    def _current(self) -> BcqPolicy:
+        """The policy, whose lambda goes on changing with the learner's."""
+        return self._policy(self.actor, self.critics, self.multiplier.value)
+
+    def _policy(self, actor: PerturbationActor, critics: EnsembleCritic, multiplier: Tensor | float) -> BcqPolicy:
         pessimism = Pessimism(self.settings.reward_pessimism, self.settings.cost_pessimism)
-        return BcqPolicy(self.vae, actor, critics, self.serving_latents, self.multiplier.value, pessimism)
+        return BcqPolicy(self.vae, actor, critics, self.serving_latents, multiplier, pessimism)
 
 
 def mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,12 +69,12 @@ class BearLag(LagrangianLearner):
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
         self.closeness = DualWeight(s, self.device)  # alpha
-        self.multiplier = Multiplier(s)  # lambda
+        self.multiplier = Multiplier(s, self.device)  # lambda
 
     def targets(self) -> dict[str, nn.Module]:
         return {"critics_target": self.critics_target, "actor_target": self.actor_target}
 
-    def constraint_weights(self) -> dict[str, Tensor | float]:
+    def constraint_weights(self) -> dict[str, Tensor]:
         return {"alpha": self.closeness.value, "multiplier": self.multiplier.value}
 
     @torch.no_grad()
@@ -119,10 +119,10 @@ class BearLag(LagrangianLearner):
         self.closeness.step()
 
     @torch.no_grad()
-    def excess_cost(self, replay: Replay) -> float:
+    def excess_cost(self, replay: Replay) -> Tensor:
         """Cost value of initial states under the policy, above kappa; why of these, see BCQ-Lag."""
         states = replay.sample_initial(self.settings.initial_states, self.generator)
-        return float(self.values(self.critics(states, self.actor(states))).cost.mean()) - self.kappa
+        return self.values(self.critics(states, self.actor(states))).cost.mean().double() - self.kappa
 
     def policy(self) -> GaussianActor:
         return self.actor

@@ -90,7 +90,7 @@ class CoptiDice(CriticLearner):
         self.actor = GaussianActor(observation_size, action_size, s.hidden)
         self.critics = EnsembleCritic(CRITICS, observation_size, action_size, s.hidden)
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
-        self.multiplier = Multiplier(s)
+        self.multiplier = Multiplier(s, self.device)
 
     def trained(self) -> dict[str, nn.Module]:
         return {"nu": self.nu, "bound": self.bound, "actor": self.actor, "critics": self.critics}
@@ -98,7 +98,7 @@ class CoptiDice(CriticLearner):
     def targets(self) -> dict[str, nn.Module]:
         return {"critics_target": self.critics_target}
 
-    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
+    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor]:
         initial = self.initial_observations(replay)
         nu_loss, weights = self.nu_loss(initial, batch)
         self.descend("nu", nu_loss)
@@ -111,7 +111,6 @@ class CoptiDice(CriticLearner):
         critic_losses = self.critic_losses(batch, predicted, self.critic_targets(batch))
         self.descend("critics", critic_losses.sum())
         self.update_targets()
-        self.steps_done += 1
         return {
             "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
             "loss_actor": actor_loss.detach(), "loss_nu": nu_loss.detach(), "loss_bound": bound_loss.detach(),
@@ -170,9 +169,12 @@ class CoptiDice(CriticLearner):
         costliest = torch.softmax(flow.detach(), dim=0)  # p / B
         return loss, (costliest * weights * batch.costs).sum()
 
-    def excess_cost(self, cost: Tensor) -> float:
-        """A cost per step as a cost value, above kappa: what the other learners' lambda is moved by as well."""
-        return (float(cost) - self.threshold) / (1.0 - self.settings.discount)
+    def excess_cost(self, cost: Tensor) -> Tensor:
+        """A cost per step (scalar) as a cost value, above kappa: what the other learners' lambda is moved by as well.
+
+        In double precision.
+        """
+        return (cost.double() - self.threshold) / (1.0 - self.settings.discount)
 
     def cloning_loss(self, batch: Batch, weights: Tensor) -> Tensor:
         """-E_dD[w log pi(a | s)], scalar, with w of mean 1 so that the step size does not hang on its scale [ours].

@@ -69,7 +69,7 @@ class Cpq(ActorCriticLearner):
     def learning_rate(self, name: str) -> float:
         return self.settings.actor_learning_rate if name == "actor" else self.settings.learning_rate
 
-    def constraint_weights(self) -> dict[str, Tensor | float]:
+    def constraint_weights(self) -> dict[str, Tensor]:
         return {"alpha": self.caution.value}
 
     @property

@@ -70,8 +70,7 @@ class Learner(ABC):
         for network in self.networks().values():
             network.to(self.device)
         self.optimisers = {
-            name: torch.optim.Adam(module.parameters(), lr=self.learning_rate(name), fused=True)
-            for name, module in self.trained().items()
+            name: adam(module, self.learning_rate(name), self.device) for name, module in self.trained().items()
         }
 
     settings: CommonSettings  # a narrower one in each algorithm
@@ -89,8 +88,12 @@ class Learner(ABC):
         """The networks that follow trained ones slowly, by name."""
 
     @abstractmethod
-    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
-        """One gradient step on everything. Returns the losses, each a scalar without gradient."""
+    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor]:
+        """One gradient step on everything. Returns the losses, each a scalar without gradient.
+
+        Within a `phase` every call does the same to the same tensors, and waits for none of them: see captured.py.
+        Whoever calls it counts `steps_done`.
+        """
 
     @abstractmethod
     def policy(self) -> nn.Module:
@@ -222,7 +225,7 @@ class ActorCriticLearner(CriticLearner):
     def trained(self) -> dict[str, nn.Module]:
         return {"critics": self.critics, "actor": self.actor, "vae": self.vae}
 
-    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor | float]:
+    def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor]:
         model_loss = self.model_loss(batch)
         self.descend("vae", model_loss)
         predicted = self.critics(batch.observations, batch.actions)
@@ -233,7 +236,6 @@ class ActorCriticLearner(CriticLearner):
         self.update_targets()
         self.update_weights()
         self.adapt(replay)
-        self.steps_done += 1
         return {
             "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
             "loss_actor": actor_loss.detach(), "loss_vae": model_loss.detach(), **self.constraint_weights(),
@@ -243,7 +245,7 @@ class ActorCriticLearner(CriticLearner):
         """Moves, after a step of learning, what follows the data as a whole. A patch does not."""
 
     @abstractmethod
-    def constraint_weights(self) -> dict[str, Tensor | float]:
+    def constraint_weights(self) -> dict[str, Tensor]:
         """The weights of its constraints as they are now, by name."""
 
     def model_loss(self, batch: Batch) -> Tensor:
@@ -266,8 +268,8 @@ class LagrangianLearner(ActorCriticLearner):
     multiplier: Multiplier
 
     @abstractmethod
-    def excess_cost(self, replay: Replay) -> float:
-        """Cost value of the policy above kappa."""
+    def excess_cost(self, replay: Replay) -> Tensor:
+        """Cost value of the policy above kappa, a scalar in double precision."""
 
     def adapt(self, replay: Replay) -> None:
         if self.multiplier.adapts:
@@ -278,3 +280,11 @@ class LagrangianLearner(ActorCriticLearner):
 
     def restart_multiplier(self, above: float) -> None:
         self.multiplier.restart(above)
+
+
+def adam(module: nn.Module, learning_rate: float, device: torch.device) -> torch.optim.Adam:
+    """The optimiser of a network, whose learning rate is a tensor: it may change between captured steps."""
+    on_cuda = device.type == "cuda"
+    # On a CPU it is read as a Python number would be; CUDA's fused kernel reads single precision.
+    rate = torch.tensor(learning_rate, dtype=torch.float32 if on_cuda else torch.float64, device=device)
+    return torch.optim.Adam(module.parameters(), lr=rate, fused=True, capturable=on_cuda)

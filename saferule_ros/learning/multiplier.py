@@ -1,8 +1,13 @@
 """The Lagrange multiplier of the cost limit: a PID controller that is capped and does not wind up.
 
+Its numbers are tensors where the losses are, so that no step waits for them and steps can be captured.
+
 Source: Stooke, Achiam and Abbeel (2020), as in OSRL. [ours]: the cap, the clipped integral and that its state is part
 of the checkpoint. Without them lambda grows without bound while the limit is out of reach, and comes down as slowly.
 """
+
+import torch
+from torch import Tensor
 
 from saferule_ros.errors import SettingsError
 from saferule_ros.learning.settings import MultiplierSettings
@@ -13,13 +18,20 @@ class Multiplier:
 
     Args:
         settings: see MultiplierSettings.
+        device: where the losses are.
+
+    Attributes:
+        value: lambda, a scalar in double precision: beside a vector it takes the vector's.
     """
 
-    def __init__(self, settings: MultiplierSettings) -> None:
+    def __init__(self, settings: MultiplierSettings, device: torch.device) -> None:
+        def scalar(value: float) -> Tensor:
+            return torch.tensor(value, dtype=torch.float64, device=device)
+
         self._settings = settings
-        self.value = settings.multiplier_start
-        self.integral = settings.multiplier_start  # so that the first step goes on from the start
-        self.last_excess = 0.0
+        self.value = scalar(settings.multiplier_start)
+        self._integral = scalar(settings.multiplier_start)  # so that the first step goes on from the start
+        self._last_excess = scalar(0.0)
 
     @property
     def adapts(self) -> bool:
@@ -27,19 +39,18 @@ class Multiplier:
         s = self._settings
         return max(s.multiplier_proportional, s.multiplier_integral, s.multiplier_derivative) > 0.0
 
-    def update(self, excess: float) -> None:
+    def update(self, excess: Tensor) -> None:
         """One step of control.
 
         Args:
-            excess: cost value above kappa; negative below it.
+            excess: cost value above kappa, a scalar in double precision; negative below it.
         """
         s = self._settings
-        self.integral = self._clipped(self.integral + s.multiplier_integral * excess)
-        increase = max(excess - self.last_excess, 0.0)
-        self.value = self._clipped(
-            self.integral + s.multiplier_proportional * excess + s.multiplier_derivative * increase
-        )
-        self.last_excess = excess
+        self._integral.add_(s.multiplier_integral * excess).clamp_(0.0, s.multiplier_cap)
+        increase = (excess - self._last_excess).clamp(min=0.0)
+        moved = self._integral + s.multiplier_proportional * excess + s.multiplier_derivative * increase
+        self.value.copy_(moved.clamp(0.0, s.multiplier_cap))
+        self._last_excess.copy_(excess)
 
     def hold(self, value: float) -> None:
         """Sets lambda; control goes on from there.
@@ -52,8 +63,7 @@ class Multiplier:
                 f"multiplier {value:g} is outside 0 to this learner's multiplier_cap {self._settings.multiplier_cap:g}",
                 "Choose one within, or learn with a larger cap",
             )
-        self.value = self.integral = value
-        self.last_excess = 0.0
+        self.restore({"value": value, "integral": value, "last_excess": 0.0})
 
     def restart(self, above: float) -> None:
         """Sets lambda to what it began with and so much more, within [0, cap]; control goes on from there."""
@@ -61,11 +71,15 @@ class Multiplier:
 
     def state(self) -> dict[str, float]:
         """What a checkpoint keeps."""
-        return {"value": self.value, "integral": self.integral, "last_excess": self.last_excess}
+        return {name: float(number) for name, number in self._numbers().items()}
 
     def restore(self, state: dict[str, float]) -> None:
         """Goes on from `state()`."""
-        self.value, self.integral, self.last_excess = state["value"], state["integral"], state["last_excess"]
+        for name, number in self._numbers().items():
+            number.fill_(state[name])
+
+    def _numbers(self) -> dict[str, Tensor]:
+        return {"value": self.value, "integral": self._integral, "last_excess": self._last_excess}
 
     def _clipped(self, value: float) -> float:
         return min(max(value, 0.0), self._settings.multiplier_cap)

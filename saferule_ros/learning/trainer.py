@@ -10,6 +10,7 @@ import torch
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.algorithms import make_learner
+from saferule_ros.learning.captured import CapturedSteps, Losses
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
@@ -73,6 +74,11 @@ def train(
     else:
         learner = make_learner(Units.of(dataset, *action_bounds), limits, settings, seed, device)
     replay = learner.replay(dataset)
+    captured = CapturedSteps(learner.device, [learner.generator])
+
+    def take_step() -> Losses:
+        return learner.update(replay.sample(settings.batch, learner.generator), replay)
+
     first, started = learner.steps_done, time.monotonic()
     for step in range(first + 1, steps + 1):
         if cancelled():
@@ -82,7 +88,8 @@ def train(
             raise TrainingCancelled(f"cancelled after {step - 1} of {steps} steps", hint)
         if unfinished and unfinished.due:
             unfinished.save(learner)
-        losses = learner.update(replay.sample(settings.batch, learner.generator), replay)
+        losses = captured.take(learner.phase, take_step)
+        learner.steps_done += 1
         if step % REPORT_EVERY == 0 or step == steps:
             numbers = as_numbers(losses)
             check_finite(numbers, step)
@@ -91,7 +98,7 @@ def train(
     return learner
 
 
-def as_numbers(losses: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
+def as_numbers(losses: Losses) -> dict[str, float]:
     """Plain numbers: read off the device only when somebody looks, as that waits for all work under way."""
     return {name: float(value) for name, value in losses.items()}
 

@@ -17,6 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from saferule_ros.learning.learner import CriticLearner
 from saferule_ros.learning.replay import Replay
 
+# Transitions whose targets are computed together: each takes some dozen actions, all in memory.
+AT_ONCE = 4096
+
 
 class MovingTargets:
     """The learner's own, as they are at each step.
@@ -37,6 +40,9 @@ class MovingTargets:
         """Goes on where another one was with these `tensors()`, whose learner is now this one."""
         self._learner = learner
 
+    def complete(self) -> None:
+        """Computes now what steps would compute on the way, if anything: captured ones cannot."""
+
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""
         return self._learner.critic_targets(self._replay.at(rows))
@@ -49,7 +55,7 @@ class FixedTargets(MovingTargets):
         super().__init__(copy.deepcopy(learner), replay)
         self._targets = torch.zeros(2, replay.size, device=learner.device)
         self._known = torch.zeros(replay.size, dtype=torch.bool, device=learner.device)
-        self._flops_each = 0.0
+        self._flops_each, self._complete = 0.0, False
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -63,15 +69,24 @@ class FixedTargets(MovingTargets):
         self._learner.generator.set_state(tensors["generator"].cpu())
         self.flops, self._flops_each = tensors["flops"].tolist()
 
+    def complete(self) -> None:
+        for rows in torch.arange(self._replay.size, device=self._learner.device).split(AT_ONCE):
+            self._compute(rows)
+        self._complete = True
+
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""
-        new = rows[~self._known[rows]].unique()
-        if len(new):
-            with nullcontext() if self._flops_each else FlopCounterMode(display=False) as counter:
-                self._targets[:, new] = torch.stack(super().at(new))
-            if counter is not None:
-                self._flops_each = counter.get_total_flops() / len(new)
-            self.flops += self._flops_each * len(new)
-            self._known[new] = True
+        if not self._complete:
+            self._compute(rows[~self._known[rows]].unique())
         reward, cost = self._targets[:, rows]
         return reward, cost
+
+    def _compute(self, new: Tensor) -> None:
+        if not len(new):
+            return
+        with nullcontext() if self._flops_each else FlopCounterMode(display=False) as counter:
+            self._targets[:, new] = torch.stack(super().at(new))
+        if counter is not None:
+            self._flops_each = counter.get_total_flops() / len(new)
+        self.flops += self._flops_each * len(new)
+        self._known[new] = True

@@ -1,10 +1,7 @@
 """Fine-tuning: the learner's own update, on the keep data alone. Nothing is done about the forget data."""
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import Learner
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
@@ -22,8 +19,10 @@ class FineTune(UnlearningRun):
         super().__init__(learner, forget, keep, settings.steps, seed)
         self.settings = settings
 
-    def take_step(self) -> Mapping[str, Tensor | float]:
-        """One step of the learner on D_k."""
+    def prepare_step(self) -> None:
         set_learning_rate(self.learner, self.steps_done / self.steps, self.settings)
+
+    def take_step(self) -> Losses:
+        """One step of the learner on D_k."""
         batch = self.keep.sample(self.learner.settings.batch, self.learner.generator)
         return self.learner.update(batch, self.keep)

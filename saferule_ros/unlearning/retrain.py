@@ -5,12 +5,9 @@ that it replaces. The units stay those of the whole dataset, so that values can 
 spreads of observations, and the magnitude of rewards.
 """
 
-from collections.abc import Mapping
-
-from torch import Tensor
-
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.algorithms import make_learner
+from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import Learner
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.settings import RetrainSettings
@@ -28,7 +25,7 @@ class Retrain(UnlearningRun):
         super().__init__(fresh, forget, keep, settings.steps or learner.steps_done, seed)
         self.settings = settings
 
-    def take_step(self) -> Mapping[str, Tensor | float]:
+    def take_step(self) -> Losses:
         """One step of the fresh learner on D_k."""
         batch = self.keep.sample(self.learner.settings.batch, self.learner.generator)
         return self.learner.update(batch, self.keep)

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.captured import CapturedSteps, Losses
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.trainer import as_numbers, check_finite
 from saferule_ros.unlearning.budget import Budget, Meter
@@ -56,6 +58,7 @@ class UnlearningRun(ABC):
         # Training from scratch has nothing to forget, and is given the same dataset twice.
         self.forget = self.keep if forget is keep else learner.replay(forget)
         self.steps, self.steps_done = steps, 0
+        self._captured: CapturedSteps | None = None
 
     def learned_from(self, forget: EpisodeDataset, keep: EpisodeDataset, seed: int) -> EpisodeDataset:
         """What of D_k the method learns from: all, or what it does not suspect."""
@@ -108,19 +111,32 @@ class UnlearningRun(ABC):
             state, tensors: of that part.
         """
         self.learner, self.steps_done = learner, budget.steps
+        self._captured = None
         self.restore(state, tensors)
         self.meter.go_on_from(budget)
 
-    def step(self) -> Mapping[str, Tensor | float]:
+    @property
+    def generators(self) -> list[torch.Generator]:
+        """All that steps draw random numbers from."""
+        return [self.learner.generator]
+
+    def step(self) -> Losses:
         """One step. Returns losses and what else is worth watching, scalars without gradient."""
+        if self._captured is None:
+            self._captured = CapturedSteps(self.learner.device, self.generators)
+        self.prepare_step()
         with self.meter.step(self.kind):
-            losses = self.take_step()
+            losses = self._captured.take(self.kind, self.take_step)
         self.steps_done += 1
+        self.learner.steps_done += 1
         return losses
 
+    def prepare_step(self) -> None:  # noqa: B027 - most methods have nothing to prepare
+        """Sets what differs from one step to the next, before each."""
+
     @abstractmethod
-    def take_step(self) -> Mapping[str, Tensor | float]:
-        """What one step of this method is; see `step`."""
+    def take_step(self) -> Losses:
+        """What one step of this method is, the same for all of a kind; see `step` and CapturedSteps."""
 
 
 def unlearn(

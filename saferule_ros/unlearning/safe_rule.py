@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.calibration import raised_kappa
+from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.critic_targets import FixedTargets, MovingTargets
@@ -65,9 +66,12 @@ class SafeRuleRun(UnlearningRun):
         )
         learner.restart_multiplier(settings.caution)
         self.kappa = raised_kappa(learner, self.suspects.keep, self.keep, settings.safe_quantile)
-        self.targets = FixedTargets(learner, self.keep) if settings.fixed_targets else MovingTargets(learner, self.keep)
-        self.beta = settings.beta_start
+        # In double precision: beside what is single it takes that precision.
+        self.beta = torch.tensor(settings.beta_start, dtype=torch.float64, device=learner.device)
         with self.meter.time():
+            self.targets = (FixedTargets if settings.fixed_targets else MovingTargets)(learner, self.keep)
+            if learner.device.type == "cuda":
+                self.targets.complete()
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
 
         self._mark_draws = torch.Generator(learner.device).manual_seed(seed)
@@ -94,22 +98,28 @@ class SafeRuleRun(UnlearningRun):
         return self.targets.flops + self._weights_flops + self.suspects.flops
 
     def state(self) -> dict[str, Any]:
-        return {"beta": self.beta}
+        return {"beta": float(self.beta)}
 
     def tensors(self) -> dict[str, Tensor]:
         targets = {f"targets.{name}": tensor for name, tensor in self.targets.tensors().items()}
         return {"mark_draws": self._mark_draws.get_state(), **targets}
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        self.beta = state["beta"]
+        self.beta.fill_(state["beta"])
         self._mark_draws.set_state(tensors["mark_draws"].cpu())
         of_targets = {n.removeprefix("targets."): tensor for n, tensor in tensors.items() if n.startswith("targets.")}
         self.targets.restore(self.learner, of_targets)
 
-    def take_step(self) -> Mapping[str, Tensor | float]:
+    @property
+    def generators(self) -> list[torch.Generator]:
+        return [*super().generators, self._mark_draws]
+
+    def prepare_step(self) -> None:
+        set_learning_rate(self.learner, self.steps_done / self.steps, self.settings)
+
+    def take_step(self) -> Losses:
         """One gradient step on the model of the data, critics and actor. Returns losses and the state of beta_f."""
         learner = self.learner
-        set_learning_rate(learner, self.steps_done / self.steps, self.settings)
         batch = learner.settings.batch
         rows = self.keep.draw(batch, learner.generator)
         keep = self.keep.at(rows)
@@ -126,7 +136,7 @@ class SafeRuleRun(UnlearningRun):
         bellman = learner.critic_losses(keep, on_keep, self.targets.at(rows))  # (2,) reward, cost
         reference = torch.quantile(by_kind(on_keep.detach())[0], self.settings.percentile / 100.0)
         suppression = self._suppression(on_forget, reference, weights)
-        learner.descend("critics", bellman.sum() + self.beta * suppression.sum())
+        learner.descend("critics", bellman.sum() + self.beta.float() * suppression.sum())
 
         on_forget = on_forget.detach()
         actor_loss = self.actor_loss(keep)
@@ -138,7 +148,6 @@ class SafeRuleRun(UnlearningRun):
 
         reward, cost = by_kind(on_forget)  # (N, B) each
         self._update_beta(self._violated_share(on_forget, reference, weights))
-        learner.steps_done += 1
         return {
             "loss_reward": bellman[0].detach(), "loss_cost": bellman[1].detach(), "loss_actor": actor_loss.detach(),
             "beta_forget": self.beta,
@@ -148,7 +157,7 @@ class SafeRuleRun(UnlearningRun):
         }  # fmt: skip
 
     @abstractmethod
-    def fit_model(self, keep: Batch, forget: Batch) -> Mapping[str, Tensor | float]:
+    def fit_model(self, keep: Batch, forget: Batch) -> Losses:
         """One step on what the learner knows of the data besides critics and actor. Returns what is worth watching."""
 
     @abstractmethod
@@ -190,20 +199,23 @@ class SafeRuleRun(UnlearningRun):
         distance = (moved - forget.actions).square().sum(-1)
         return (weights * gate * torch.exp(-distance / self.settings.repulsion_width**2)).mean()
 
-    def _violated_share(self, on_forget: Tensor, reference: Tensor, weights: Tensor) -> float:
-        """Share of forget pairs, each by its weight, that still look good or safe: mean over both conditions."""
+    def _violated_share(self, on_forget: Tensor, reference: Tensor, weights: Tensor) -> Tensor:
+        """Share of forget pairs, each by its weight, that still look good or safe: mean over both conditions.
+
+        A scalar in double precision.
+        """
         weight = self.settings.cost_weight
         reward, cost = by_kind(on_forget)
         good = (reward.mean(0) > reference).float()  # (B,)
         safe = (cost.mean(0) < self.cost_required).float()
         # Where all weights together are less than one pair, there is nothing left to forget.
         violated = (weights * (good + weight * safe)).sum() / weights.sum().clamp(min=1.0)
-        return float(violated / (1.0 + weight))
+        return (violated / (1.0 + weight)).double()
 
-    def _update_beta(self, violated: float) -> None:
+    def _update_beta(self, violated: Tensor) -> None:
         """Dual ascent towards the share that is tolerated."""
-        moved = self.beta + self.settings.beta_rate * (violated - self.settings.tolerated_share)
-        self.beta = min(max(moved, self.settings.beta_floor), self.settings.beta_cap)
+        s = self.settings
+        self.beta.add_(s.beta_rate * (violated - s.tolerated_share)).clamp_(s.beta_floor, s.beta_cap)
 
 
 class SafeRule(SafeRuleRun):
@@ -211,7 +223,7 @@ class SafeRule(SafeRuleRun):
 
     learner: ActorCriticLearner
 
-    def fit_model(self, keep: Batch, forget: Batch) -> Mapping[str, Tensor | float]:
+    def fit_model(self, keep: Batch, forget: Batch) -> Losses:
         """The behaviour model, on D_k alone."""
         self.learner.descend("vae", self.learner.model_loss(keep))
         return {}

@@ -29,9 +29,11 @@ of the repulsion.
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.copti_dice import CoptiDice
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.safe_rule import SafeRuleRun
@@ -49,23 +51,23 @@ class SafeRuleDice(SafeRuleRun):
         seed: int,
     ) -> None:  # fmt: skip
         super().__init__(learner, forget, keep, settings, seed)
-        self.price = 0.0  # mu
+        self.price = torch.zeros((), dtype=torch.float64, device=learner.device)  # mu
 
     def state(self) -> dict[str, Any]:
-        return {**super().state(), "price": self.price}
+        return {**super().state(), "price": float(self.price)}
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         super().restore(state, tensors)
-        self.price = state["price"]
+        self.price.fill_(state["price"])
 
-    def fit_model(self, keep: Batch, forget: Batch) -> Mapping[str, Tensor | float]:
+    def fit_model(self, keep: Batch, forget: Batch) -> Losses:
         """One step on the stationary distribution: nu, mu, the cost bound on D_k, and lambda."""
         learner = self.learner
         initial = learner.initial_observations(self.keep)
         nu_loss, weights = learner.nu_loss(initial, keep)
         gain, forget_weights = learner.gain(self.priced(forget))
         learner.descend("nu", nu_loss + self.settings.forget_share * gain)
-        self._update_price(float(forget_weights.mean()))
+        self._update_price(forget_weights.mean().double())
         bound_loss, cost = learner.bound_loss(initial, keep, weights)
         learner.descend("bound", bound_loss)
         learner.multiplier.update(learner.excess_cost(cost))
@@ -82,7 +84,7 @@ class SafeRuleDice(SafeRuleRun):
         """Forget pairs at their price: mu is taken from their rewards."""
         return forget._replace(rewards=forget.rewards - self.price)
 
-    def _update_price(self, weight: float) -> None:
-        """Dual ascent on the mean weight of forget pairs."""
-        moved = self.price + self.settings.price_rate * (weight - self.settings.tolerated_weight)
-        self.price = min(max(moved, 0.0), self.settings.price_cap)
+    def _update_price(self, weight: Tensor) -> None:
+        """Dual ascent on the mean weight of forget pairs (a scalar in double precision)."""
+        s = self.settings
+        self.price.add_(s.price_rate * (weight - s.tolerated_weight)).clamp_(0.0, s.price_cap)

@@ -19,4 +19,4 @@ def set_learning_rate(learner: Learner, done: float, settings: FallingRateSettin
     share = 1.0 + fallen * (settings.final_rate - 1.0)
     for name, optimiser in learner.optimisers.items():
         for group in optimiser.param_groups:
-            group["lr"] = share * learner.learning_rate(name)
+            group["lr"].fill_(share * learner.learning_rate(name))

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import ActorCriticLearner, Learner, by_kind
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.run import UnlearningRun
@@ -57,10 +58,16 @@ class TrajDeleter(UnlearningRun):
         turn = 2 * self.settings.cycles * self.steps_done // self.forgetting_steps
         return REMAIN if turn % 2 == 0 else FORGET
 
-    def take_step(self) -> Mapping[str, Tensor | float]:
+    @property
+    def generators(self) -> list[torch.Generator]:
+        return [*super().generators, self.original.generator]
+
+    def prepare_step(self) -> None:
+        set_learning_rate(self.learner, self.steps_done / self.steps, self.settings)
+
+    def take_step(self) -> Losses:
         """One step of whichever training has its turn."""
         learner, kind = self.learner, self.kind
-        set_learning_rate(learner, self.steps_done / self.steps, self.settings)
         replay = self.forget if kind == FORGET else self.keep
         batch = replay.sample(learner.settings.batch, learner.generator)
         if kind == FORGET:
@@ -69,7 +76,7 @@ class TrajDeleter(UnlearningRun):
             return self._converge(learner, batch)
         return learner.update(batch, replay)
 
-    def _converge(self, learner: ActorCriticLearner, batch: Batch) -> Mapping[str, Tensor | float]:
+    def _converge(self, learner: ActorCriticLearner, batch: Batch) -> Losses:
         learner.descend("vae", learner.model_loss(batch))
         predicted = learner.critics(batch.observations, batch.actions)  # (4, B)
         own = learner.critic_losses(batch, predicted, learner.critic_targets(batch))  # (2,) reward, cost
@@ -79,7 +86,6 @@ class TrajDeleter(UnlearningRun):
         learner.descend("actor", actor_loss)
         learner.update_targets()
         learner.update_weights()
-        learner.steps_done += 1
         return {
             "loss_reward": own[0].detach(), "loss_cost": own[1].detach(), "loss_actor": actor_loss.detach(),
             "loss_original": towards_original.sum().detach(),

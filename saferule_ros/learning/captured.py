@@ -1,0 +1,71 @@
+"""Gradient steps that a GPU takes as one: captured as CUDA graphs and replayed.
+
+Steps of networks this small are bound by the launching of some hundred kernels, not by arithmetic. All steps of a kind
+launch the same kernels on the same tensors (see Learner.update), so they are recorded once; a replay launches them
+together, and the random numbers go on. On a CPU nothing is gained, and steps are taken one by one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Losses = Mapping[str, Tensor | float]
+
+# Steps of a kind before one is captured: what is made on first use (optimiser state, workspaces of libraries) may not
+# be made during it. Source: torch's notes on CUDA graphs, which take as many.
+WARM_UP = 3
+
+
+class Capture(NamedTuple):
+    """A step that can be replayed, and the tensors that its losses are put in each time."""
+
+    graph: torch.cuda.CUDAGraph
+    losses: Losses
+
+
+class CapturedSteps:
+    """Takes the steps of one learning or unlearning run.
+
+    Args:
+        device: where they are taken.
+        generators: all that they draw random numbers from.
+    """
+
+    def __init__(self, device: torch.device, generators: Sequence[torch.Generator]) -> None:
+        self._device, self._generators = device, generators
+        self._taken: dict[str, int] = {}
+        self._captures: dict[str, Capture] = {}
+
+    def take(self, kind: str, step: Callable[[], Losses]) -> Losses:
+        """Takes a step.
+
+        Args:
+            kind: of the step; all of one kind must do the same.
+            step: takes it and returns losses without waiting for the device. What else it does on the host (counting,
+                say) is left out when it is replayed.
+        """
+        if self._device.type != "cuda":
+            return step()
+        if kind in self._captures:
+            self._captures[kind].graph.replay()
+            return self._captures[kind].losses
+        self._taken[kind] = self._taken.get(kind, 0) + 1
+        if self._taken[kind] > WARM_UP:
+            self._captures[kind] = self._capture(step)  # records it, but takes none
+            return self.take(kind, step)
+        side = torch.cuda.Stream(self._device)  # where torch asks for warming up
+        side.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(side):
+            losses = step()
+        torch.cuda.current_stream(self._device).wait_stream(side)
+        return losses
+
+    def _capture(self, step: Callable[[], Losses]) -> Capture:
+        graph = torch.cuda.CUDAGraph()
+        for generator in self._generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph):
+            losses = step()
+        return Capture(graph, losses)
