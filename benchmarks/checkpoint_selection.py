@@ -99,7 +99,7 @@ def new_judge(trial: Trial, settings: JudgeSettings) -> tuple[Judge, float]:
     _, keep = ForgetSet.load(workspace.forget_sets, prepared.forget_set_id).split(dataset)
     learner, _ = load_checkpoint(workspace.checkpoint(prepared.checkpoint_id))
     began = time.process_time()
-    judge = Judge(keep, learner.units, learner.limits.horizon, settings, trial.seed)
+    judge = Judge(keep, learner.units, learner.limits, settings, trial.seed)
     return judge, time.process_time() - began
 
 
@@ -152,7 +152,7 @@ def row(group: Group, found: Json, rule: SelectionSettings) -> Json:
     return {
         "trial": group.trial.name, "group": group.name, "limit": limit, "candidates": len(candidates),
         "good": len(within), "good_passed": len(set(passed) & set(within)),
-        "bad_passed": len(set(passed) - set(within)), "trusted": found["check"]["correlation"] >= rule.correlation,
+        "bad_passed": len(set(passed) - set(within)), "trusted": selection.trusted,
         "check": found["check"], "reason": selection.reason,
         "fit_seconds": found["fit_seconds"], "seconds": found["seconds"],
         "spearman": {

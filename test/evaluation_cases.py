@@ -7,10 +7,12 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.evaluation.settings import ModelSettings
 from saferule_ros.learning.replay import Units
+from saferule_ros.learning.settings import TaskLimits
 
 BOUNDS = (np.array([-1.0], np.float32), np.array([1.0], np.float32))
 GAIN = 0.2
 HORIZON = 20
+LIMITS = TaskLimits(cost_limit=5.0, horizon=HORIZON)
 SMALL = ModelSettings(members=3, hidden=32, batch=64, learning_rate=3e-3, single_steps=400, unroll_steps=100, unroll=8)
 
 

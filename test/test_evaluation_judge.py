@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from evaluation_cases import HORIZON, SMALL, line, towards, units_of
+from evaluation_cases import HORIZON, LIMITS, SMALL, line, towards, units_of
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.pieces import piece, split_steps, whole_name
@@ -18,8 +18,9 @@ from saferule_ros.evaluation.judge import CannotJudge, Judge, Judged
 from saferule_ros.evaluation.ranking import rank_correlation
 from saferule_ros.evaluation.selection import select
 from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
+from saferule_ros.learning.settings import TaskLimits
 
-TRUSTED = ModelCheck(episodes=20, correlation=0.9, predicted=10.0, logged=10.0)
+TRUSTED = ModelCheck(episodes=20, correlation=0.9, predicted=10.0, logged=10.0, within=8, shortfall=0.0)
 
 
 def judged(cost: float, spread: float = 0.0, earns: float = 1.0) -> Judged:
@@ -33,7 +34,7 @@ def dataset():
 
 @pytest.fixture(scope="module")
 def judge(dataset) -> Judge:
-    return Judge(dataset, units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+    return Judge(dataset, units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
 
 
 def test_rank_correlation_of_known_lists() -> None:
@@ -58,7 +59,7 @@ def test_a_good_model_passes_its_check_and_a_random_one_does_not(dataset, judge)
     assert judge.check.correlation > 0.8
     assert judge.check.predicted == pytest.approx(judge.check.logged, rel=0.3)
     random = untrained(dataset, units_of(dataset), SMALL, seed=0)
-    assert not check_model(random, line(20, seed=9)).correlation >= 0.5
+    assert not check_model(random, line(20, seed=9), LIMITS).correlation >= 0.5
 
 
 def test_what_is_checked_is_cost_per_step_and_ten_episodes_at_least(dataset, judge) -> None:
@@ -71,7 +72,30 @@ def test_what_is_checked_is_cost_per_step_and_ten_episodes_at_least(dataset, jud
     pieces = EpisodeDataset.from_episodes(
         piece(dataset.episode(index), 0, 2 + index % 15) for index in range(dataset.episodes)
     )
-    assert not abs(check_model(made, pieces).correlation) >= 0.5
+    assert not abs(check_model(made, pieces, LIMITS).correlation) >= 0.5
+
+
+@pytest.mark.parametrize(("limit", "within"), [(9.0, 0), (15.0, 30)])
+def test_the_check_measures_what_episodes_cost_that_were_to_keep_the_limit(dataset, limit: float, within: int) -> None:
+    """A model that charges every step half, 10 for an episode, whole or not; what these cost by the log is known."""
+    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
+    with torch.no_grad():
+        made.out.weight.zero_()
+        made.out.bias.zero_()
+    costly = [k for k in range(dataset.episodes) if dataset.records[k].episode_cost >= 8][:30]
+    held_out = EpisodeDataset.from_episodes(
+        piece(dataset.episode(k), 10, 20) if n % 2 else dataset.episode(k) for n, k in enumerate(costly)
+    )
+    check = check_model(made, held_out, TaskLimits(cost_limit=limit, horizon=HORIZON))
+    assert check.within == within and check.predicted == pytest.approx(10.0)
+    cost = np.array([record.episode_cost * HORIZON / record.length for record in held_out.records])
+    if within:
+        error = cost.std(ddof=1) / np.sqrt(30)
+        assert check.shortfall == pytest.approx(cost.mean() - 10.0 + error) and check.shortfall > 1.0
+        cheap = EpisodeDataset.from_episodes(dataset.episode(k) for k in range(80) if k not in costly)
+        assert check_model(made, cheap, TaskLimits(cost_limit=limit, horizon=HORIZON)).shortfall == 0.0
+    else:
+        assert math.isnan(check.shortfall)
 
 
 def test_a_judge_ranks_policies_by_their_cost_and_return(judge) -> None:
@@ -82,7 +106,7 @@ def test_a_judge_ranks_policies_by_their_cost_and_return(judge) -> None:
 
 def test_a_judge_says_how_many_episodes_it_needs(dataset) -> None:
     with pytest.raises(CannotJudge, match=r"19 episodes are kept.*needs 20"):
-        Judge(dataset.subset(range(19)), units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+        Judge(dataset.subset(range(19)), units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
 
 
 def test_pieces_of_one_episode_count_once_and_episodes_that_terminate_are_refused(dataset) -> None:
@@ -90,10 +114,10 @@ def test_pieces_of_one_episode_count_once_and_episodes_that_terminate_are_refuse
     cut = split_steps(few, np.arange(len(few)) % 7 < 6)[0]
     assert cut.episodes > 19
     with pytest.raises(CannotJudge, match="19 episodes are kept"):
-        Judge(cut, units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+        Judge(cut, units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
     ended = [dataclasses.replace(dataset.episode(k), terminated=k == 3, truncated=k != 3) for k in range(30)]
     with pytest.raises(CannotJudge, match="1 of 30 episodes terminated"):
-        Judge(EpisodeDataset.from_episodes(ended), units_of(dataset), HORIZON, JudgeSettings(model=SMALL), seed=0)
+        Judge(EpisodeDataset.from_episodes(ended), units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
 
 
 def test_the_model_is_checked_on_episodes_of_which_it_saw_no_piece(dataset, monkeypatch) -> None:
@@ -103,9 +127,9 @@ def test_the_model_is_checked_on_episodes_of_which_it_saw_no_piece(dataset, monk
         seen["shown"] = {whole_name(record.id) for record in shown.records}
         return fit_model(shown, *rest)
 
-    def check(model, held_out):
+    def check(model, held_out, limits):
         seen["held out"] = {whole_name(record.id) for record in held_out.records}
-        return check_model(model, held_out)
+        return check_model(model, held_out, limits)
 
     monkeypatch.setattr("saferule_ros.evaluation.judge.fit_model", fit)
     monkeypatch.setattr("saferule_ros.evaluation.judge.check_model", check)
@@ -113,7 +137,7 @@ def test_the_model_is_checked_on_episodes_of_which_it_saw_no_piece(dataset, monk
         piece(dataset.episode(k), begin, begin + 5) for k in range(24) for begin in (0, 5, 10)
     )
     quick = SMALL.model_copy(update={"single_steps": 2, "unroll_steps": 2, "unroll": 2})
-    Judge(cut, units_of(dataset), HORIZON, JudgeSettings(model=quick), seed=0)
+    Judge(cut, units_of(dataset), LIMITS, JudgeSettings(model=quick), seed=0)
     assert len(seen["held out"]) == 10 and len(seen["shown"]) == 14
     assert not seen["held out"] & seen["shown"]
 
@@ -132,6 +156,21 @@ def test_a_candidate_on_which_the_members_do_not_agree_is_not_within_the_limit()
     assert select(candidates, TRUSTED, 25.0, SelectionSettings(pessimism=0.0)).step == 200
 
 
+def test_what_replays_cost_more_than_expected_is_added_to_every_bound() -> None:
+    short = dataclasses.replace(TRUSTED, shortfall=7.0)
+    candidates = {100: judged(5.0, earns=10.0), 200: judged(20.0, earns=30.0)}
+    found = select(candidates, short, 25.0, SelectionSettings())
+    assert (found.step, found.bounds) == (100, {100: 12.0, 200: 27.0})
+
+
+@pytest.mark.parametrize("within", [0, 1])
+def test_a_model_that_hardly_expects_a_replay_to_keep_the_limit_is_not_trusted(within: int) -> None:
+    check = dataclasses.replace(TRUSTED, within=within, shortfall=float("nan"))
+    found = select({100: judged(1.0)}, check, 25.0, SelectionSettings())
+    assert found.step is None and not found.trusted and found.bounds == {100: 1.0}
+    assert f"it expects {within} of 20 replayed episodes to keep the limit" in found.reason
+
+
 def test_none_is_proposed_if_all_cost_too_much() -> None:
     found = select({100: judged(50.0), 200: judged(31.0)}, TRUSTED, 25.0, SelectionSettings())
     assert found.step is None
@@ -140,7 +179,7 @@ def test_none_is_proposed_if_all_cost_too_much() -> None:
 
 @pytest.mark.parametrize("correlation", [0.3, float("nan")])
 def test_none_is_proposed_if_the_model_is_not_trusted(correlation: float) -> None:
-    check = ModelCheck(episodes=20, correlation=correlation, predicted=10.0, logged=10.0)
+    check = dataclasses.replace(TRUSTED, correlation=correlation)
     found = select({100: judged(0.0)}, check, 25.0, SelectionSettings())
     assert found.step is None
     assert "not trusted" in found.reason
@@ -148,6 +187,6 @@ def test_none_is_proposed_if_the_model_is_not_trusted(correlation: float) -> Non
 
 def test_the_same_seed_judges_alike(dataset) -> None:
     quick = JudgeSettings(model=SMALL.model_copy(update={"single_steps": 5, "unroll_steps": 2}))
-    first, again = (Judge(dataset, units_of(dataset), HORIZON, quick, 3).judge(towards(1.0)) for _ in range(2))
+    first, again = (Judge(dataset, units_of(dataset), LIMITS, quick, 3).judge(towards(1.0)) for _ in range(2))
     assert first == again
     assert np.isfinite(first.cost)

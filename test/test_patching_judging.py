@@ -7,11 +7,11 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="a patch ends at the gate, which needs ONNX Runtime")
 
-from patch_samples import BAD_BAG, make_workspace
+from patch_samples import BAD_BAG, TRAINING_STEPS, make_workspace
 
 from saferule_ros.errors import SettingsError
 from saferule_ros.evaluation.check import ModelCheck
-from saferule_ros.evaluation.judge import CannotJudge
+from saferule_ros.evaluation.judge import CannotJudge, Judged
 from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.learning.trainer import TrainingDiverged
 from saferule_ros.patching.forget import store_forget_set
@@ -26,7 +26,7 @@ from saferule_ros.workspace import Workspace
 
 MODEL = {"members": 2, "hidden": 8, "batch": 16, "single_steps": 60, "unroll_steps": 20, "unroll": 4}
 # A rank correlation is never below -1, never above 1; an episode of 20 steps costs between 0 and 20.
-TRUSTED, DISTRUSTED = {"correlation": -1.0}, {"correlation": 1.0}
+TRUSTED, DISTRUSTED = {"correlation": -1.0, "least_within": 0}, {"correlation": 1.0}
 ANYTHING, NOTHING = {"share_of_limit": 10.0}, {"share_of_limit": 1e-9}
 
 
@@ -65,6 +65,16 @@ def test_of_the_policies_within_the_limit_the_one_that_earns_most_is_proposed(wo
     assert [at.progress for at in seen] == sorted(at.progress for at in seen)
 
 
+def test_the_policy_that_is_patched_is_judged_beside_the_others(workspace: Workspace, monkeypatch) -> None:
+    import saferule_ros.patching.judging as judging
+
+    monkeypatch.setattr(judging, "_serving", lambda learner: learner.steps_done)
+    monkeypatch.setattr(judging.Judge, "judge", lambda _, steps: Judged(float(steps), 0.0, 1.0, 0.0))
+    judgement = patch(workspace, "parent", "advise", TRUSTED | ANYTHING)[0].judgement
+    assert judgement["parent"]["cost"] == TRAINING_STEPS
+    assert [one["cost"] for one in judgement["judged"].values()] == [TRAINING_STEPS + step for step in (4, 8, 12)]
+
+
 def test_the_candidate_is_the_very_checkpoint_that_was_chosen(workspace: Workspace, monkeypatch) -> None:
     """Made to choose an early one: everything after it is of that one, certificate and origin included."""
     import saferule_ros.patching.judging as judging
@@ -91,6 +101,8 @@ def test_if_a_trusted_model_finds_none_within_the_limit_nothing_is_proposed(work
     report, _ = patch(workspace, f"none-{mode}", mode, TRUSTED | NOTHING)
     assert report.outcome is Outcome.WITHHELD and not report.candidate_id and not report.success
     assert "nothing is proposed: no candidate is within the limit: the least bound is" in report.message
+    parent = report.judgement["parent"]
+    assert f"of the policy that was patched the bound is {parent['bound']:.1f}" in report.message
     assert set(report.judgement["judged"]) == {"4", "8", "12"} and report.judgement["check"]["episodes"] > 0
     assert places.read_bytes() == before, "the candidate of before stays"
 
@@ -158,7 +170,8 @@ def test_what_is_not_known_comes_back_as_such(workspace: Workspace, monkeypatch,
     """Held-out episodes that all cost the same have no order."""
     import saferule_ros.evaluation.judge as judge
 
-    nothing = ModelCheck(episodes=10, correlation=float("nan"), predicted=1.0, logged=0.0)
+    nan = float("nan")
+    nothing = ModelCheck(episodes=10, correlation=nan, predicted=1.0, logged=0.0, within=0, shortfall=nan)
     monkeypatch.setattr(judge, "check_model", lambda *_: nothing)
     report, _ = patch(workspace, "no-order", "advise", TRUSTED)
     (tmp_path / "report.json").write_text(report.model_dump_json())

@@ -19,6 +19,7 @@ from saferule_ros.evaluation.fitting import fit_model
 from saferule_ros.evaluation.rollout import Policy, roll_out
 from saferule_ros.evaluation.settings import JudgeSettings
 from saferule_ros.learning.replay import Units
+from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import TrainProgress
 
 # A model that knows nothing ranks two or three episodes well in every second case; ten, with a correlation of 0.5 or
@@ -55,7 +56,7 @@ class Judge:
     Args:
         keep: D_k, raw units.
         units: of the policies' learner.
-        horizon: steps of a full episode.
+        limits: of the task.
         settings: see JudgeSettings.
         seed: of every random draw.
         on_progress, cancelled: of learning the model, see fit_model.
@@ -67,7 +68,7 @@ class Judge:
     """
 
     def __init__(
-        self, keep: EpisodeDataset, units: Units, horizon: int, settings: JudgeSettings, seed: int,
+        self, keep: EpisodeDataset, units: Units, limits: TaskLimits, settings: JudgeSettings, seed: int,
         on_progress: Callable[[TrainProgress], None] = lambda _: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
@@ -87,10 +88,10 @@ class Judge:
         held_out = np.isin(episode_of, generator.permutation(episodes)[:count])
         shown, checked = (keep.subset(np.flatnonzero(rows)) for rows in (~held_out, held_out))
         self.model = fit_model(shown, units, settings.model, seed, on_progress, cancelled)
-        self.check: ModelCheck = check_model(self.model, checked)
+        self.check: ModelCheck = check_model(self.model, checked, limits)
         initial = keep.initial_observations
         chosen = generator.choice(len(initial), min(settings.starts, len(initial)), replace=False)
-        self._starts, self._horizon = torch.from_numpy(np.array(initial[chosen])), horizon
+        self._starts, self._horizon = torch.from_numpy(np.array(initial[chosen])), limits.horizon
 
     def judge(self, policy: Policy) -> Judged:
         """Lets a policy drive from the same starts as every other."""

@@ -3,6 +3,7 @@
 A patch that does not pass its own offline check is not proposed.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,8 +20,9 @@ class Selection:
         step: of the candidate that was chosen; None: none is to be proposed.
         reason: in words, for the report.
         judged: every candidate, by its step.
-        bounds: of each, what was compared with the limit: expected cost and its uncertainty, raw units.
+        bounds: of each, what was compared with the limit (see cost_bound), raw units.
         allowed: what a bound may reach.
+        trusted: whether the model passed its check.
         check: of the model.
     """
 
@@ -29,7 +31,17 @@ class Selection:
     judged: Mapping[int, Judged]
     bounds: Mapping[int, float]
     allowed: float
+    trusted: bool
     check: ModelCheck
+
+
+def cost_bound(judged: Judged, check: ModelCheck, settings: SelectionSettings) -> float:
+    """What a policy may be expected to cost: with the spread of the members, and what replays cost more than expected.
+
+    Raw units.
+    """
+    shortfall = 0.0 if math.isnan(check.shortfall) else check.shortfall
+    return judged.cost + settings.pessimism * judged.cost_spread + shortfall
 
 
 def select(
@@ -43,19 +55,31 @@ def select(
         cost_limit: L, that an episode may cost.
     """
     assert judged, "there are candidates, as a run ends with one"
-    bounds = {step: one.cost + settings.pessimism * one.cost_spread for step, one in judged.items()}
+    bounds = {step: cost_bound(one, check, settings) for step, one in judged.items()}
     allowed = settings.share_of_limit * cost_limit
     within = [step for step in judged if bounds[step] <= allowed]
     chosen: int | None = None
-    if not check.correlation >= settings.correlation:  # also if it is NaN
-        reason = (
-            f"the model is not trusted: replayed episodes correlate with logged ones by {check.correlation:.2f}, "
-            f"{settings.correlation:.2f} are required"
-        )
+    if doubt := _doubt(check, settings):
+        reason = f"the model is not trusted: {doubt}"
     elif not within:
         least = min(bounds, key=lambda step: bounds[step])
         reason = f"no candidate is within the limit: the least bound is {bounds[least]:.1f}, allowed are {allowed:.1f}"
     else:
         chosen = max(within, key=lambda step: judged[step].episode_return)
         reason = f"{len(within)} of {len(judged)} candidates are within the limit; step {chosen} is to earn most"
-    return Selection(chosen, reason, judged, bounds, allowed, check)
+    return Selection(chosen, reason, judged, bounds, allowed, not doubt, check)
+
+
+def _doubt(check: ModelCheck, settings: SelectionSettings) -> str:
+    """Why a model is not to be trusted, or nothing."""
+    if not check.correlation >= settings.correlation:  # also if it is NaN
+        return (
+            f"replayed episodes correlate with logged ones by {check.correlation:.2f}, {settings.correlation:.2f} are "
+            "required"
+        )
+    if check.within < settings.least_within:
+        return (
+            f"it expects {check.within} of {check.episodes} replayed episodes to keep the limit, "
+            f"{settings.least_within} are required to tell what it is worth when it expects that of a policy"
+        )
+    return ""

@@ -37,5 +37,8 @@ class SelectionSettings(BaseModel):
     correlation: float = Field(
         0.5, ge=-1, le=1, description="rank correlation in the model's check below which it chooses nothing"
     )
+    least_within: int = Field(
+        2, ge=0, le=10**6, description="held-out episodes it must expect to keep the limit, or else it chooses nothing"
+    )
     pessimism: float = Field(1.0, ge=0, le=10, description="spread of the members that is added to the expected cost")
     share_of_limit: float = Field(1.0, gt=0, le=10, description="of the cost limit, that the sum may reach")

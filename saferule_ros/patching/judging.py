@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.pieces import whole_name
 from saferule_ros.evaluation.fitting import ModelCancelled
-from saferule_ros.evaluation.judge import CannotJudge, Judge
-from saferule_ros.evaluation.selection import Selection, select
+from saferule_ros.evaluation.judge import CannotJudge, Judge, Judged
+from saferule_ros.evaluation.selection import Selection, cost_bound, select
 from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.serving_policy import ServingPolicy
@@ -81,7 +81,7 @@ def judge_patch(
 
     try:
         judge = Judge(
-            _trusted(unlearning), learner.units, learner.limits.horizon, settings.judge, seed, show, cancelled
+            _trusted(unlearning), learner.units, learner.limits, settings.judge, seed, show, cancelled
         )  # fmt: skip
     except ModelCancelled as error:
         raise PatchCancelled(error.what, "What serves was not touched") from error
@@ -92,10 +92,12 @@ def judge_patch(
     for count, step in enumerate(steps):
         if cancelled():
             raise PatchCancelled(f"cancelled after {count} policies were judged", "What serves was not touched")
-        report(MODEL_SHARE + (1.0 - MODEL_SHARE) * count / (len(steps) + 1))
+        report(MODEL_SHARE + (1.0 - MODEL_SHARE) * count / (len(steps) + 2))
         judged[step] = judge.judge(_serving(trail.load(step)))
     judged[unlearning.certified.run.steps_done] = judge.judge(_serving(learner))
-    return _decided(select(judged, judge.check, learner.limits.cost_limit, settings.rule), mode, settings.rule)
+    parent = judge.judge(_serving(unlearning.parent()))
+    selection = select(judged, judge.check, learner.limits.cost_limit, settings.rule)
+    return _decided(selection, parent, mode, settings.rule)
 
 
 def _trusted(unlearning: Unlearning) -> EpisodeDataset:
@@ -113,18 +115,20 @@ def _trusted(unlearning: Unlearning) -> EpisodeDataset:
     return keep.subset(trusted)
 
 
-def _decided(selection: Selection, mode: JudgeMode, rule: SelectionSettings) -> Verdict:
+def _decided(selection: Selection, parent: Judged, mode: JudgeMode, rule: SelectionSettings) -> Verdict:
+    of_parent = cost_bound(parent, selection.check, rule)
     numbers = {
         "check": _known(asdict(selection.check)), "allowed": selection.allowed,
+        "parent": _known(asdict(parent) | {"bound": of_parent}),
         "judged": {str(step): _known(asdict(one) | {"bound": selection.bounds[step]})
                    for step, one in selection.judged.items()},
     }  # fmt: skip
-    if selection.step is not None:
-        return Verdict(True, selection.step, selection.reason, numbers)
-    trusted = selection.check.correlation >= rule.correlation
-    if trusted or mode is JudgeMode.REQUIRE:
-        return Verdict(False, None, selection.reason, numbers)
-    return Verdict(True, None, f"not judged: {selection.reason}", numbers)
+    if not selection.trusted:
+        if mode is JudgeMode.REQUIRE:
+            return Verdict(False, None, selection.reason, numbers)
+        return Verdict(True, None, f"not judged: {selection.reason}", numbers)
+    reason = f"{selection.reason}; of the policy that was patched the bound is {of_parent:.1f}"
+    return Verdict(selection.step is not None, selection.step, reason, numbers)
 
 
 def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.patching.origin import Origin
 from saferule_ros.settings import name_of
@@ -77,6 +78,10 @@ class Unlearning:
         earlier = [ForgetSet.load(workspace.forget_sets, one) for one in self.forgotten_before]
         forget, self.keep = self.forget_set.split(self.dataset, earlier)
         self.certified = CertifiedRun(method, learner, forget, self.keep, self.settings, seed)
+
+    def parent(self) -> Learner:
+        """The learner that is to forget, as it was before."""
+        return load_checkpoint(self._workspace.checkpoint(self._parent), self.certified.run.learner.device)[0]
 
     @property
     def unfinished(self) -> Unfinished:
