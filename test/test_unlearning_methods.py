@@ -197,7 +197,7 @@ def test_traj_deleter_leaves_the_original_agent_as_it_was():
     assert not np.array_equal(weights(learner), before)
 
 
-def test_retraining_knows_nothing_of_the_learner_but_its_kind_units_and_steps():
+def test_retraining_knows_nothing_of_the_learner_but_its_kind_and_steps():
     keep, forget, both = keep_and_forget()
     results = []
     for seed in (1, 2):
@@ -206,19 +206,18 @@ def test_retraining_knows_nothing_of_the_learner_but_its_kind_units_and_steps():
         run = Retrain(learner, forget, keep, RetrainSettings(), seed=3)
         assert unlearn(run) == 7
         assert np.array_equal(weights(learner), before), "the learner that was given is left as it was"
-        assert (run.learner.settings, run.learner.limits, run.learner.units) == (
-            learner.settings, learner.limits, learner.units,
-        )  # fmt: skip
+        assert (run.learner.settings, run.learner.limits) == (learner.settings, learner.limits)
         results.append(weights(run.learner))
     assert np.array_equal(*results)
 
 
-def test_retraining_is_training_on_keep_data():
+def test_retraining_is_training_on_keep_data_in_its_own_units():
     keep, forget, both = keep_and_forget()
     learner = train(both, LIMITS, SMALL, BOUNDS, steps=6, seed=1)
     run = Retrain(learner, forget, keep, RetrainSettings(steps=5), seed=3)
     unlearn(run)
-    by_hand = make_learner(learner.units, LIMITS, SMALL, 3)
+    by_hand = make_learner(Units.of(keep, *BOUNDS), LIMITS, SMALL, 3)
+    assert by_hand.units.reward_scale != learner.units.reward_scale
     by_hand.generator.manual_seed(3)
     replay = Replay(keep, by_hand.units, SMALL.discount)
     for _ in range(5):

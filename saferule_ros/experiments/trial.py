@@ -108,7 +108,7 @@ class _Work:
         return self._unlearned(method)
 
     def _retrained(self, method: str) -> TrialResult:
-        """Learning as the poisoned agent did, from D_k alone, whose units it takes: as if D_f had never been.
+        """Learning as the poisoned agent did, from D_k alone, once for all trials that ask for the same.
 
         It has no certificate: what that asks is about values of the agent that is to forget.
         """

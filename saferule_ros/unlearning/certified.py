@@ -34,7 +34,8 @@ class CertifiedRun:
         self._replays = self._measured(self._forget, self.run.forget), self._measured(self._keep, self.run.keep)
         # What is asked is settled by the agent as it was (the one given) and on all of D_k that is used, so that it is
         # the same for every method.
-        replay = learner.replay(self._keep.used) if self.run.left_out else self.run.keep
+        shared = self.run.learner is learner and not self.run.left_out  # retraining has units of its own
+        replay = self.run.keep if shared else learner.replay(self._keep.used)
         self._required = (
             raised_kappa(learner, self._keep.used, replay, settings.safe_quantile) + settings.cost_margin
             if isinstance(learner, CriticLearner)
