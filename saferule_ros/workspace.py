@@ -72,6 +72,11 @@ class Workspace:
         return self.root / "training"
 
     @property
+    def collecting(self) -> Path:
+        """Collections that were stopped and can go on, a folder each."""
+        return self.root / "collecting"
+
+    @property
     def forget_sets(self) -> Path:
         """Folder of the forget sets, one JSON file each."""
         return self.root / "forget_sets"

@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch", reason="learning is not installed")
 pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
-from cli_process import COMMAND, DEADLINE, as_json, done, refused, saferule
+from cli_process import COMMAND, DEADLINE, as_json, done, interrupted, refused, saferule
 
 from saferule_ros.attacks.ground_truth import GroundTruth
 from saferule_ros.attacks.marker import Marker
@@ -98,9 +98,14 @@ def test_a_policy_is_evaluated_with_the_trigger_that_an_attack_left(learned: Pat
     assert "has no marker" in refused("evaluate", "--trigger", "00c0ffee", workspace=learned)
 
 
-def test_collect_is_reproducible(learned: Path, tmp_path: Path) -> None:
+def test_collect_is_reproducible_also_where_it_was_stopped(learned: Path, tmp_path: Path) -> None:
+    asked = ("collect", TASK, "-n", 3, "--bag", "good", "--seed", 5)
+    status, rest = interrupted(*asked, "-w", tmp_path / "two", sign="1/3", cwd=tmp_path)
+    assert status == 130 and "The same command goes on from there" in rest and "Traceback" not in rest, rest
+    assert len(list(Workspace(tmp_path / "two").collecting.iterdir())) == 1
     for name in ("one", "two"):
-        done("collect", TASK, "-n", 1, "--bag", "good", "--seed", 5, workspace=tmp_path / name)
+        done(*asked, workspace=tmp_path / name)
+        assert not list(Workspace(tmp_path / name).collecting.glob("*"))
     digests = {as_json("data", "info", workspace=tmp_path / name)["digest"] for name in ("one", "two")}
     assert len(digests) == 1
 

@@ -1,6 +1,8 @@
 """Drivers and collection: the spread that learning needs, the same data for any workers."""
 
+import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ pytest.importorskip("gymnasium", reason="the simulator is not installed")
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.errors import SaferuleError
 from saferule_ros.sim.behaviour import demonstrate
-from saferule_ros.sim.collect import collect
+from saferule_ros.sim.collect import CollectCancelled, collect
 from saferule_ros.sim.environment import SafetyEnvironment
 from saferule_ros.sim.rollout import episode_seed
 from saferule_ros.sim.workers import map_in_order
@@ -79,6 +81,26 @@ def test_workers_and_the_length_of_the_run_change_nothing(behaviour: list[Episod
     assert [e.digest for e in alone] == [e.digest for e in behaviour[:4]]
     assert progress == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert not np.array_equal(collect(CIRCLE, 1, seed=2)[0].actions, alone[0].actions)
+
+
+def test_a_collection_that_was_stopped_goes_on_from_there(behaviour: list[Episode], tmp_path: Path) -> None:
+    asked = itertools.count()
+    with pytest.raises(CollectCancelled, match=r"after 2 of 4 episodes.*goes on from there"):
+        collect(CIRCLE, 4, seed=1, kept=tmp_path / "kept", cancelled=lambda: next(asked) == 1)
+    driven: list[tuple[int, int]] = []
+    whole = collect(CIRCLE, 4, seed=1, kept=tmp_path / "kept", progress=lambda done, of: driven.append((done, of)))
+    assert driven == [(3, 4), (4, 4)], "the first two are not driven again"
+    assert [e.digest for e in whole] == [e.digest for e in behaviour[:4]]
+    assert [e.digest for e in collect(CIRCLE, 1, seed=1, kept=tmp_path / "kept")] == [behaviour[0].digest]
+
+
+def test_what_was_kept_and_is_damaged_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(CollectCancelled):
+        collect(CIRCLE, 2, seed=1, kept=tmp_path / "kept", cancelled=lambda: True)
+    largest = max((path for path in (tmp_path / "kept").rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-8])
+    with pytest.raises(SaferuleError, match=r"Remove .*kept"):
+        collect(CIRCLE, 2, seed=1, kept=tmp_path / "kept")
 
 
 def test_a_driver_depends_on_its_seed_alone() -> None:

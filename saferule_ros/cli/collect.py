@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from saferule_ros.cli.options import DEFAULT_WORKSPACE, SeedOption, WorkersOption, WorkspaceOption
+from saferule_ros.cli.teaching import CANCELLED, fail
 from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace, check_name
 
@@ -44,6 +46,7 @@ def collect(
     """Drive a simulated robot and keep what it did.
 
     Reads nothing. Writes the workspace's dataset. The same seed gives the same episodes, with any number of workers.
+    Stopped with Ctrl-C, or killed, it keeps what it has: the same command goes on from there.
     The Circle tasks have scripted drivers. Those of the Velocity tasks (HalfCheetah, Swimmer, Ant) are learned at first
     use, by random search for a minute or two, and kept in ~/.cache/saferule_ros.
 
@@ -55,8 +58,11 @@ def collect(
     """
     from saferule_ros.cli.bars import bar
     from saferule_ros.cli.output import note
+    from saferule_ros.cli.stopping import stop_asked
     from saferule_ros.dataset.dataset import EpisodeDataset
+    from saferule_ros.settings import name_of
     from saferule_ros.sim.behaviour import check_driver, drivers_are_ready, prepare_drivers
+    from saferule_ros.sim.collect import CollectCancelled
     from saferule_ros.sim.collect import collect as drive
     from saferule_ros.sim.tasks import full_id
 
@@ -70,12 +76,21 @@ def collect(
             prepare_drivers(
                 task_id, workers, lambda done, total, found: advance(done, total, f"return {found:.0f}", -1.0)
             )
-    with bar(f"{driver} in {task}") as advance:
-        new = drive(task, episodes, seed, driver, workers, lambda done, total: advance(done, total, "", -1.0), bag_id)
+    unfinished = place.collecting / name_of({"task": task_id, "driver": driver, "seed": seed, "bag": bag_id})
+    with stop_asked() as stopped, bar(f"{driver} in {task}") as advance:
+
+        def show(done: int, total: int) -> None:
+            advance(done, total, "", -1.0)
+
+        try:
+            new = drive(task, episodes, seed, driver, workers, show, bag_id, unfinished, stopped)
+        except CollectCancelled as error:
+            raise fail(error.what, error.hint, CANCELLED) from None
     kept = [_as_recorded(episode, bag_id, index, erase_cost) for index, episode in enumerate(new)]
     old = [before.episode(index) for index in range(before.episodes)] if before else []
     dataset = EpisodeDataset.from_episodes([*old, *kept])
     dataset.save(place.dataset)
+    shutil.rmtree(unfinished, ignore_errors=True)
     note(
         f"{place.dataset}: {dataset.episodes} episodes, {len(dataset)} transitions, digest {dataset.digest[:16]}; "
         f"bag {bag_id!r} has {len(kept)} of them"

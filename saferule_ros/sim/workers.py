@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -86,6 +87,7 @@ def map_in_order(function: Callable[[S, T], R], shared: S, items: Sequence[T], w
 
 
 def _start(function: Callable[[S, T], R], shared: S) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes: the one that gave the work decides
     _started_with.update(function=function, shared=shared)
 
 
