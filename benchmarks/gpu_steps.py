@@ -8,13 +8,13 @@ The goal is 10 s for 5,000 steps.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from learning_step_time import SEED, Step, steps_to_time
+from table_of_rows import show
 from torch.profiler import ProfilerActivity, profile
 
 from saferule_ros.learning.algorithms import ALGORITHMS
@@ -102,12 +102,7 @@ def main() -> None:
         "device": torch.cuda.get_device_name(), "rows": measure(options.steps), "machine": machine(),
         "versions": versions(),
     }  # fmt: skip
-    text = table(results)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
-        options.out.with_suffix(".json").write_text(json.dumps(results, indent=1))
+    show(table(results), results, options.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Yardstick: one step of OSRL took 345 (BCQ-Lag), 254 (BEAR-Lag), 193 ms (CPQ) on 
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from table_of_rows import show
 from torch.utils.flop_counter import FlopCounterMode
 
 from saferule_ros.dataset.dataset import EpisodeDataset
@@ -162,12 +162,7 @@ def main() -> None:
     results = measure(options.steps, options.warm_up) | {
         "command": "python benchmarks/learning_step_time.py", "machine": machine(), "versions": versions(),
     }  # fmt: skip
-    text = table(results)
-    print(text)
-    if options.out:
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(text)
-        options.out.with_suffix(".json").write_text(json.dumps(results, indent=1))
+    show(table(results), results, options.out)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,15 @@ from typing import Any
 Row = dict[str, Any]
 
 
+def show(document: str, numbers: Mapping[str, Any], out: Path | None) -> None:
+    """Prints a document, and writes it, with its numbers beside it as .json, if there is a place for it."""
+    print(document)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(document)
+        out.with_suffix(".json").write_text(json.dumps(numbers, indent=1))
+
+
 class TableOfRows:
     """The rows made so far; without a file, none are there and none are kept.
 
