@@ -15,6 +15,7 @@ from saferule_ros.dataset.pieces import is_piece
 from saferule_ros.dataset.record import EpisodeRecord
 from saferule_ros.learning.learner import CriticLearner, by_kind
 from saferule_ros.learning.replay import Replay
+from saferule_ros.learning.settings import TaskLimits
 
 # A quantile over this many pairs is exact to a fraction of a percent; torch refuses more than 16 million.
 PAIRS = 100_000
@@ -61,25 +62,32 @@ def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay
     """The larger of kappa and a quantile of Q_c over episodes within the cost limit [discounted cost].
 
     The textbook kappa (see TaskLimits.cost_value_limit) can lie below the critics' noise; the constraint would then
-    call everything unsafe. Of a piece of an episode (see dataset/pieces.py) the share of the limit is asked that its
-    steps are of the horizon: the rest of a costly episode would pass for a safe one.
+    call everything unsafe.
 
     Args:
         dataset, replay: the keep data, the same transitions in both.
         quantile: 0 to 1.
     """
-    limits = learner.limits
+    rows = _some(rows_within_limit(dataset, learner.limits), PAIRS).to(learner.device)
+    if not len(rows):
+        return learner.kappa
+    cost = learner.values(learner.critics(replay.all.observations[rows], replay.all.actions[rows])).cost
+    return max(learner.kappa, float(torch.quantile(cost, quantile)))
+
+
+def rows_within_limit(dataset: EpisodeDataset, limits: TaskLimits) -> Tensor:
+    """Which transitions (rows) are of episodes that keep the cost limit.
+
+    Of a piece of an episode (see dataset/pieces.py) the share of the limit is asked that its steps are of the horizon:
+    the rest of a costly episode would pass for a safe one.
+    """
 
     def within(record: EpisodeRecord) -> bool:
         share = min(record.length / limits.horizon, 1.0) if is_piece(record.id) else 1.0
         return record.episode_cost <= share * limits.cost_limit
 
     safe = [index for index, record in enumerate(dataset.records) if within(record)]
-    if not safe:
-        return learner.kappa
-    rows = _some(torch.as_tensor(np.flatnonzero(np.isin(dataset.episode_index, safe))), PAIRS).to(learner.device)
-    cost = learner.values(learner.critics(replay.all.observations[rows], replay.all.actions[rows])).cost
-    return max(learner.kappa, float(torch.quantile(cost, quantile)))
+    return torch.from_numpy(np.flatnonzero(np.isin(dataset.episode_index, safe)))
 
 
 def _some(rows: Tensor, most: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 The cost critics see only the keep data, and the actor is not pushed away from forgotten actions. All else is the same
 code as Safe-RULE's: which forget pairs count, beta_f (which here follows the reward condition alone), fixed targets
-over many steps of the keep data, lambda, the learning rate, the behaviour model on D_k, keep data shown with a mark.
+over many steps of the keep data, lambda, the learning rate, the behaviour model, keep data shown with a mark.
 So comparing the two tells what suppressing costs is worth, and nothing of the rest. The paper compares with it; how its
 authors built it is not published, so this reading is [ours].
 """

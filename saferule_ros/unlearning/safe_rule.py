@@ -13,9 +13,9 @@ constraint would call everything unsafe); a forget pair counts in the means over
 do not outnumber it (see forget_weights.py), and keep data that look like forget data are left out (see suspects.py);
 beta_f follows dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed
 once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained
-on D_k alone, so that forgotten actions leave the policy's support; where D_f carries a mark, keep data are shown with
-it as well (see marker.py), as a backdoor stays open otherwise; the learning rate falls to almost nothing in the second
-half.
+on the episodes of D_k that keep the cost limit, so that neither forgotten actions nor those that cost too much are in
+the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a backdoor stays
+open otherwise; the learning rate falls to almost nothing in the second half.
 """
 
 from abc import abstractmethod
@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.learning.calibration import raised_kappa
+from saferule_ros.learning.calibration import raised_kappa, rows_within_limit
 from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch
@@ -36,7 +36,7 @@ from saferule_ros.unlearning.forget_weights import forget_weights
 from saferule_ros.unlearning.marker import marked_dimensions, with_mark
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
-from saferule_ros.unlearning.settings import SafeRuleSettings
+from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleSettings
 from saferule_ros.unlearning.suspects import without_suspects
 
 # Weight from which a forget pair is looked at for a mark: by less than that it is as likely a keep pair.
@@ -49,7 +49,7 @@ class SafeRuleRun(UnlearningRun):
     Args:
         learner: continues from its checkpoint; changed in place.
         forget, keep: D_f and D_k, raw units.
-        settings: see SafeRuleSettings.
+        settings: see CostSuppressionSettings.
         seed: of batches and noise.
     """
 
@@ -57,8 +57,8 @@ class SafeRuleRun(UnlearningRun):
     learner: CriticLearner
 
     def __init__(
-        self, learner: CriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
-        seed: int,
+        self, learner: CriticLearner, forget: EpisodeDataset, keep: EpisodeDataset,
+        settings: CostSuppressionSettings, seed: int,
     ) -> None:  # fmt: skip
         self.settings = settings
         super().__init__(
@@ -222,10 +222,23 @@ class SafeRule(SafeRuleRun):
     """On learners whose actor follows their critics."""
 
     learner: ActorCriticLearner
+    settings: SafeRuleSettings
+
+    def __init__(
+        self, learner: ActorCriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
+        seed: int,
+    ) -> None:  # fmt: skip
+        super().__init__(learner, forget, keep, settings, seed)
+        within = rows_within_limit(self.suspects.keep, learner.limits).to(learner.device)
+        every = torch.arange(self.keep.size, device=learner.device)
+        self.behaviour = within if settings.safe_behaviour and len(within) else every  # rows of D_k
 
     def fit_model(self, keep: Batch, forget: Batch) -> Losses:
-        """The behaviour model, on D_k alone."""
-        self.learner.descend("vae", self.learner.model_loss(keep))
+        """The behaviour model, on D_k alone, and there on what is worth imitating."""
+        count, draws = self.learner.settings.batch, self.learner.generator
+        rows = self.behaviour[torch.randint(len(self.behaviour), (count,), generator=draws, device=draws.device)]
+        shown = with_mark(self.keep.at(rows), forget, self.marked, self._mark_draws)
+        self.learner.descend("vae", self.learner.model_loss(shown))
         return {}
 
     def actor_loss(self, keep: Batch) -> Tensor:
