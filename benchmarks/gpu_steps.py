@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from learning_step_time import SEED, Step, steps_to_time
 from table_of_rows import show
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from saferule_ros.learning.algorithms import ALGORITHMS
@@ -41,13 +42,15 @@ def seconds_of(step: Step, count: int) -> float:
 def profile_of(step: Step) -> dict[str, Any]:
     """The kernels that take most of the device's time, in microseconds of a step."""
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
-        seconds = seconds_of(step, PROFILED)
-    kernels = [event for event in profiler.key_averages() if event.self_device_time_total > 0]
+        seconds_of(step, PROFILED)
+    kernels = [
+        event for event in profiler.key_averages()
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+    ]  # fmt: skip
     kernels.sort(key=lambda event: -event.self_device_time_total)
     busy = sum(event.self_device_time_total for event in kernels) / PROFILED
     return {
         "launches": round(sum(event.count for event in kernels) / PROFILED), "busy_us": busy,
-        "step_us": 1e6 * seconds / PROFILED,
         "kernels": {event.key[:80]: event.self_device_time_total / PROFILED for event in kernels[:KERNELS]},
     }  # fmt: skip
 
@@ -81,7 +84,7 @@ def table(results: dict[str, Any]) -> str:
         of_step = row["profile"]
         lines.append(
             f"| {row['algorithm']} | {row['step']} | {row['captured_s']:.1f} | {row['one_by_one_s']:.1f} "
-            f"| {of_step['launches']} | {of_step['busy_us'] / of_step['step_us']:.0%} |"
+            f"| {of_step['launches']} | {1e-6 * of_step['busy_us'] * results['steps'] / row['one_by_one_s']:.0%} |"
         )
     for row in results["rows"]:
         kernels = "; ".join(f"`{name}` {spent:.0f}" for name, spent in row["profile"]["kernels"].items())

@@ -41,6 +41,7 @@ OSRL_GFLOPS = 54.0
 GOAL = {"learning": 1 / 3, "unlearning": 1 / 10}
 MATMUL = 512  # side of the yardstick's matrices: a layer's size at this batch
 SEED = 1
+MANY = 100_000  # steps of a patch: more than are timed, so that its learning rate stays what it is at first
 
 Step = Callable[[], Any]
 
@@ -80,7 +81,8 @@ def steps_to_time(device: str = "cpu", captured: bool = True) -> dict[tuple[str,
         learner = make_learner(Units.of(keep, *bounds), limits, settings, SEED, device)
         found[name, "learning"] = taken(learning_step(learner, learner.replay(keep)), learner, captured)
         patched = make_learner(Units.of(keep, *bounds), limits, settings, SEED, device)
-        run = make_run("safe_rule", patched, forget, keep, method_for("safe_rule", type(patched)).settings(), SEED)
+        settings_of_patch = method_for("safe_rule", type(patched)).settings(steps=MANY)
+        run = make_run("safe_rule", patched, forget, keep, settings_of_patch, SEED)
         found[name, "unlearning"] = run.step if captured else run.take_step
     return found
 

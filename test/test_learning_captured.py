@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.learning.algorithms import ALGORITHMS, make_learner, settings_from
 from saferule_ros.learning.captured import WARM_UP, CapturedSteps
 from saferule_ros.learning.replay import Units
+from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import train
 from saferule_ros.unlearning.methods import make_run, method_for
@@ -167,7 +169,35 @@ def test_steps_on_a_cpu_are_taken_each_time():
     assert taken == list(range(1, WARM_UP + 4))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here: steps cannot be captured as graphs")
+class Seen(TorchDispatchMode):
+    """The operations that are dispatched, by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.names.add(str(operation))
+        return operation(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["safe_rule", "fine_tune", "traj_deleter"])
+@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+def test_no_step_waits_for_a_number_or_makes_a_tensor_of_one(algorithm, method):
+    """Neither is seen by the recorder where the number comes from elsewhere."""
+    run = unlearning(method, learner_of(algorithm))
+    run.marked = torch.tensor([1])  # as if D_f carried a mark
+    run.step()
+    with Seen() as seen:
+        run.step()
+    assert "aten.randint.generator" in seen.names
+    assert not {name for name in seen.names if "_local_scalar_dense" in name or "lift_fresh" in name}
+
+
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here: no steps can be captured")
+
+
+@on_cuda
 @pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
 def test_captured_steps_learn_and_unlearn_what_steps_one_by_one_do(algorithm):
     steps = 20
@@ -184,3 +214,10 @@ def test_captured_steps_learn_and_unlearn_what_steps_one_by_one_do(algorithm):
         plain.prepare_step(), plain.take_step()
         plain.steps_done += 1
     torch.testing.assert_close(everything(captured), everything(by_hand), rtol=1e-4, atol=1e-5)
+    run.release()
+
+
+@on_cuda
+def test_what_a_gpu_learned_serves_on_a_cpu():
+    policy = ServingPolicy(learner_of("bcq_lag", "cuda")).on_cpu()
+    assert policy(torch.zeros(1, 5)).shape == (1, 2)

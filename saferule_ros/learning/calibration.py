@@ -68,15 +68,16 @@ def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay
         dataset, replay: the keep data, the same transitions in both.
         quantile: 0 to 1.
     """
-    rows = _some(rows_within_limit(dataset, learner.limits), PAIRS).to(learner.device)
-    if not len(rows):
+    safe = episodes_within_limit(dataset, learner.limits)
+    if not len(safe):
         return learner.kappa
+    rows = _some(torch.as_tensor(np.flatnonzero(np.isin(dataset.episode_index, safe))), PAIRS).to(learner.device)
     cost = learner.values(learner.critics(replay.all.observations[rows], replay.all.actions[rows])).cost
     return max(learner.kappa, float(torch.quantile(cost, quantile)))
 
 
-def rows_within_limit(dataset: EpisodeDataset, limits: TaskLimits) -> Tensor:
-    """Which transitions (rows) are of episodes that keep the cost limit.
+def episodes_within_limit(dataset: EpisodeDataset, limits: TaskLimits) -> np.ndarray:
+    """Which episodes (their numbers) keep the cost limit.
 
     Of a piece of an episode (see dataset/pieces.py) the share of the limit is asked that its steps are of the horizon:
     the rest of a costly episode would pass for a safe one.
@@ -86,8 +87,7 @@ def rows_within_limit(dataset: EpisodeDataset, limits: TaskLimits) -> Tensor:
         share = min(record.length / limits.horizon, 1.0) if is_piece(record.id) else 1.0
         return record.episode_cost <= share * limits.cost_limit
 
-    safe = [index for index, record in enumerate(dataset.records) if within(record)]
-    return torch.from_numpy(np.flatnonzero(np.isin(dataset.episode_index, safe)))
+    return np.flatnonzero([within(record) for record in dataset.records])
 
 
 def _some(rows: Tensor, most: int) -> Tensor:

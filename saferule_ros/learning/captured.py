@@ -5,7 +5,9 @@ launch the same kernels on the same tensors (see Learner.update), so they are re
 together, and the random numbers go on. On a CPU nothing is gained, and steps are taken one by one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -35,6 +37,9 @@ class CapturedSteps:
 
     def __init__(self, device: torch.device, generators: Sequence[torch.Generator]) -> None:
         self._device, self._generators = device, generators
+        # Of its own: what libraries keep for a stream (cuBLAS its workspace) is part of the graphs captured on it, and
+        # goes with the first of them that goes.
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._taken: dict[str, int] = {}
         self._captures: dict[str, Capture] = {}
 
@@ -45,8 +50,11 @@ class CapturedSteps:
             kind: of the step; all of one kind must do the same.
             step: takes it and returns losses without waiting for the device. What else it does on the host (counting,
                 say) is left out when it is replayed.
+
+        Returns:
+            The losses, valid until the next step: tensors that it may write to again.
         """
-        if self._device.type != "cuda":
+        if self._stream is None:
             return step()
         if kind in self._captures:
             self._captures[kind].graph.replay()
@@ -55,17 +63,29 @@ class CapturedSteps:
         if self._taken[kind] > WARM_UP:
             self._captures[kind] = self._capture(step)  # records it, but takes none
             return self.take(kind, step)
-        side = torch.cuda.Stream(self._device)  # where torch asks for warming up
-        side.wait_stream(torch.cuda.current_stream(self._device))
-        with torch.cuda.stream(side):
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        with torch.cuda.stream(self._stream):
             losses = step()
-        torch.cuda.current_stream(self._device).wait_stream(side)
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
         return losses
 
     def _capture(self, step: Callable[[], Losses]) -> Capture:
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
-        with torch.cuda.graph(graph):
+        with _no_collection(), torch.cuda.graph(graph, stream=self._stream):
             losses = step()
         return Capture(graph, losses)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Garbage is collected before, not meanwhile: it may hold graphs, and to free one breaks a capture."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

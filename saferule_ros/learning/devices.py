@@ -11,6 +11,10 @@ class DeviceError(SaferuleError):
 
 def check_device(device: torch.device | str) -> None:
     """Raises DeviceError unless tensors can be put there."""
+    if torch.device(device).index is not None:
+        raise DeviceError(
+            f"device {str(device)!r} names one of several", "Say cuda, and choose with CUDA_VISIBLE_DEVICES"
+        )
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
             f"torch {torch.__version__} finds no CUDA device",

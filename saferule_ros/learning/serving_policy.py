@@ -1,5 +1,7 @@
 """The learned policy as one torch module, raw observations in and raw actions out: what is exported to ONNX."""
 
+import copy
+
 from torch import Tensor, nn
 
 from saferule_ros.learning.learner import Learner
@@ -25,6 +27,10 @@ class ServingPolicy(nn.Module):
             if isinstance(tensor, Tensor):
                 self.register_buffer(name, tensor)
         self._reward_scale = learner.units.reward_scale
+
+    def on_cpu(self) -> "ServingPolicy":
+        """A copy where it serves, wherever the learner is."""
+        return copy.deepcopy(self).cpu()
 
     def forward(self, observations: Tensor) -> Tensor:
         units = Units(

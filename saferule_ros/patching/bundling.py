@@ -29,7 +29,7 @@ def bundle_learner(
     Raises:
         BundleError, ExportError, StoreError: nothing was added.
     """
-    policy = ServingPolicy(learner)
+    policy = ServingPolicy(learner).on_cpu()
     golden = choose_golden(policy, spec, np.asarray(observations), GOLDEN_PAIRS, seed)
     return build_bundle(
         store, policy, spec, golden.observations, golden.actions, meta, reason=reason, requester=requester

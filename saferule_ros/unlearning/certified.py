@@ -50,6 +50,7 @@ class CertifiedRun:
             steps: that it had taken.
         """
         self.run.learner, self.run.steps_done = learner, steps
+        self.run.release()
 
     def values(self) -> PairValues | None:
         """What the critics say of the pairs that are measured, always the same; None for a learner without critics."""

@@ -66,11 +66,12 @@ class FixedTargets(MovingTargets):
     def restore(self, learner: CriticLearner, tensors: Mapping[str, Tensor]) -> None:
         """As above; the learner that they are computed by stays the one of the beginning."""
         self._targets, self._known = tensors["targets"], tensors["known"]
+        self._complete = bool(self._known.all())
         self._learner.generator.set_state(tensors["generator"].cpu())
         self.flops, self._flops_each = tensors["flops"].tolist()
 
     def complete(self) -> None:
-        for rows in torch.arange(self._replay.size, device=self._learner.device).split(AT_ONCE):
+        for rows in torch.nonzero(~self._known).squeeze(1).split(AT_ONCE):
             self._compute(rows)
         self._complete = True
 

@@ -111,7 +111,7 @@ class UnlearningRun(ABC):
             state, tensors: of that part.
         """
         self.learner, self.steps_done = learner, budget.steps
-        self._captured = None
+        self.release()
         self.restore(state, tensors)
         self.meter.go_on_from(budget)
 
@@ -130,6 +130,10 @@ class UnlearningRun(ABC):
         self.steps_done += 1
         self.learner.steps_done += 1
         return losses
+
+    def release(self) -> None:
+        """Lets go of captured steps, which hold memory of the device and are of the learner as it is."""
+        self._captured = None
 
     def prepare_step(self) -> None:  # noqa: B027 - most methods have nothing to prepare
         """Sets what differs from one step to the next, before each."""
@@ -172,4 +176,5 @@ def unlearn(
         if report:
             time_left = (time.monotonic() - started) / (step - first) * (run.steps - step)
             on_progress(UnlearnProgress(step, run.steps, time_left, numbers))
+    run.release()
     return run.steps_done

@@ -13,9 +13,9 @@ constraint would call everything unsafe); a forget pair counts in the means over
 do not outnumber it (see forget_weights.py), and keep data that look like forget data are left out (see suspects.py);
 beta_f follows dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed
 once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained
-on the episodes of D_k that keep the cost limit, so that neither forgotten actions nor those that cost too much are in
-the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a backdoor stays
-open otherwise; the learning rate falls to almost nothing in the second half.
+on good episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost too much
+are in the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
+backdoor stays open otherwise; the learning rate falls to almost nothing in the second half.
 """
 
 from abc import abstractmethod
@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.learning.calibration import raised_kappa, rows_within_limit
+from saferule_ros.learning.calibration import raised_kappa
 from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch
@@ -38,6 +38,7 @@ from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.schedule import set_learning_rate
 from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleSettings
 from saferule_ros.unlearning.suspects import without_suspects
+from saferule_ros.unlearning.worth_imitating import rows_worth_imitating
 
 # Weight from which a forget pair is looked at for a mark: by less than that it is as likely a keep pair.
 COUNTS = 0.5
@@ -70,8 +71,7 @@ class SafeRuleRun(UnlearningRun):
         self.beta = torch.tensor(settings.beta_start, dtype=torch.float64, device=learner.device)
         with self.meter.time():
             self.targets = (FixedTargets if settings.fixed_targets else MovingTargets)(learner, self.keep)
-            if learner.device.type == "cuda":
-                self.targets.complete()
+            self._complete_targets()
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
 
         self._mark_draws = torch.Generator(learner.device).manual_seed(seed)
@@ -109,6 +109,11 @@ class SafeRuleRun(UnlearningRun):
         self._mark_draws.set_state(tensors["mark_draws"].cpu())
         of_targets = {n.removeprefix("targets."): tensor for n, tensor in tensors.items() if n.startswith("targets.")}
         self.targets.restore(self.learner, of_targets)
+        self._complete_targets()
+
+    def _complete_targets(self) -> None:
+        if self.learner.device.type == "cuda":  # where steps are captured
+            self.targets.complete()
 
     @property
     def generators(self) -> list[torch.Generator]:
@@ -229,9 +234,8 @@ class SafeRule(SafeRuleRun):
         seed: int,
     ) -> None:  # fmt: skip
         super().__init__(learner, forget, keep, settings, seed)
-        within = rows_within_limit(self.suspects.keep, learner.limits).to(learner.device)
-        every = torch.arange(self.keep.size, device=learner.device)
-        self.behaviour = within if settings.safe_behaviour and len(within) else every  # rows of D_k
+        imitated = rows_worth_imitating(self.suspects.keep, learner.limits, settings.imitated_share)
+        self.behaviour = imitated.to(learner.device)  # rows of D_k
 
     def fit_model(self, keep: Batch, forget: Batch) -> Losses:
         """The behaviour model, on D_k alone, and there on what is worth imitating."""

@@ -12,10 +12,10 @@ def set_learning_rate(learner: Learner, done: float, settings: FallingRateSettin
     """Sets all optimisers to the rate at this point of the run.
 
     Args:
-        done: share of the steps that lie behind, 0 to 1.
+        done: share of the steps that lie behind, 0 to 1; more counts as 1.
     """
     begin = settings.constant_share
-    fallen = max(done - begin, 0.0) / (1.0 - begin)
+    fallen = max(min(done, 1.0) - begin, 0.0) / (1.0 - begin)
     share = 1.0 + fallen * (settings.final_rate - 1.0)
     for name, optimiser in learner.optimisers.items():
         for group in optimiser.param_groups:
