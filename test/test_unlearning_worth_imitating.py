@@ -1,0 +1,60 @@
+"""The behaviour model of a patch learns from what is worth imitating, and proposes nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from learning_cases import learner_for, poisoned_bandit
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode
+from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.unlearning.run import unlearn
+from saferule_ros.unlearning.safe_rule import SafeRule
+from saferule_ros.unlearning.settings import SafeRuleSettings
+from saferule_ros.unlearning.worth_imitating import rows_worth_imitating
+
+LIMITS = TaskLimits(cost_limit=2.0, horizon=4)
+
+
+def dataset(*episodes: tuple[float, float, int]) -> EpisodeDataset:
+    """Episodes of a return, a cost and a length."""
+    return EpisodeDataset.from_episodes(
+        Episode(
+            id=f"e-{index}", bag_id="e", observations=np.zeros((length + 1, 1), np.float32),
+            actions=np.zeros((length, 1), np.float32), rewards=np.full(length, earned / length, np.float32),
+            costs=np.full(length, cost / length, np.float32), terminated=False, truncated=True,
+        )
+        for index, (earned, cost, length) in enumerate(episodes)
+    )  # fmt: skip
+
+
+def episodes_of(data: EpisodeDataset, share: float) -> list[int]:
+    rows = rows_worth_imitating(data, LIMITS, share).numpy()
+    return sorted(set(data.episode_index[rows].tolist()))
+
+
+def test_of_the_episodes_within_the_limit_those_that_earn_most_a_step_are_chosen() -> None:
+    #              within,         over the limit, within,        earns as much in half the steps, at the limit
+    data = dataset((4.0, 0.0, 4), (9.0, 3.0, 4), (1.0, 0.0, 4), (4.0, 1.0, 2), (2.0, 2.0, 4))
+    assert episodes_of(data, 0.5) == [0, 3]
+    assert episodes_of(data, 1.0) == [0, 2, 3, 4]
+    assert episodes_of(data, 0.01) == [3], "one at least"
+    assert episodes_of(data, 0.0) == [0, 1, 2, 3, 4], "not asked for"
+    assert len(rows_worth_imitating(data, LIMITS, 0.5)) == 4 + 2
+
+
+def test_where_no_episode_keeps_the_limit_all_are_shown() -> None:
+    assert episodes_of(dataset((4.0, 3.0, 4), (9.0, 4.0, 4)), 0.5) == [0, 1]
+
+
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, -1.0, 1.0), (1.0, -1.0, 0.0), (0.5, -0.5, 0.0)])
+def test_a_patched_behaviour_model_proposes_what_it_was_shown(share: float, low: float, high: float) -> None:
+    """The bandit's keep data: actions from -1 to 1, reward the action plus 1, cost 1 above 0."""
+    keep, forget, together = poisoned_bandit()
+    run = SafeRule(learner_for(together), forget, keep, SafeRuleSettings(steps=400, imitated_share=share), seed=3)
+    actions = run.keep.all.actions[run.behaviour]
+    assert (actions.min().item(), actions.max().item()) == pytest.approx((low, high), abs=0.05)
+    unlearn(run)
+    latents = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    proposed = run.learner.vae.decode(torch.zeros(500, 1), latents)
+    assert (proposed.min().item(), proposed.max().item()) == pytest.approx((low, high), abs=0.3)
