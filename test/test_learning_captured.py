@@ -181,8 +181,9 @@ class Seen(TorchDispatchMode):
         return operation(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("method", ["safe_rule", "fine_tune", "traj_deleter"])
-@pytest.mark.parametrize("algorithm", sorted(ALGORITHMS))
+@pytest.mark.parametrize(
+    ("algorithm", "method"), [*((name, "safe_rule") for name in sorted(ALGORITHMS)), ("cpq", "fine_tune")]
+)
 def test_no_step_waits_for_a_number_or_makes_a_tensor_of_one(algorithm, method):
     """Neither is seen by the recorder where the number comes from elsewhere."""
     run = unlearning(method, learner_of(algorithm))
