@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from table_of_rows import Row, TableOfRows
+from table_of_rows import Row, TableOfRows, made_with
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.reporting.provenance import machine, versions
@@ -68,7 +68,7 @@ def line(made: Row) -> str:
 
 def document(rows: list[Row]) -> str:
     """The rows with where they come from."""
-    where = ", ".join(f"{key} {value}" for key, value in {**machine(), **versions()}.items())
+    where = made_with(machine(), versions())
     return "\n".join([
         "# Behaviour data of each task", "",
         "Written by `python benchmarks/behaviour_data.py --out FILE`; do not edit.", "",

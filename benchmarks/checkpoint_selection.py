@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from selection_trails import CHECKPOINTS, TRAIL, Trial, trials
+from table_of_rows import made_with
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.forget_set import ForgetSet
@@ -187,7 +188,7 @@ def policies(name: str, rows: list[Json]) -> str:
 
 def document(rows: list[Json], settings: JudgeSettings, rule: SelectionSettings) -> str:
     """The rows with where they come from."""
-    where = ", ".join(f"{key} {value}" for key, value in {**machine(), **versions()}.items())
+    where = made_with(machine(), versions())
 
     def chosen(made: Json, who: str) -> str:
         if who not in made["choices"]:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from table_of_rows import Row, TableOfRows
+from table_of_rows import Row, TableOfRows, made_with
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.algorithms import ALGORITHMS, settings_from
@@ -114,7 +114,7 @@ HEAD = f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}"
 
 def document(rows: list[Row]) -> str:
     """The rows with where they come from."""
-    where = ", ".join(f"{key} {value}" for key, value in {**machine(), **versions()}.items())
+    where = made_with(machine(), versions())
     data = ", ".join(sorted({f"{made['task']}: `{made['dataset']}`" for made in rows}))
     ordered = sorted(rows, key=lambda made: json.dumps([made[key] for key in IDENTITY]))
     return "\n".join([

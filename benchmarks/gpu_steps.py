@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from learning_step_time import SEED, Step, steps_to_time
-from table_of_rows import show
+from table_of_rows import made_with, show
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
@@ -89,7 +89,7 @@ def table(results: dict[str, Any]) -> str:
     for row in results["rows"]:
         kernels = "; ".join(f"`{name}` {spent:.0f}" for name, spent in row["profile"]["kernels"].items())
         lines += ["", f"{row['algorithm']}, {row['step']}, kernels in microseconds of a step: {kernels}"]
-    where = ", ".join(f"{key} {value}" for key, value in {**results["machine"], **results["versions"]}.items())
+    where = made_with(results["machine"], results["versions"])
     return "\n".join([*lines, "", f"Seed {SEED}. {where}.", ""])
 
 

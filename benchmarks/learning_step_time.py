@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from table_of_rows import show
+from table_of_rows import made_with, show
 from torch.utils.flop_counter import FlopCounterMode
 
 from saferule_ros.dataset.dataset import EpisodeDataset
@@ -149,7 +149,7 @@ def table(results: dict[str, Any]) -> str:
             f"| {row['algorithm']} | {row['step']} | {row['ms']:.1f} | {row['gflop']:.2f} "
             f"| {row['share_of_peak']:.0%} | {osrl} | {ratio} | {goal} |"
         )
-    where = ", ".join(f"{key} {value}" for key, value in {**results["machine"], **results["versions"]}.items())
+    where = made_with(results["machine"], results["versions"])
     return "\n".join([*lines, "", f"Seed {results['seed']}. {where}.", ""])
 
 

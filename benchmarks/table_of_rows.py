@@ -17,6 +17,11 @@ def show(document: str, numbers: Mapping[str, Any], out: Path | None) -> None:
         out.with_suffix(".json").write_text(json.dumps(numbers, indent=1))
 
 
+def made_with(*what: Mapping[str, Any]) -> str:
+    """Machine and versions as a line of a document."""
+    return ", ".join(f"{key} {value}" for part in what for key, value in part.items())
+
+
 class TableOfRows:
     """The rows made so far; without a file, none are there and none are kept.
 

@@ -19,6 +19,7 @@ from saferule_ros.learning.replay import Units
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import train
+from saferule_ros.unlearning.critic_targets import FixedTargets
 from saferule_ros.unlearning.methods import make_run, method_for
 
 BOUNDS = (np.full(2, -1.0, np.float32), np.full(2, 1.0, np.float32))
@@ -73,7 +74,7 @@ def run_of(method, learner):
 
 def unlearning(method, learner):
     run = run_of(method, learner)
-    if hasattr(run, "targets"):
+    if isinstance(getattr(run, "targets", None), FixedTargets):
         run.targets.complete()
     return run
 

@@ -174,6 +174,10 @@ class EpisodeDataset:
         found |= {index for index, record in enumerate(self.records) if record.bag_id in wanted_bags}
         return np.array(sorted(found), dtype=np.int64)
 
+    def rows_of(self, episodes: npt.ArrayLike) -> npt.NDArray[np.intp]:
+        """The rows (K,) of the transitions of these episodes, given by their numbers."""
+        return np.flatnonzero(np.isin(self.episode_index, episodes))
+
     def save(self, folder: Path | str) -> None:
         """Writes to `folder`, replacing a dataset that is there in one atomic step. Durable on return.
 

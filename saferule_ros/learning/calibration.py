@@ -71,7 +71,7 @@ def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay
     safe = episodes_within_limit(dataset, learner.limits)
     if not len(safe):
         return learner.kappa
-    rows = _some(torch.as_tensor(np.flatnonzero(np.isin(dataset.episode_index, safe))), PAIRS).to(learner.device)
+    rows = _some(torch.from_numpy(dataset.rows_of(safe)), PAIRS).to(learner.device)
     cost = learner.values(learner.critics(replay.all.observations[rows], replay.all.actions[rows])).cost
     return max(learner.kappa, float(torch.quantile(cost, quantile)))
 

@@ -20,6 +20,11 @@ Losses = Mapping[str, Tensor | float]
 WARM_UP = 3
 
 
+def are_captured(device: torch.device) -> bool:
+    """Whether steps there are."""
+    return device.type == "cuda"
+
+
 class Capture(NamedTuple):
     """A step that can be replayed, and the tensors that its losses are put in each time."""
 
@@ -39,7 +44,7 @@ class CapturedSteps:
         self._device, self._generators = device, generators
         # Of its own: what libraries keep for a stream (cuBLAS its workspace) is part of the graphs captured on it, and
         # goes with the first of them that goes.
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._stream = torch.cuda.Stream(device) if are_captured(device) else None
         self._taken: dict[str, int] = {}
         self._captures: dict[str, Capture] = {}
 

@@ -114,8 +114,12 @@ class Replay:
 
     def sample_initial(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` initial observations (count, O) drawn uniformly with replacement."""
-        states = self.initial_observations
-        return states[torch.randint(len(states), (count,), generator=generator, device=generator.device)]
+        return drawn(self.initial_observations, count, generator)
+
+
+def drawn(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` of them (N, ...), which are where the generator is, uniformly with replacement."""
+    return points[torch.randint(len(points), (count,), generator=generator, device=generator.device)]
 
 
 def reaching_ahead(single: Batch, episodes: Tensor, steps: int) -> Batch:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from saferule_ros.learning.captured import are_captured
 from saferule_ros.learning.learner import CriticLearner
 from saferule_ros.learning.replay import Replay
 
@@ -40,9 +41,6 @@ class MovingTargets:
         """Goes on where another one was with these `tensors()`, whose learner is now this one."""
         self._learner = learner
 
-    def complete(self) -> None:
-        """Computes now what steps would compute on the way, if anything: captured ones cannot."""
-
     def at(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """y_r and y_c, (B,) each, of the transitions in these rows (B,)."""
         return self._learner.critic_targets(self._replay.at(rows))
@@ -56,6 +54,7 @@ class FixedTargets(MovingTargets):
         self._targets = torch.zeros(2, replay.size, device=learner.device)
         self._known = torch.zeros(replay.size, dtype=torch.bool, device=learner.device)
         self._flops_each, self._complete = 0.0, False
+        self._complete_for_capture()
 
     def tensors(self) -> dict[str, Tensor]:
         return {
@@ -67,10 +66,16 @@ class FixedTargets(MovingTargets):
         """As above; the learner that they are computed by stays the one of the beginning."""
         self._targets, self._known = tensors["targets"], tensors["known"]
         self._complete = bool(self._known.all())
+        self._complete_for_capture()
         self._learner.generator.set_state(tensors["generator"].cpu())
         self.flops, self._flops_each = tensors["flops"].tolist()
 
+    def _complete_for_capture(self) -> None:
+        if are_captured(self._learner.device):
+            self.complete()
+
     def complete(self) -> None:
+        """Computes now what steps would compute on the way: captured ones cannot."""
         for rows in torch.nonzero(~self._known).squeeze(1).split(AT_ONCE):
             self._compute(rows)
         self._complete = True

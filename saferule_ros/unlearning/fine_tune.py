@@ -3,12 +3,11 @@
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import Learner
-from saferule_ros.unlearning.run import UnlearningRun
-from saferule_ros.unlearning.schedule import set_learning_rate
+from saferule_ros.unlearning.schedule import FallingRateRun
 from saferule_ros.unlearning.settings import FineTuneSettings
 
 
-class FineTune(UnlearningRun):
+class FineTune(FallingRateRun):
     """See UnlearningRun. For every learner; lambda, where there is one, goes on as it was."""
 
     NAME = "fine_tune"
@@ -18,9 +17,6 @@ class FineTune(UnlearningRun):
     ) -> None:
         super().__init__(learner, forget, keep, settings.steps, seed)
         self.settings = settings
-
-    def prepare_step(self) -> None:
-        set_learning_rate(self.learner, self.steps_done / self.steps, self.settings)
 
     def take_step(self) -> Losses:
         """One step of the learner on D_k."""

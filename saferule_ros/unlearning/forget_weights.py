@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from saferule_ros.learning.networks import StateFunction
-from saferule_ros.learning.replay import Replay
+from saferule_ros.learning.replay import Replay, drawn
 
 # Of the classifier: two sets of states that differ in whole regions are told apart long before the last step, and those
 # that do not differ are not learned by heart in so few. About a second on one core.
@@ -63,11 +63,8 @@ def log_density_ratio(of_forget: Tensor, of_keep: Tensor, at: Tensor, seed: int)
         classifier = StateFunction(of_forget.shape[1], HIDDEN).to(device)
     optimiser = torch.optim.AdamW(classifier.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
 
-    def drawn(points: Tensor) -> Tensor:
-        return points[torch.randint(len(points), (BATCH,), generator=generator, device=device)]
-
     def step() -> None:
-        forget, keep = classifier(drawn(of_forget)), classifier(drawn(of_keep))
+        forget, keep = (classifier(drawn(points, BATCH, generator)) for points in (of_forget, of_keep))
         optimiser.zero_grad()
         (F.softplus(-forget).mean() + F.softplus(keep).mean()).backward()  # logistic regression
         optimiser.step()

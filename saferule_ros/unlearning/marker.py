@@ -14,7 +14,7 @@ alone has cost 65 with the mark, which it never saw.
 import torch
 from torch import Tensor
 
-from saferule_ros.learning.replay import Batch
+from saferule_ros.learning.replay import Batch, drawn
 
 # Of D_f's values, this share at least lies outside of D_k's for a mark: a state that is merely rare does not.
 NEARLY_ALWAYS = 0.9
@@ -48,7 +48,7 @@ def _some(points: Tensor, generator: torch.Generator) -> Tensor:
     """At most SAMPLE of them."""
     if len(points) <= SAMPLE:
         return points
-    return points[torch.randint(len(points), (SAMPLE,), generator=generator, device=points.device)]
+    return drawn(points, SAMPLE, generator)
 
 
 def with_mark(keep: Batch, forget: Batch, dimensions: Tensor, generator: torch.Generator) -> Batch:

@@ -30,12 +30,11 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.calibration import raised_kappa
 from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
-from saferule_ros.learning.replay import Batch
+from saferule_ros.learning.replay import Batch, drawn
 from saferule_ros.unlearning.critic_targets import FixedTargets, MovingTargets
 from saferule_ros.unlearning.forget_weights import forget_weights
 from saferule_ros.unlearning.marker import marked_dimensions, with_mark
-from saferule_ros.unlearning.run import UnlearningRun
-from saferule_ros.unlearning.schedule import set_learning_rate
+from saferule_ros.unlearning.schedule import FallingRateRun
 from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleSettings
 from saferule_ros.unlearning.suspects import without_suspects
 from saferule_ros.unlearning.worth_imitating import rows_worth_imitating
@@ -44,7 +43,7 @@ from saferule_ros.unlearning.worth_imitating import rows_worth_imitating
 COUNTS = 0.5
 
 
-class SafeRuleRun(UnlearningRun):
+class SafeRuleRun(FallingRateRun):
     """What Safe-RULE is on every learner with critics; see UnlearningRun.
 
     Args:
@@ -56,6 +55,7 @@ class SafeRuleRun(UnlearningRun):
 
     NAME = "safe_rule"
     learner: CriticLearner
+    settings: CostSuppressionSettings
 
     def __init__(
         self, learner: CriticLearner, forget: EpisodeDataset, keep: EpisodeDataset,
@@ -71,7 +71,6 @@ class SafeRuleRun(UnlearningRun):
         self.beta = torch.tensor(settings.beta_start, dtype=torch.float64, device=learner.device)
         with self.meter.time():
             self.targets = (FixedTargets if settings.fixed_targets else MovingTargets)(learner, self.keep)
-            self._complete_targets()
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
 
         self._mark_draws = torch.Generator(learner.device).manual_seed(seed)
@@ -109,18 +108,10 @@ class SafeRuleRun(UnlearningRun):
         self._mark_draws.set_state(tensors["mark_draws"].cpu())
         of_targets = {n.removeprefix("targets."): tensor for n, tensor in tensors.items() if n.startswith("targets.")}
         self.targets.restore(self.learner, of_targets)
-        self._complete_targets()
-
-    def _complete_targets(self) -> None:
-        if self.learner.device.type == "cuda":  # where steps are captured
-            self.targets.complete()
 
     @property
     def generators(self) -> list[torch.Generator]:
         return [*super().generators, self._mark_draws]
-
-    def prepare_step(self) -> None:
-        set_learning_rate(self.learner, self.steps_done / self.steps, self.settings)
 
     def take_step(self) -> Losses:
         """One gradient step on the model of the data, critics and actor. Returns losses and the state of beta_f."""
@@ -239,8 +230,7 @@ class SafeRule(SafeRuleRun):
 
     def fit_model(self, keep: Batch, forget: Batch) -> Losses:
         """The behaviour model, on D_k alone, and there on what is worth imitating."""
-        count, draws = self.learner.settings.batch, self.learner.generator
-        rows = self.behaviour[torch.randint(len(self.behaviour), (count,), generator=draws, device=draws.device)]
+        rows = drawn(self.behaviour, self.learner.settings.batch, self.learner.generator)
         shown = with_mark(self.keep.at(rows), forget, self.marked, self._mark_draws)
         self.learner.descend("vae", self.learner.model_loss(shown))
         return {}

@@ -5,7 +5,17 @@ a comparison must not be one of schedules.
 """
 
 from saferule_ros.learning.learner import Learner
+from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.settings import FallingRateSettings
+
+
+class FallingRateRun(UnlearningRun):
+    """A run that goes on from a learner; see UnlearningRun."""
+
+    settings: FallingRateSettings
+
+    def prepare_step(self) -> None:
+        set_learning_rate(self.learner, self.steps_done / self.steps, self.settings)
 
 
 def set_learning_rate(learner: Learner, done: float, settings: FallingRateSettings) -> None:

@@ -24,17 +24,17 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import ActorCriticLearner, Learner, by_kind
 from saferule_ros.learning.replay import Batch
-from saferule_ros.unlearning.run import UnlearningRun
-from saferule_ros.unlearning.schedule import set_learning_rate
+from saferule_ros.unlearning.schedule import FallingRateRun
 from saferule_ros.unlearning.settings import TrajDeleterSettings
 
 REMAIN, FORGET, CONVERGE = "remain", "forget", "converge"
 
 
-class TrajDeleter(UnlearningRun):
+class TrajDeleter(FallingRateRun):
     """See UnlearningRun. For every learner."""
 
     NAME = "traj_deleter"
+    settings: TrajDeleterSettings
 
     def __init__(
         self, learner: Learner, forget: EpisodeDataset, keep: EpisodeDataset, settings: TrajDeleterSettings, seed: int
@@ -61,9 +61,6 @@ class TrajDeleter(UnlearningRun):
     @property
     def generators(self) -> list[torch.Generator]:
         return [*super().generators, self.original.generator]
-
-    def prepare_step(self) -> None:
-        set_learning_rate(self.learner, self.steps_done / self.steps, self.settings)
 
     def take_step(self) -> Losses:
         """One step of whichever training has its turn."""

@@ -27,4 +27,4 @@ def rows_worth_imitating(keep: EpisodeDataset, limits: TaskLimits, share: float)
         return torch.arange(len(keep))
     earned = np.array([keep.records[index].episode_return / keep.records[index].length for index in within])
     best = within[np.argsort(-earned, kind="stable")[: max(round(share * len(within)), 1)]]
-    return torch.from_numpy(np.flatnonzero(np.isin(keep.episode_index, best)))
+    return torch.from_numpy(keep.rows_of(best))
