@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch", reason="learning is not installed")
+torch = pytest.importorskip("torch", reason="learning is not installed")
 pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
 from cli_process import COMMAND, DEADLINE, as_json, done, interrupted, refused, saferule
@@ -108,6 +108,13 @@ def test_collect_is_reproducible_also_where_it_was_stopped(learned: Path, tmp_pa
         assert not list(Workspace(tmp_path / name).collecting.glob("*"))
     digests = {as_json("data", "info", workspace=tmp_path / name)["digest"] for name in ("one", "two")}
     assert len(digests) == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_patch_on_a_gpu_that_is_not_there_says_so(learned: Path) -> None:
+    forget_set = as_json("forget", "new", "--bag", "bad", workspace=learned)
+    said = refused("patch", forget_set["id"], "--device", "cuda", workspace=learned, status=1)
+    assert "finds no CUDA device" in said and "What serves was not touched" in said
 
 
 @pytest.mark.parametrize(

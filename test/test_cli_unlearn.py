@@ -113,6 +113,18 @@ def train(place: Workspace, robot_file: Path, settings: str, *arguments: str) ->
     )  # fmt: skip
 
 
+def test_what_is_learned_becomes_active_only_where_nothing_is_unless_it_is_said(place, robot_file, tmp_path) -> None:
+    new = Workspace(tmp_path / "new").create()
+    shutil.copytree(place.dataset, new.dataset, dirs_exist_ok=True)
+    arguments = ("train", "--robot", robot_file, "--steps", 2)
+    first, second, third = (
+        as_json(new, *arguments, "--seed", seed, *more) for seed, more in enumerate([(), (), ("--activate",)])
+    )
+    assert (first["active"], second["active"], third["active"]) == (True, False, True)
+    places = PolicyStore(new.store).places()
+    assert (places.active, places.previous) == (third["policy_id"], first["policy_id"])
+
+
 def stopped_by_ctrl_c(place: Workspace, *arguments: object) -> int:
     """Presses Ctrl-C once a run of 90,000 steps is seen to move; returns after how many it says that it stopped."""
     status, rest = interrupted(

@@ -368,6 +368,15 @@ def test_commands_are_held_to_bounds_and_rate_and_read_back():
     assert command.action(command.values(np.array([0.3, 0.7]))) == pytest.approx([0.3, 0.7])
 
 
+def test_where_there_is_no_command_stop_is_sent_or_the_last_one_is_held_or_nothing():
+    last = np.array([0.3, 0.4])
+    stops, holds = Command(contract().action), Command(changed(DRIVE, action__stop="hold").action)
+    assert stops.stop(last) == pytest.approx([0.0, 0.0]) and stops.stop(None) == pytest.approx([0.0, 0.0])
+    assert holds.stop(last) == pytest.approx(last)
+    assert holds.stop(None) is None, "nothing was commanded yet: there is nothing to hold"
+    assert holds.first == pytest.approx([0.0, 0.0])
+
+
 @pytest.mark.parametrize("path", [DRIVE, ARM])
 def test_the_ready_contracts_are_right_with_and_without_a_bag(tmp_path, path):
     write_bag(tmp_path / "bag", STREAMS[path]())
@@ -414,6 +423,8 @@ def test_check_tells_what_is_wrong_with_a_suggestion(tmp_path, changes, where, w
         (lambda c: c.update(cost="__import__('os')"), "is not allowed"),
         (lambda c: c["action"].update(stop=[0.0]), "low has 2 numbers, stop 1"),
         (lambda c: c["action"].update(stop=[0.0, 3.0]), "are not in this order"),
+        (lambda c: c["action"].update(stop="held"), "action.stop"),
+        (lambda c: c["action"].update(low=[0.1, -1.0], stop=[0.2, 0.0]), "0, policy_server's last resort, is not in"),
         (lambda c: c["sources"]["scan"].update(fields=["ranges[::0]"]), "has step 0"),
         (lambda c: c["sources"]["scan"].update(fields=["ranges]["]), "is no field path"),
         (lambda c: c["sources"]["scan"].update(maxage=3), "maxage"),

@@ -185,8 +185,10 @@ def test_diagnostics_count_the_ticks_that_cannot_be_made_as_ingest_does(
 def test_bad_actions_silence_and_the_end_stop_the_robot_and_a_service_begins_an_episode(
     ros: Ros, contract: Path
 ) -> None:
+    change(contract, stop=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     arm = Arm(ros, contract)
-    stop = load_contract(contract).action.stop
+    about = load_contract(contract).action
+    stop = list(np.array(about.stop) + about.offset)
     arm.say(arm.targets, "/target", Float32MultiArray(data=np.zeros(7, np.float32)))
     time.sleep(0.1)
     first = arm.state()
@@ -204,17 +206,27 @@ def test_bad_actions_silence_and_the_end_stop_the_robot_and_a_service_begins_an_
     assert list(arm.commands[-1].points[0].positions) == stop
 
 
-def test_in_silence_stop_is_sent_once(ros: Ros, tmp_path: Path, contract: Path) -> None:
+def change(contract: Path, **action) -> None:
+    """The file says these things of its action."""
     content = yaml.safe_load(contract.read_text())
-    content["action"]["timeout"] = 0.2
+    content["action"] |= action
     contract.write_text(yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize("stop", ["hold", [0.1] * 7])
+def test_in_silence_stop_is_sent_once_or_the_last_command_is_held(
+    ros: Ros, tmp_path: Path, contract: Path, stop: str | list[float]
+) -> None:
+    change(contract, timeout=0.2, stop=stop)
     arm = Arm(ros, contract)
     arm.say(arm.targets, "/target", Float32MultiArray(data=np.zeros(7, np.float32)))
     time.sleep(0.1)
-    arm.act(arm.state())
-    ros.probe.wait_for(lambda: list(arm.commands[-1].points[0].positions) == content["action"]["stop"], "it is stopped")
+    commanded = arm.act(arm.state()).points[0].positions
     seen = len(arm.commands)
-    assert not ros.probe.becomes(lambda: len(arm.commands) > seen, 0.6)
+    sent = ros.probe.wait_for(lambda: len(arm.commands) > seen and arm.commands[-1], "something is sent in silence")
+    offset = load_contract(contract).action.offset
+    assert list(sent.points[0].positions) == list(commanded if stop == "hold" else np.array(stop) + offset)
+    assert not ros.probe.becomes(lambda: len(arm.commands) > seen + 1, 0.6)
 
 
 @pytest.mark.parametrize(

@@ -269,6 +269,7 @@ def test_a_missing_onnx_file_is_named(store: PolicyStore) -> None:
     [
         ({"action_size": 3}, "action_low has 2 entries but action_size is 3"),
         ({"action_low": (-1.0, 3.0)}, "action 1 has low 3 >= high 3"),
+        ({"action_low": (-1.0, 0.5)}, "zero, every reaction's last resort, is out of bounds 0.5..3 of action 1"),
         ({"action_high": (1.0, float("nan"))}, r"action_high\.1"),
         ({"observation_size": 0}, r"observation_size.*got 0"),
         ({"control_rate": -1.0}, r"control_rate.*got -1"),

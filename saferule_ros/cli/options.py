@@ -1,11 +1,12 @@
 """Options that several verbs have, so that they mean the same everywhere."""
 
 import getpass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from saferule_ros.device import Device
 
 DEFAULT_WORKSPACE = Path("workspace")
 
@@ -31,13 +32,6 @@ RobotOption = Annotated[
         help="Instead of --task: YAML file with horizon (steps) and spec (sizes, bounds, rate, cost limit).",
     ),
 ]  # fmt: skip
-
-
-class Device(StrEnum):
-    """What can learn."""
-
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 DeviceOption = Annotated[

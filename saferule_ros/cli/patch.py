@@ -10,6 +10,7 @@ import typer
 from saferule_ros.cli.options import (
     DEFAULT_WORKSPACE,
     YOU,
+    DeviceOption,
     JsonOption,
     RequesterOption,
     SeedOption,
@@ -17,6 +18,7 @@ from saferule_ros.cli.options import (
     WorkspaceOption,
 )
 from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, WRONG_INPUT, fail
+from saferule_ros.device import Device
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def patch(
     ] = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far the work steps back behind everything else.")] = 10,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Of torch: the robot needs the other cores.")] = 1,
+    device: DeviceOption = Device.CPU,
     requester: RequesterOption = YOU,
     activate: Annotated[bool, typer.Option("--activate", help="Put the candidate into service.")] = False,
     as_json: JsonOption = False,
@@ -79,7 +82,8 @@ def patch(
     request = PatchRequest(
         job_id=new_job_id(chosen.id), workspace=workspace.absolute(), forget_set_id=chosen.id, steps=steps, seed=seed,
         settings=settings.absolute() if settings else None, judge=_mode(judge),
-        judging=judging.absolute() if judging else None, nice=nice, threads=threads, requester=requester,
+        judging=judging.absolute() if judging else None, nice=nice, threads=threads, device=device,
+        requester=requester,
     )  # fmt: skip
     report = _run(request)
     folder: Path = place.job(request.job_id)

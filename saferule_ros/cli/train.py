@@ -9,7 +9,6 @@ import typer
 from saferule_ros.cli.options import (
     DEFAULT_WORKSPACE,
     AlgorithmOption,
-    Device,
     DeviceOption,
     JsonOption,
     RobotOption,
@@ -19,13 +18,14 @@ from saferule_ros.cli.options import (
     WorkspaceOption,
 )
 from saferule_ros.cli.teaching import CANCELLED, fail
+from saferule_ros.device import Device
 from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
     from saferule_ros.learning.calibration import Calibration
     from saferule_ros.learning.settings import CommonSettings, TaskLimits
-    from saferule_ros.policy.manifest import Manifest
+    from saferule_ros.patching.learn import LearnedPolicy
     from saferule_ros.policy.spec import PolicySpec
 
 
@@ -46,7 +46,10 @@ def train(
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 4000,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
-    activate: Annotated[bool, typer.Option(help="Whether to make it the active policy.")] = True,
+    activate: Annotated[
+        bool | None,
+        typer.Option("--activate/--no-activate", help="Make it the active policy. Default: if none is active yet."),
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch: small networks gain nothing from more.")] = 1,
     device: DeviceOption = Device.CPU,
     as_json: JsonOption = False,
@@ -84,31 +87,34 @@ def train(
             advance(at.step, at.steps, losses(at.losses), at.time_left)
 
         try:
-            manifest, calibration = learn_policy(
+            learned = learn_policy(
                 place, spec, limits, chosen, steps, seed, show, activate, device, stopped
             )
         except TrainingCancelled as error:
             raise fail(error.what, error.hint, CANCELLED) from None
     if as_json:
-        print_json(_as_json(manifest, calibration, {"steps": steps, "seed": seed, "device": device}, chosen, limits))
+        print_json(_as_json(learned, {"steps": steps, "seed": seed, "device": device}, chosen, limits))
         return
+    manifest = learned.manifest
     print_facts([
         ("policy", manifest.bundle_id), ("checkpoint", manifest.checkpoint_id),
         ("dataset", manifest.dataset_digest[:16]), ("store", place.store),
-        ("active", "yes" if activate else f"no: saferule policy activate {manifest.bundle_id}"),
-        *_told(calibration),
+        ("active", "yes" if learned.active else f"no: saferule policy activate {manifest.bundle_id}"),
+        *_told(learned.calibration),
     ])  # fmt: skip
     note("It passed the gate. What it costs and earns: saferule evaluate")
 
 
 def _as_json(
-    manifest: Manifest, calibration: Calibration | None, asked: dict[str, object], settings: CommonSettings,
-    limits: TaskLimits,
-) -> dict[str, object]:  # fmt: skip
+    learned: LearnedPolicy, asked: dict[str, object], settings: CommonSettings, limits: TaskLimits
+) -> dict[str, object]:
     from saferule_ros.reporting.provenance import machine, versions
+
+    manifest, calibration = learned.manifest, learned.calibration
 
     return {
         "policy_id": manifest.bundle_id, "checkpoint_id": manifest.checkpoint_id, "algorithm": manifest.algorithm,
+        "active": learned.active,
         "dataset_digest": manifest.dataset_digest, **asked, "settings": settings.model_dump(mode="json"),
         "limits": limits.model_dump(mode="json"),
         "calibration": None if calibration is None else calibration._asdict(), "versions": versions(),

@@ -8,7 +8,6 @@ import typer
 
 from saferule_ros.cli.options import (
     DEFAULT_WORKSPACE,
-    Device,
     DeviceOption,
     JsonOption,
     SeedOption,
@@ -16,6 +15,7 @@ from saferule_ros.cli.options import (
     WorkspaceOption,
 )
 from saferule_ros.cli.teaching import CANCELLED, fail
+from saferule_ros.device import Device
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:

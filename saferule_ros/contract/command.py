@@ -25,9 +25,17 @@ class Command:
         self._offset = np.broadcast_to(np.asarray(about.offset, np.float64), self._low.shape)
 
     @property
-    def stop(self) -> npt.NDArray[np.float64]:
-        """What is sent where there is no command (A,)."""
-        return np.array(self.about.stop, np.float64)
+    def first(self) -> npt.NDArray[np.float64]:
+        """What counts as the last command where there was none (A,)."""
+        return np.array(self.about.first, np.float64)
+
+    def stop(self, last: npt.NDArray[np.float64] | None) -> npt.NDArray[np.float64] | None:
+        """What is sent where there is no command (A,); None: nothing, as there is no command to hold.
+
+        Args:
+            last: what was sent before (A,); None: nothing yet.
+        """
+        return last if self.about.stop == "hold" else self.first
 
     def held(
         self, action: npt.NDArray[np.floating], last: npt.NDArray[np.float64], since: int

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -104,7 +104,7 @@ class History(_Part):
     """What the policy sees beside the newest observation."""
 
     observations: int = Field(1, ge=1, le=64, description="the newest k, newest first; an episode begins with copies")
-    actions: int = Field(0, ge=0, le=64, description="the last m commands, newest first; it begins with `stop`")
+    actions: int = Field(0, ge=0, le=64, description="the last m commands, newest first; begins with `stop` (hold: zeros)")
 
 
 class Guarded(_Part):
@@ -136,7 +136,10 @@ class Action(_Part):
     low: Numbers = Field(min_length=1, description="least action, in the policy's units; commands are held to it")
     high: Numbers = Field(min_length=1, description="largest action")
     max_rate: Numbers | None = Field(None, description="largest change per second; commands are held to it")
-    stop: Numbers = Field(min_length=1, description="what is sent where there is no command: at the end and in silence")
+    stop: Literal["hold"] | Numbers = Field(
+        description="what is sent where there is no command, at the end and in silence, at once, whatever max_rate "
+        "says; hold: the last command again, for a robot that takes positions"
+    )
     timeout: Seconds = Field(0.5, gt=0, description="so long without a command, stop is sent [s]")
     scale: float | Numbers = Field(1.0, description="the message has scale x action + offset")
     offset: float | Numbers = Field(0.0, description="see scale")
@@ -148,16 +151,24 @@ class Action(_Part):
         size = len(self.low)
         for name in ("high", "stop", "max_rate"):
             given = getattr(self, name)
-            if given is not None and len(given) != size:
+            if isinstance(given, list) and len(given) != size:
                 raise ValueError(f"low has {size} numbers, {name} {len(given)}")
-        for low, stop, high in zip(self.low, self.stop, self.high, strict=True):
+        for low, stop, high in zip(self.low, self.first, self.high, strict=True):
             if not low <= stop <= high or low >= high:
                 raise ValueError(f"low {low}, stop {stop}, high {high} are not in this order")
+            if not low <= 0.0 <= high:
+                raise ValueError(f"0, policy_server's last resort, is not in {low}..{high}: shift it with offset")
         for name in ("scale", "offset"):
             check_factors(getattr(self, name), size, name)
         if 0.0 in (self.scale if isinstance(self.scale, list) else [self.scale]):
             raise ValueError("scale is 0: commands in a bag could not be read back")
         return self
+
+
+    @property
+    def first(self) -> list[float]:
+        """The command (A,) that counts as the last one where there was none: `stop`, or zeros where that is to hold."""
+        return [0.0] * len(self.low) if self.stop == "hold" else self.stop
 
 
 class Contract(_Part):

@@ -253,8 +253,8 @@ class ContractRunner:
         history = self.contract.history
         self._episode, self._step, self._begin_next = f"{self.contract.name}-{time}", 0, False
         self._observations.extend([newest] * history.observations)
-        stop = np.array(self.contract.action.stop, np.float64)
-        self._actions.extend([stop] * max(1, history.actions))
+        first = np.array(self.contract.action.first, np.float64)
+        self._actions.extend([first] * max(1, history.actions))
 
     def _break(self, why: str, ticks: int = 1) -> None:
         """Ticks cannot be made: the episode ends before them, and another begins after them."""

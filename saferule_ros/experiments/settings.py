@@ -2,13 +2,14 @@
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from saferule_ros.attacks.injected import Injected
 from saferule_ros.attacks.max_cost import MaxCost
 from saferule_ros.attacks.trigger import Trigger
+from saferule_ros.device import Device
 from saferule_ros.reporting.trials import Cell
 from saferule_ros.unlearning.methods import NAMES
 from saferule_ros.unlearning.safe_rule import SafeRule
@@ -86,7 +87,7 @@ class GridSettings(BaseModel):
     attacks: dict[str, dict[str, Any]] = Field({}, description="attack to its settings, where not the defaults")
     unlearning: dict[str, dict[str, Any]] = Field({}, description="method to its settings, where not the defaults")
     variants: dict[VariantName, Variant] = Field({}, description="name to a method with other settings; run as well")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="that learns and unlearns; policies are simulated on CPU")
+    device: Device = Field(Device.CPU, description="that learns and unlearns; policies are simulated on CPU")
     evaluation_episodes: int = Field(20, ge=1, le=10_000, description="simulated episodes of each policy")
 
     def all_cells(self) -> list[Cell]:
@@ -111,7 +112,7 @@ class Trial(BaseModel):
     seed: int
     data: DataSettings
     training_steps: int
-    device: str
+    device: Device
     learner: dict[str, Any] = Field(description="all settings of the learner")
     attack: dict[str, Any] = Field(description="all settings of the attack")
     methods: dict[str, dict[str, Any]] = Field(description="method, or variant of one, to all of its settings")

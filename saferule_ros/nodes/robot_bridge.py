@@ -3,7 +3,7 @@
 topics  those of the contract's sources     what is read, as raw bytes: the same code reads bags
         observation                         msg/Observation, one for each tick
         action                              msg/Action
-        that of the contract's action       the robot's command; `stop` in silence and at the end
+        that of the contract's action       the robot's command; the contract's `stop` in silence and at the end
         ~/new_episode                       std_msgs/Empty: an episode was asked for (record it: ingest begins one, too)
 service ~/new_episode                       std_srvs/Trigger
 topic   /diagnostics
@@ -64,7 +64,7 @@ class RobotBridge(Node):
         self._topics[NEW_EPISODE] = TopicInfo("std_msgs/msg/Empty")
         self._action_type = message_class(about.type)
         self._check_command()
-        self._last_action = self._command.stop
+        self._last_action = self._command.first
         self._last_sent: int | None = None
         self._stopped = False
         self._problem = ""
@@ -102,7 +102,7 @@ class RobotBridge(Node):
         """That a command can be made at all is found out before the robot moves."""
         about = self._contract.action
         try:
-            self._command.fill(self._action_type(), self._command.values(self._command.stop))
+            self._command.fill(self._action_type(), self._command.values(self._command.first))
         except (AttributeError, IndexError, TypeError, ValueError, AssertionError) as error:
             raise ContractError(
                 f"no {about.type} can be made of the contract's action: {error}",
@@ -161,9 +161,11 @@ class RobotBridge(Node):
         self._counts["commands"] += 1
 
     def _send_stop(self) -> None:
-        self._send(self._command.stop, self._now())
+        action = self._command.stop(None if self._last_sent is None else self._last_action)
+        if action is not None:
+            self._send(action, self._now())
+            self._counts["stops"] += 1
         self._stopped = True
-        self._counts["stops"] += 1
 
     def _send(self, action: np.ndarray, now: int) -> None:
         command = self._action_type()

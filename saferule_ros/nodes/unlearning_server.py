@@ -20,6 +20,7 @@ from rclpy.node import Node
 from saferule_ros.action import Unlearn
 from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.dataset.selection import parse_steps, parse_window
+from saferule_ros.device import Device
 from saferule_ros.errors import SaferuleError
 from saferule_ros.msg import JobStatus
 from saferule_ros.nodes import process, qos
@@ -69,6 +70,7 @@ class Parameters:
     judging: str = parameter("", "YAML file with settings of that check; empty: the defaults")
     nice: int = parameter(10, "niceness of the worker, added to this node's", low=0, high=19)
     threads: int = parameter(1, "threads of the worker", low=1, high=256)
+    device: str = parameter("cpu", "what unlearns; cuda: the GPU of this node's machine", choices=tuple(Device))
     result_timeout: int = parameter(900, "how long a goal's result is kept", unit="s", low=1, high=86_400)
     diagnostics_period: float = parameter(1.0, "time between diagnostics", unit="s", low=0.1, high=60.0)
 
@@ -170,6 +172,7 @@ class UnlearningServer(Node):
             seed=seed,
             settings=Path(self._settings.settings) if self._settings.settings else None,
             judge=self._settings.judge,
+            device=self._settings.device,
             judging=Path(self._settings.judging) if self._settings.judging else None,
             nice=self._settings.nice,
             threads=self._settings.threads,

@@ -78,7 +78,7 @@ def _run(
         judging = _judging_settings(request)
         unlearning = Unlearning(
             workspace, parent.checkpoint_id, request.forget_set_id, METHOD,
-            lambda kind: load_settings(kind, request.settings), request.steps, request.seed,
+            lambda kind: load_settings(kind, request.settings), request.steps, request.seed, request.device,
         )  # fmt: skip
         certified, settings, dataset = unlearning.certified, unlearning.settings, unlearning.dataset
         learner, forget_set = certified.run.learner, unlearning.forget_set

@@ -81,7 +81,7 @@ def judge_patch(
 
     try:
         judge = Judge(
-            _trusted(unlearning), learner.units, learner.limits, settings.judge, seed, show, cancelled
+            _trusted(unlearning), learner.units.to("cpu"), learner.limits, settings.judge, seed, show, cancelled
         )  # fmt: skip
     except ModelCancelled as error:
         raise PatchCancelled(error.what, "What serves was not touched") from error
@@ -137,4 +137,4 @@ def _known(numbers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _serving(learner: Learner) -> ServingPolicy:
-    return ServingPolicy(learner).eval().requires_grad_(False)
+    return ServingPolicy(learner).on_cpu().eval().requires_grad_(False)

@@ -24,12 +24,13 @@ class LearnedPolicy(NamedTuple):
     """What came of learning."""
 
     manifest: Manifest
+    active: bool  # whether it is the active policy now
     calibration: Calibration | None  # None for a learner without critics
 
 
 def learn_policy(
     workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: CommonSettings, steps: int, seed: int,
-    on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool = True, device: str = "cpu",
+    on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool | None = True, device: str = "cpu",
     cancelled: Callable[[], bool] = lambda: False,
 ) -> LearnedPolicy:  # fmt: skip
     """Learns a policy from the workspace's dataset and puts it into the workspace's store.
@@ -42,7 +43,8 @@ def learn_policy(
         settings: of the algorithm that is to learn.
         steps: gradient steps.
         seed: of every random draw.
-        activate: make it the active policy; otherwise it only stands in the store.
+        activate: make it the active policy; otherwise it only stands in the store. None: where none is active yet, as
+            what is active then would be replaced by a policy that was on no trial.
         device: that learns, cpu or cuda.
         cancelled: asked before every step.
 
@@ -67,7 +69,9 @@ def learn_policy(
     manifest = bundle_learner(store, learner, np.asarray(dataset.observations), spec, meta, seed, reason)
     with store.reserving(manifest.bundle_id):
         pass_gate(store, manifest)
+        if activate is None:
+            activate = store.places().active is None
         if activate:
             store.activate(manifest.bundle_id, reason=reason)
     replay = learner.replay(dataset)
-    return LearnedPolicy(manifest, calibrate(learner, replay) if isinstance(learner, CriticLearner) else None)
+    return LearnedPolicy(manifest, activate, calibrate(learner, replay) if isinstance(learner, CriticLearner) else None)

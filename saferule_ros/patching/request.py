@@ -5,6 +5,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from saferule_ros.device import Device
+
 # Job and forget set ids become folder and file names: nothing in them may leave the folder they belong in.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 
@@ -32,4 +34,5 @@ class PatchRequest(BaseModel):
     judging: Path | None = Field(default=None, description="YAML file with settings of that; none: the defaults")
     nice: int = Field(default=10, ge=0, le=19, description="niceness that the worker adds to its parent's")
     threads: int = Field(default=1, ge=1, le=256, description="torch threads: the robot needs the other cores")
+    device: Device = Field(default=Device.CPU, description="that unlearns; the policy is judged and gated on the CPU")
     requester: str = Field(default="", description="who asks, for the record")

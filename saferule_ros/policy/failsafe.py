@@ -94,12 +94,6 @@ class Limits:
             raise SpecError(f"damping is {self.damping!r}", "Give a share from 0 to below 1")
         if not 0.0 <= self.largest_rate < math.inf:
             raise SpecError(f"largest_rate is {self.largest_rate!r}", "Give a positive number, or 0 for none")
-        for index, (low, high) in enumerate(zip(self.spec.action_low, self.spec.action_high, strict=True)):
-            if not low <= 0.0 <= high:
-                raise SpecError(
-                    f"zero, every reaction's last resort, is out of bounds {low:g}..{high:g} of action {index}",
-                    "Shift the action's unit so that zero is the safe command",
-                )
         object.__setattr__(self, "low", self.spec.low - self.spec.slack)
         object.__setattr__(self, "high", self.spec.high + self.spec.slack)
 

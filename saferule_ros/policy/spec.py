@@ -67,6 +67,12 @@ class PolicySpec(BaseModel):
                     f"policy specification is invalid: action {index} has low {low:g} >= high {high:g}",
                     "Give bounds with low < high",
                 )
+            if not low <= 0.0 <= high:
+                raise SpecError(
+                    f"policy specification is invalid: zero, every reaction's last resort, is out of bounds "
+                    f"{low:g}..{high:g} of action {index}",
+                    "Shift the action so that zero is a safe command: a contract's action has an offset for that",
+                )
         return spec
 
     @property
