@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="learning is not installed")
+pytest.importorskip("torch", reason="learning is not installed")
 pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
+import torch
 from cli_process import COMMAND, DEADLINE, as_json, done, interrupted, refused, saferule
 
 from saferule_ros.attacks.ground_truth import GroundTruth

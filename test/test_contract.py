@@ -26,6 +26,7 @@ from contract_samples import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from safeguard_samples import safeguard_file
 
+from saferule_ros.cli.robot import robot
 from saferule_ros.contract.alignment import Stream, Unusable
 from saferule_ros.contract.check import check_contract
 from saferule_ros.contract.command import Command
@@ -386,6 +387,14 @@ def test_the_ready_contracts_are_right_with_and_without_a_bag(tmp_path, path):
     assert result.problems == [] and len(result.episodes) >= 2
     assert result.observation_size == without.observation_size == {DRIVE: 34, ARM: 31}[path]
     assert result.topics[contract(path).action.topic].rate > 5
+
+
+def test_the_ready_robot_file_is_of_the_ready_contract():
+    of = contract(DRIVE)
+    spec, limits = robot("", DRIVE.parent.parent / "robots" / DRIVE.name)
+    assert (spec.observation_size, spec.action_size) == (check_contract(of).observation_size, of.action_size)
+    assert (list(spec.action_low), list(spec.action_high)) == (of.action.low, of.action.high)
+    assert spec.control_rate == of.tick.rate and limits.horizon == of.episode.max_steps
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,15 @@ from ros_helpers import READY, Ros, ros  # noqa: F401
 from saferule_ros.msg import PolicyStatus
 from serving_samples import make_store
 
-from saferule_ros.nodes import dataset_recorder, fallback, policy_parameters, qos, sim_bridge, unlearning_server
+from saferule_ros.nodes import (
+    dataset_recorder,
+    fallback,
+    policy_parameters,
+    qos,
+    robot_bridge,
+    sim_bridge,
+    unlearning_server,
+)
 
 pytestmark = pytest.mark.ros
 
@@ -23,6 +31,7 @@ PARAMETERS = {
     "fallback": fallback.Parameters,
     "dataset_recorder": dataset_recorder.Parameters,
     "unlearning_server": unlearning_server.Parameters,
+    "robot_bridge": robot_bridge.Parameters,
     "sim_bridge": sim_bridge.Parameters,
 }
 # Stand in a file as comments, because an empty list has no type in YAML.
@@ -36,7 +45,7 @@ def config(scenario: str) -> Path:
 @pytest.mark.parametrize(
     ("scenario", "nodes"),
     [
-        ("robot", {"policy_server", "fallback", "dataset_recorder", "unlearning_server"}),
+        ("robot", {"policy_server", "fallback", "robot_bridge", "dataset_recorder", "unlearning_server"}),
         ("edge", {"unlearning_server"}),
         ("sim", {"sim_bridge", "policy_server", "dataset_recorder", "unlearning_server"}),
     ],
@@ -54,7 +63,7 @@ def test_a_file_sets_every_parameter_of_its_nodes(scenario: str, nodes: set[str]
 def test_all_nodes_of_a_simulated_robot_start_with_its_file(ros: Ros, tmp_path: Path, namespace: str) -> None:
     _, ids = make_store(tmp_path, 1)
     status = ros.probe.record(PolicyStatus, f"{namespace}/policy_server/status", qos.LATCHED)
-    for node in set(PARAMETERS) - {"fallback"}:
+    for node in set(PARAMETERS) - {"fallback", "robot_bridge"}:
         own = {} if node == "sim_bridge" else {"workspace": str(tmp_path)}
         ros.runner.start(node, params_file=config("sim"), parameters=own, namespace=namespace)
     ros.runner.wait_ready(READY)

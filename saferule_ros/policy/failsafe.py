@@ -60,7 +60,9 @@ class Limits:
     Args:
         spec: the contract.
         stale_after_s: oldest observation that is acted on [s].
-        deadline_s: longest time from an observation's arrival to its action [s].
+        deadline_s: longest time that computing an action may take [s], judged when it is there: inference is not
+            interrupted, and that it hangs is for the node `fallback` to see. What an observation waited before counts
+            for stale_after_s alone.
         reaction: what goes out in case of a fault.
         reactions: what goes out for single reasons instead.
         damping: the share of the last command that "damp" sends, from 0 to below 1.
@@ -116,7 +118,7 @@ class Tick:
     last_action: ArrayLike | None = None  # (A,) what went out last; None: nothing yet
     action: ArrayLike | None = None  # (A,) what the policy gave; None: nothing (yet)
     error: str = ""  # why it gave nothing
-    elapsed_s: float = 0.0  # since the observation arrived, when the action was there
+    elapsed_s: float = 0.0  # that computing the action took
     shutting_down: bool = False
     stopped: bool = False  # a "stop" went out since the server was activated
     last_was_policy: bool = False  # whether last_action was the policy's own
