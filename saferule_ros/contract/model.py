@@ -104,7 +104,7 @@ class History(_Part):
     """What the policy sees beside the newest observation."""
 
     observations: int = Field(1, ge=1, le=64, description="the newest k, newest first; an episode begins with copies")
-    actions: int = Field(0, ge=0, le=64, description="the last m commands, newest first; begins with `stop` (hold: zeros)")
+    actions: int = Field(0, ge=0, le=64, description="the last m commands, newest first; at first `stop` (hold: zeros)")
 
 
 class Guarded(_Part):
