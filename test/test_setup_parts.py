@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -181,6 +182,19 @@ def test_set_up_leaves_virtual_environments_and_keeps_the_rest_of_the_path() -> 
     assert shell.outside(environ) == {"PATH": "/usr/bin:/bin", "HOME": "/h"}
     system = f"{sys.base_prefix}/bin"
     assert shell.outside({"PATH": f"{sys.prefix}/bin:{system}"})["PATH"] == system
+
+
+def test_what_is_imported_is_compiled_once_and_kept_in_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("")
+    environ = {key: value for key, value in os.environ.items() if key != "PYTHONPYCACHEPREFIX"}
+    environ |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": ""}
+    place = places.Places(ROOT, os.environ["VIRTUAL_ENV"].rpartition("/")[2], sourced=False)
+    where = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import module; print(module.__cached__)"
+    line = shell.command(place, ["python", "-c", where])
+    kept = Path(subprocess.run(line, env=environ, check=True, capture_output=True, text=True).stdout.strip())
+    assert kept.is_file() and kept.is_relative_to(place.venv)
+    assert not (tmp_path / "__pycache__").exists()
+    kept.unlink()
 
 
 def test_any_python3_of_the_right_version_will_do_but_it_needs_its_headers(tmp_path: Path) -> None:

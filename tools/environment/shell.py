@@ -23,7 +23,11 @@ export LD_LIBRARY_PATH={libraries}"${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
 export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
 """
 
+# Python compiles what it imports. Kept in the environment, that makes a process that imports torch or rclpy start in
+# half the time; who has switched it off, as images do, wants source folders clean, which they are.
 FOOTER = """\
+unset PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX="${{PYTHONPYCACHEPREFIX:-$VIRTUAL_ENV/__pycache__}}"
 if [ -f {setup} ]; then . {setup}; fi
 export PATH="$VIRTUAL_ENV/bin:$PATH"
 export ROS_AUTOMATIC_DISCOVERY_RANGE="${{ROS_AUTOMATIC_DISCOVERY_RANGE:-LOCALHOST}}"
@@ -57,7 +61,7 @@ def outside(environ: Mapping[str, str]) -> dict[str, str]:
 
     pip and venv must see their own environment only, even where make was started from within another.
     """
-    dropped = {"VIRTUAL_ENV", "PYTHONHOME", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH", "PYTHONPATH"}
+    dropped = {"VIRTUAL_ENV", "PYTHONPYCACHEPREFIX", "PYTHONHOME", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH", "PYTHONPATH"}
     kept = {name: value for name, value in environ.items() if name not in dropped}
     venvs = {environ.get("VIRTUAL_ENV", "")} | ({sys.prefix} if sys.prefix != sys.base_prefix else set())
     inside = {f"{venv}/bin" for venv in venvs if venv}
