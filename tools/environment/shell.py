@@ -61,7 +61,10 @@ def outside(environ: Mapping[str, str]) -> dict[str, str]:
 
     pip and venv must see their own environment only, even where make was started from within another.
     """
-    dropped = {"VIRTUAL_ENV", "PYTHONPYCACHEPREFIX", "PYTHONHOME", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH", "PYTHONPATH"}
+    dropped = {
+        "VIRTUAL_ENV", "PYTHONPYCACHEPREFIX", "PYTHONHOME", "_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH",
+        "PYTHONPATH",
+    }  # fmt: skip
     kept = {name: value for name, value in environ.items() if name not in dropped}
     venvs = {environ.get("VIRTUAL_ENV", "")} | ({sys.prefix} if sys.prefix != sys.base_prefix else set())
     inside = {f"{venv}/bin" for venv in venvs if venv}
