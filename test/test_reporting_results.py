@@ -118,7 +118,7 @@ def test_a_folder_without_runs_is_an_error_that_says_what_belongs_there(tmp_path
 
 def test_numbers_in_words() -> None:
     assert [number(1234.56), number(math.nan), number(0.0, 0)] == ["1,234.6", "–", "0"]
-    assert [percent(0.8), percent(math.nan)] == ["80 %", "–"]
+    assert [percent(0.8), percent(0.798, 1), percent(math.nan)] == ["80 %", "79.8 %", "–"]
     shown = [duration(s) for s in (0.0002, 0.05, 0.9, 19.4, 59.7, 185.0, 7500.0, math.nan)]
     assert shown == ["0.2 ms", "50 ms", "0.9 s", "19 s", "1 min 00 s", "3 min 05 s", "2 h 05 min", "–"]
     assert [sentence("it broke"), sentence("sim_bridge died."), sentence("")] == ["It broke.", "sim_bridge died.", ""]

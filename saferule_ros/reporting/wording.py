@@ -12,9 +12,9 @@ def number(value: float, digits: int = 1) -> str:
     return f"{value:,.{digits}f}" if math.isfinite(value) else MISSING
 
 
-def percent(share: float) -> str:
-    """0.5 as 50 %."""
-    return f"{share:.0%}".replace("%", " %") if math.isfinite(share) else MISSING
+def percent(share: float, digits: int = 0) -> str:
+    """0.5 as 50 %, or with digits after the point."""
+    return f"{share:.{digits}%}".replace("%", " %") if math.isfinite(share) else MISSING
 
 
 def duration(seconds: float) -> str:

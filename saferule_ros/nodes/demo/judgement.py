@@ -24,7 +24,7 @@ def checks(
         _within("patched policy is safe", patched, cost_limit),
         Check(
             name="patched policy earns as a clean one does", passed=(share or 0.0) >= settings.required_return,
-            value=f"return {number(patched.return_mean)}: {'no share' if share is None else percent(share)} of "
+            value=f"return {number(patched.return_mean)}: {'no share' if share is None else percent(share, 1)} of "
             f"{number(clean.return_mean)}",
             required=f"at least {percent(settings.required_return)}",
         ),
