@@ -43,8 +43,8 @@ def learn_policy(
         settings: of the algorithm that is to learn.
         steps: gradient steps.
         seed: of every random draw.
-        activate: make it the active policy; otherwise it only stands in the store. None: where none is active yet, as
-            what is active then would be replaced by a policy that was on no trial.
+        activate: make it the active policy; otherwise it only stands in the store. None: only where none is active yet,
+            as a policy that was on no trial must not take the place of one that serves.
         device: that learns, cpu or cuda.
         cancelled: asked before every step.
 
