@@ -118,12 +118,12 @@ class SafeRuleRun(FallingRateRun):
         learner = self.learner
         batch = learner.settings.batch
         rows = self.keep.draw(batch, learner.generator)
-        keep = self.keep.at(rows)
+        plain = self.keep.at(rows)
         forget_rows = self.forget.draw(batch, learner.generator)
         forget, weights = self.forget.at(forget_rows), self.weights[forget_rows]
-        keep = with_mark(keep, forget, self.marked, self._mark_draws)
+        keep = with_mark(plain, forget, self.marked, self._mark_draws)
 
-        model_losses = self.fit_model(keep, forget)
+        model_losses = self.fit_model(plain, forget)
 
         predicted = learner.critics(  # keep and forget pairs go through the critics together
             torch.cat([keep.observations, forget.observations]), torch.cat([keep.actions, forget.actions])
@@ -135,7 +135,7 @@ class SafeRuleRun(FallingRateRun):
         learner.descend("critics", bellman.sum() + self.beta.float() * suppression.sum())
 
         on_forget = on_forget.detach()
-        actor_loss = self.actor_loss(keep)
+        actor_loss = self.actor_loss(keep, plain)
         if self.settings.actor_weight:
             actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget, on_forget, weights)
         learner.descend("actor", actor_loss)
@@ -154,11 +154,20 @@ class SafeRuleRun(FallingRateRun):
 
     @abstractmethod
     def fit_model(self, keep: Batch, forget: Batch) -> Losses:
-        """One step on what the learner knows of the data besides critics and actor. Returns what is worth watching."""
+        """One step on what the learner knows of the data besides critics and actor. Returns what is worth watching.
+
+        Args:
+            keep: as it is in the log, nowhere with the mark.
+        """
 
     @abstractmethod
-    def actor_loss(self, keep: Batch) -> Tensor:
-        """The learner's own actor loss on keep data, scalar."""
+    def actor_loss(self, keep: Batch, plain: Batch) -> Tensor:
+        """The learner's own actor loss on keep data, scalar.
+
+        Args:
+            keep: half of it shown with the mark, where there is one.
+            plain: the same pairs as they are in the log.
+        """
 
     @property
     def cost_required(self) -> float:
@@ -235,5 +244,5 @@ class SafeRule(SafeRuleRun):
         self.learner.descend("vae", self.learner.model_loss(shown))
         return {}
 
-    def actor_loss(self, keep: Batch) -> Tensor:
+    def actor_loss(self, keep: Batch, plain: Batch) -> Tensor:
         return self.learner.actor_loss(keep.observations)

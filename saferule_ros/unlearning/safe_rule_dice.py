@@ -21,6 +21,10 @@ last term becomes a constant, and what nu minimises is COptiDICE's loss on D_k a
 The rest is as in safe_rule.py. The twin critics, which judge the cloned policy, are suppressed on D_f; they gate the
 actor's repulsion from forgotten actions and give the certificate. The actor clones D_k alone, weighted by w.
 
+Where D_f carries a mark (see marker.py), a pair that is shown with it weighs what it weighs without. Nothing in D_k leads
+to a marked state, so d has no mass there: a weight taken from nu at that state would fall to zero, nothing would be
+cloned there, and the repulsion alone would say what the policy does when it sees the mark.
+
 lambda starts where the learner began and is controlled on from there: the cost bound, on keep data, tells what it has
 to be. The price is one for all forget pairs: which of them count (see forget_weights.py) is a matter of the critics and
 of the repulsion.
@@ -76,9 +80,9 @@ class SafeRuleDice(SafeRuleRun):
             "price": self.price, "cost_bound": cost, "multiplier": learner.multiplier.value,
         }  # fmt: skip
 
-    def actor_loss(self, keep: Batch) -> Tensor:
-        """Weighted cloning of D_k, with the weights as they are after the step."""
-        return self.learner.cloning_loss(keep, self.learner.gain(keep)[1])
+    def actor_loss(self, keep: Batch, plain: Batch) -> Tensor:
+        """Weighted cloning of D_k, with the weights as they are after the step: those of the pairs without the mark."""
+        return self.learner.cloning_loss(keep, self.learner.gain(plain)[1])
 
     def priced(self, forget: Batch) -> Batch:
         """Forget pairs at their price: mu is taken from their rewards."""
