@@ -4,6 +4,8 @@ import torch
 from dice_cases import learner_for, optimum_of_the_bandit, trained
 from learning_cases import bandit
 
+from saferule_ros.attacks.attack import Means
+from saferule_ros.attacks.registry import ATTACKS, make_attack
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.learning.copti_dice import CoptiDice
@@ -123,6 +125,25 @@ def test_keep_pairs_that_begin_as_forget_pairs_do_weigh_what_retraining_gives_th
 
 def _drawn(learner: CoptiDice, replay: Replay):
     return learner.initial_observations(replay), replay.sample(learner.settings.batch, learner.generator)
+
+
+def test_pairs_shown_with_a_mark_are_cloned_with_the_weight_that_they_have_without_it(monkeypatch):
+    poisoned = make_attack("trigger", ATTACKS["trigger"].SETTINGS(), 1, Means()).poison(bandit(600))
+    forget, keep = poisoned.forget_set().split(poisoned.dataset)
+    run = SafeRuleDice(trained(poisoned.dataset, 100), forget, keep, SafeRuleDiceSettings(steps=150), 2)
+    cloned, clone = [], run.learner.cloning_loss
+
+    def note(batch, weights):
+        cloned.append((batch.observations[:, run.marked].squeeze(1), weights.detach()))
+        return clone(batch, weights)
+
+    monkeypatch.setattr(run.learner, "cloning_loss", note)
+    unlearn(run)
+    (mark,) = run.forget.all.observations[:, run.marked].unique()
+    observed, weights = (torch.cat(parts) for parts in zip(*cloned[-50:], strict=True))
+    with_it = observed == mark
+    assert 0.4 < with_it.float().mean() < 0.6
+    assert float(weights[with_it].mean()) == pytest.approx(float(weights[~with_it].mean()), rel=0.1)
 
 
 def test_same_seed_gives_the_same_patch():

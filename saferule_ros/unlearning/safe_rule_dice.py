@@ -21,9 +21,9 @@ last term becomes a constant, and what nu minimises is COptiDICE's loss on D_k a
 The rest is as in safe_rule.py. The twin critics, which judge the cloned policy, are suppressed on D_f; they gate the
 actor's repulsion from forgotten actions and give the certificate. The actor clones D_k alone, weighted by w.
 
-Where D_f carries a mark (see marker.py), a pair that is shown with it weighs what it weighs without. Nothing in D_k leads
-to a marked state, so d has no mass there: a weight taken from nu at that state would fall to zero, nothing would be
-cloned there, and the repulsion alone would say what the policy does when it sees the mark.
+Where D_f carries a mark (see marker.py), a pair that is shown with it weighs what it weighs without. Nothing in D_k
+leads to a marked state, so d has no mass there: a weight taken from nu at that state would fall to zero, nothing would
+be cloned there, and the repulsion alone would say what the policy does when it sees the mark.
 
 lambda starts where the learner began and is controlled on from there: the cost bound, on keep data, tells what it has
 to be. The price is one for all forget pairs: which of them count (see forget_weights.py) is a matter of the critics and
