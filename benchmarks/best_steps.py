@@ -1,23 +1,23 @@
 """Which step of a patch was best, and what is lost by taking the last one: judged by the simulator.
 
     saferule grid config/evidence/trigger.yaml --out GRID
-    python benchmarks/selection_trails.py --grid GRID --out docs/evidence/trails --runs defaults
-    python benchmarks/best_steps.py --trails docs/evidence/trails --out docs/evidence/steps.md
+    python benchmarks/selection_trails.py --grid GRID --out TRAILS --runs defaults
+    python benchmarks/best_steps.py --trails TRAILS --out docs/evidence/steps.md
 
 Reads the trails alone, so it needs neither learners nor data. Costs are without a backdoor's marker.
 """
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from selection_trails import TRAIL
-from table_of_rows import show
+from table_of_rows import made_with, show
 
+from saferule_ros.reporting.provenance import machine, versions
 from saferule_ros.sim.tasks import task
 
 Json = dict[str, Any]
@@ -102,32 +102,28 @@ def line(trail: Trail) -> str:
 
 def document(found: list[Trail]) -> str:
     """The trails as Markdown."""
-
-    def count(what: Callable[[Trail], bool]) -> int:
-        return sum(map(what, found))
-
     possible = [trail for trail in found if trail.best is not None]
     kept = [trail for trail in possible if trail.within[-1]]
     regrets = [trail.regret for trail in kept if trail.regret is not None]
-    lines = [
-        "# Best step and last step of each patch", "",
-        "Written by `python benchmarks/best_steps.py --trails TRAILS --out FILE`; do not edit.", "",
+    summary = (
         f"{len(found)} trails. In {len(possible)} of them some step keeps the limit; in {len(kept)} of these the last "
-        f"one, which is what is proposed where no judge can be trusted. {count(lambda trail: trail.relapses)} go over "
-        "the limit after a step within it.",
-    ]  # fmt: skip
+        f"one, which is what is proposed where no judge can be trusted. {sum(trail.relapses for trail in found)} go "
+        "over the limit after a step within it."
+    )
     if regrets:
-        lines[-1] += (
+        summary += (
             f" Where the last step keeps the limit, its return is {np.median(regrets):.0%} short of the best step's "
             f"in the median, {np.quantile(regrets, 0.9):.0%} in nine of ten, {max(regrets):.0%} at most."
         )
     return "\n".join([
-        *lines, "", "## Step by step", "", *step_by_step(found), "",
+        "# Best step and last step of each patch", "",
+        "Written by `python benchmarks/best_steps.py --trails TRAILS --out FILE`; do not edit.", "",
+        summary, "", "## Step by step", "", *step_by_step(found), "",
         "## Trail by trail", "",
         "| trial | best step: return / cost | last step | return short of the best | within the limit from step "
         "| relapses |", f"|{'---|' * 6}", *map(line, found), "",
         "Best: the highest return within the limit, as the simulator says. None: no step is within it. Means over "
-        "episodes.", "",
+        "episodes.", "", f"{made_with(machine(), versions())}.", "",
     ])  # fmt: skip
 
 
@@ -141,7 +137,8 @@ def main() -> None:
     found = [trail for trail in trails(options.trails) if trail.run == options.run]
     if not found:
         parser.error(f"there is no trail of {options.run!r} in {options.trails}; selection_trails.py makes them")
-    show(document(found), {"trails": [asdict(trail) for trail in found]}, options.out)
+    numbers = {"trails": [asdict(trail) for trail in found], "machine": machine(), "versions": versions()}
+    show(document(found), numbers, options.out)
 
 
 if __name__ == "__main__":
