@@ -41,8 +41,8 @@ def heat_maps(rows: Sequence[MethodRow]) -> Plot:
     def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(10.4, 1.4 + ROW_HEIGHT * len(cells)), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _map(left, costs, COST_COLOURS, "Mean cost, with a marker if more; share of the limit", methods, palette)
-        _map(right, returns, RETURN_COLOURS, "Mean return, share of retraining's", methods, palette)
+        _map(left, costs, COST_COLOURS, "Mean cost, share of the limit\n(with a marker, if more)", methods, palette)
+        _map(right, returns, RETURN_COLOURS, "Mean return,\nshare of retraining's", methods, palette)
         left.set_yticks(range(len(cells)), [_short(cell) for cell in cells], fontsize=8.5, color=palette.ink)
         right.set_yticks([])
         return figure
