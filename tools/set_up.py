@@ -22,9 +22,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @contextmanager
-def only_one(place: places.Places) -> Iterator[None]:
-    """Two set-ups at once would install into each other: the second waits for the first."""
-    path = place.root / ".venv" / f"{place.name}.lock"
+def only_one(place: places.Places, of: str) -> Iterator[None]:
+    """Two set-ups at once would install into each other: the second waits for the first.
+
+    Args:
+        of: what is installed into.
+    """
+    path = place.root / ".venv" / f"{of}.lock"
     path.parent.mkdir(exist_ok=True)
     with path.open("w") as file:
         try:
@@ -42,7 +46,8 @@ def set_up(place: places.Places, python: str, torch: str, environ: Mapping[str, 
         Trouble: something is missing or failed.
     """
     outside = shell.outside(environ)
-    debian.ensure(debian.NEEDS, environ, place.log / "apt.log")
+    with only_one(place, "debian"):  # those of two distributions install what they share
+        debian.ensure(debian.NEEDS, environ, place.log / "apt.log")
     found = interpreter.find(place, python, environ if place.sourced else outside)
     has_colcon = shutil.which("colcon", path=outside["PATH"]) is not None
     pins = locks.pins_for(place, found.version, has_colcon)
@@ -88,7 +93,7 @@ def main() -> int:
         place = places.choose(ROOT, arguments.ros, os.environ)
         kind = "sourced" if place.sourced else "from wheels"
         print(f"Set-up: ROS 2 {place.distro.capitalize()} ({kind}), in .venv/{place.name}", flush=True)
-        with only_one(place):
+        with only_one(place, place.name):
             set_up(place, arguments.python, arguments.torch, os.environ)
     except Trouble as trouble:
         print(f"\nset-up: {trouble}", file=sys.stderr)
