@@ -1,7 +1,6 @@
 """Which step of a patch was best, and what is lost by taking the last one: judged by the simulator.
 
-    saferule grid config/evidence/trigger.yaml --out GRID
-    python benchmarks/selection_trails.py --grid GRID --out TRAILS --runs defaults
+    python benchmarks/selection_trails.py --config config/evidence/trigger.yaml --grid GRID --out TRAILS --runs defaults
     python benchmarks/best_steps.py --trails TRAILS --out docs/evidence/steps.md
 
 Reads the trails alone, so it needs neither learners nor data. Costs are without a backdoor's marker.

@@ -6,6 +6,9 @@ Paper size: batch 512, hidden 256-256, 60 observations, 2 actions, one thread. T
 steps taken in turn (every algorithm one, then every algorithm the next), so that what else the machine does falls on
 all alike. A matrix product is timed in the same turns: it says what the machine gave while this ran.
 
+What a patch computes once, the targets of its keep data, is computed before and told apart: a patch draws each
+transition many times, and a step alone would be charged for as many targets as happen to be new in its batch.
+
 Yardstick: one step of OSRL took 345 (BCQ-Lag), 254 (BEAR-Lag), 193 ms (CPQ) on one core that multiplied matrices at
 54 GFLOP/s; here that is scaled by this run's rate. OSRL's COptiDICE was not timed.
 """
@@ -15,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +33,7 @@ from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Replay, Units
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.reporting.provenance import machine, versions
+from saferule_ros.unlearning.critic_targets import FixedTargets
 from saferule_ros.unlearning.methods import make_run, method_for
 
 OBSERVATION_SIZE, ACTION_SIZE = 60, 2
@@ -41,6 +45,7 @@ OSRL_GFLOPS = 54.0
 GOAL = {"learning": 1 / 3, "unlearning": 1 / 10}
 MATMUL = 512  # side of the yardstick's matrices: a layer's size at this batch
 SEED = 1
+LEAST_ONCE = 0.01  # [s]: less is the clock of an algorithm that computes nothing once
 MANY = 100_000  # steps of a patch: more than are timed, so that its learning rate stays what it is at first
 
 Step = Callable[[], Any]
@@ -62,7 +67,15 @@ def dataset(episodes: int, name: str) -> EpisodeDataset:
     )  # fmt: skip
 
 
-def steps_to_time(device: str = "cpu", captured: bool = True) -> dict[tuple[str, str], Step]:
+class Timed(NamedTuple):
+    """What is timed of one algorithm, learning or unlearning."""
+
+    step: Step
+    once: float = 0.0  # processor time of what was computed before the first step [s]
+    transitions: int = 0  # that it was computed for
+
+
+def steps_to_time(device: str = "cpu", captured: bool = True) -> dict[tuple[str, str], Timed]:
     """(algorithm, "learning" or "unlearning") to a function that takes one step.
 
     Args:
@@ -71,7 +84,7 @@ def steps_to_time(device: str = "cpu", captured: bool = True) -> dict[tuple[str,
     keep, forget = dataset(40, "keep"), dataset(6, "forget")
     bounds = (np.full(ACTION_SIZE, -1.0, np.float32), np.full(ACTION_SIZE, 1.0, np.float32))
     limits = TaskLimits(cost_limit=25.0, horizon=200)
-    found: dict[tuple[str, str], Step] = {}
+    found: dict[tuple[str, str], Timed] = {}
     for name in ALGORITHMS:
         values: dict[str, Any] = {"algorithm": name, **PAPER_SIZE}
         fields = type(settings_from({"algorithm": name})).model_fields
@@ -79,11 +92,15 @@ def steps_to_time(device: str = "cpu", captured: bool = True) -> dict[tuple[str,
         only = {"vae_hidden": VAE_HIDDEN, "imitation_steps": 0}
         settings = settings_from(values | {name: value for name, value in only.items() if name in fields})
         learner = make_learner(Units.of(keep, *bounds), limits, settings, SEED, device)
-        found[name, "learning"] = taken(learning_step(learner, learner.replay(keep)), learner, captured)
+        found[name, "learning"] = Timed(taken(learning_step(learner, learner.replay(keep)), learner, captured))
         patched = make_learner(Units.of(keep, *bounds), limits, settings, SEED, device)
         settings_of_patch = method_for("safe_rule", type(patched)).settings(steps=MANY)
         run = make_run("safe_rule", patched, forget, keep, settings_of_patch, SEED)
-        found[name, "unlearning"] = run.step if captured else run.take_step
+        began = time.process_time()
+        if isinstance(run.targets, FixedTargets):
+            run.targets.complete()
+        once = time.process_time() - began
+        found[name, "unlearning"] = Timed(run.step if captured else run.take_step, once, run.keep.size)
     return found
 
 
@@ -102,29 +119,29 @@ def measure(steps: int, warm_up: int) -> dict[str, Any]:
     """Times everything in turns."""
     timed = steps_to_time()
     flops = {}
-    for key, step in timed.items():
+    for key, one in timed.items():
         for _ in range(warm_up):
-            step()
+            one.step()
         with FlopCounterMode(display=False) as counter:
-            step()
+            one.step()
         flops[key] = counter.get_total_flops()
     left, right = torch.randn(2, MATMUL, MATMUL)
     seconds: dict[Any, list[float]] = {key: [] for key in (*timed, "matmul")}
     for _ in range(steps):
-        for key, step in (*timed.items(), ("matmul", lambda: left @ right)):
+        for key, step in (*((key, one.step) for key, one in timed.items()), ("matmul", lambda: left @ right)):
             began = time.process_time()
             step()
             seconds[key].append(time.process_time() - began)
     gflops = 2 * MATMUL**3 / median(seconds["matmul"]) / 1e9
     rows = []
-    for name, verb in timed:
+    for (name, verb), one in timed.items():
         yardstick = OSRL_MS[name] * OSRL_GFLOPS / gflops if name in OSRL_MS else None
         milliseconds = 1e3 * median(seconds[name, verb])
         rows.append({
             "algorithm": name, "step": verb, "ms": milliseconds, "gflop": flops[name, verb] / 1e9,
             "share_of_peak": flops[name, verb] / 1e9 / (milliseconds / 1e3) / gflops,
             "osrl_ms_here": yardstick, "ratio": milliseconds / yardstick if yardstick else None,
-            "goal": GOAL[verb] if yardstick else None,
+            "goal": GOAL[verb] if yardstick else None, "once_s": one.once, "once_transitions": one.transitions,
         })  # fmt: skip
     return {"matmul_gflops": gflops, "steps": steps, "seed": SEED, "rows": rows}
 
@@ -136,8 +153,8 @@ def table(results: dict[str, Any]) -> str:
         f"Batch 512, hidden 256-256, {OBSERVATION_SIZE} observations, {ACTION_SIZE} actions, one thread, "
         f"median of {results['steps']} steps. This machine multiplied {MATMUL} x {MATMUL} matrices at "
         f"{results['matmul_gflops']:.0f} GFLOP/s in the same run.", "",
-        "| algorithm | step | ms | GFLOP | share of the matmul rate | OSRL's step here, ms | ratio | goal |",
-        "|---|---|---|---|---|---|---|---|",
+        "| algorithm | step | ms | GFLOP | share of the matmul rate | OSRL's step here, ms | ratio | goal | once |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     for row in results["rows"]:
         osrl, ratio, goal = (
@@ -147,10 +164,15 @@ def table(results: dict[str, Any]) -> str:
         )
         lines.append(
             f"| {row['algorithm']} | {row['step']} | {row['ms']:.1f} | {row['gflop']:.2f} "
-            f"| {row['share_of_peak']:.0%} | {osrl} | {ratio} | {goal} |"
+            f"| {row['share_of_peak']:.0%} | {osrl} | {ratio} | {goal} | {once(row)} |"
         )
     where = made_with(results["machine"], results["versions"])
     return "\n".join([*lines, "", f"Seed {results['seed']}. {where}.", ""])
+
+
+def once(row: dict[str, Any]) -> str:
+    """What is computed before the first step."""
+    return f"{row['once_s']:.1f} s, {row['once_transitions']:,} transitions" if row["once_s"] > LEAST_ONCE else "-"
 
 
 def main() -> None:

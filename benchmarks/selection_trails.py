@@ -1,26 +1,31 @@
 """Trails of patches, each checkpoint simulated: what rules that choose a checkpoint are judged on.
 
-    saferule grid config/ablation.yaml --out GRID
-    python benchmarks/selection_trails.py --grid GRID --out TRAILS
+    python benchmarks/selection_trails.py --config config/ablation.yaml --grid GRID --out TRAILS
 
-Every trial of the grid gives its poisoned learner, dataset and forget set. From each of them several runs go out; some
-repair, some relapse, some never come right, as a rule can only be judged where the checkpoints differ. What is there
-already is not made again.
+Every trial of the grid gives its poisoned learner, dataset and forget set, which are made where GRID lacks them. From
+each of them several runs go out; some repair, some relapse, some never come right, as a rule can only be judged where
+the checkpoints differ. What is there already is not made again. Without --config, the trials that GRID has.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from saferule_ros.experiments.preparation import Preparation
+from saferule_ros.experiments.places import TrialPlaces
+from saferule_ros.experiments.plan import plan
+from saferule_ros.experiments.preparation import Preparation, prepare
+from saferule_ros.experiments.saying import Reporter, TrialProgress
+from saferule_ros.experiments.settings import GridSettings
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.patching.unlearning import Unlearning, described
+from saferule_ros.settings import load_settings
 from saferule_ros.sim.environment import SafetyEnvironment
 from saferule_ros.sim.rollout import episode_seed
 from saferule_ros.unlearning.run import unlearn
@@ -74,6 +79,21 @@ def trials(grid: Path) -> list[Trial]:
             name = str(path.parent.relative_to(grid / "cells"))
             found.append(Trial(name, path.parent, config["cell"]["task"], config["seed"]))
     return found
+
+
+def prepared(config: Path, grid: Path, only: str) -> Iterator[Trial]:
+    """Those of a grid's file, each as soon as its poisoned learner is there."""
+
+    def say(at: TrialProgress) -> None:
+        print(f"\r{at.words[:60]:60}", end="", flush=True)
+
+    for trial in plan(load_settings(GridSettings, config)):
+        name = f"{trial.cell.name}/seed-{trial.seed}"
+        if only in name:
+            places = TrialPlaces(grid, trial)
+            prepare(trial, places, Reporter(trial.parts, say), lambda: False)
+            print("\r", end="")
+            yield Trial(name, places.root, trial.cell.task, trial.seed)
 
 
 class Simulator:
@@ -132,16 +152,16 @@ def make(trial: Trial, name: str, simulator: Simulator, out: Path) -> Json:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--grid", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--config", type=Path, help="a grid's settings: its trials are prepared in GRID")
+    parser.add_argument("--grid", type=Path, required=True, help="folder of the trials")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the trails")
     parser.add_argument("--only", default="", help="trials whose name contains this")
     parser.add_argument("--runs", nargs="+", choices=list(RUNS), default=list(RUNS))
     options = parser.parse_args()
     torch.set_num_threads(1)
     simulators: dict[str, Simulator] = {}
-    for trial in trials(options.grid):
-        if options.only not in trial.name:
-            continue
+    there = (trial for trial in trials(options.grid) if options.only in trial.name)
+    for trial in prepared(options.config, options.grid, options.only) if options.config else there:
         for name in options.runs:
             folder = options.out / trial.name / name
             if (folder / TRAIL).exists():

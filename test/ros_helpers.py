@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 
 import pytest
 import rclpy
+from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
@@ -101,6 +102,14 @@ class Probe:
         self._others.append(node)
         self._executor.add_node(node)
         return node
+
+    def action_client(self, kind: type, name: str, deadline: float = DEADLINE) -> Any:
+        """A client of an action that is there. Made in the probe's thread; see Operator of the demo for why."""
+        made = self._executor.create_task(ActionClient, self.node, kind, name)
+        self.wait_for(made.done, f"there is a client of {name}", deadline)
+        client: Any = made.result()
+        assert client.wait_for_server(deadline), f"no action {name}"
+        return client
 
     def call(self, kind: type, name: str, request: Any, deadline: float = DEADLINE) -> Any:
         """Calls a service and returns its response."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import rclpy
 from rcl_interfaces.srv import GetParameters
+from rclpy.action import ActionClient
+from saferule_ros.action import Unlearn
 from std_srvs.srv import Trigger
 
 from saferule_ros.nodes.demo.collecting import BAD_BAG, ROBOTS, orders
@@ -233,6 +235,34 @@ def test_a_wait_is_over_as_soon_as_its_condition_holds(domain: int) -> None:
         flag = threading.Event()
         operator.node.create_timer(0.01, flag.set)
         assert operator.wait(flag.is_set, "the timer fires", PROMPTLY)
+
+
+@pytest.mark.ros
+def test_an_action_client_is_whole_when_the_spinning_executor_first_sees_it(
+    domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rclpy gives it to the executor before it has its lock: one that looks in between would end."""
+    seen = threading.Event()
+    entities = ActionClient.get_num_entities
+
+    def looked_at(client: ActionClient) -> object:
+        seen.set()
+        return entities(client)
+
+    monkeypatch.setattr(ActionClient, "get_num_entities", looked_at)
+    with Operator(domain) as operator:
+        add = operator.node.add_waitable
+
+        def add_and_wait(waitable: object) -> None:
+            add(waitable)
+            seen.wait(0.5)  # [s]; another thread's executor looks within milliseconds
+
+        monkeypatch.setattr(operator.node, "add_waitable", add_and_wait)
+        with pytest.raises(WaitedInVain, match="there is an action nobody/unlearn"):
+            operator.send_goal(Unlearn, "nobody/unlearn", Unlearn.Goal(), lambda _: None, 0.1)
+        spun = threading.Event()
+        operator.node.create_timer(0.01, spun.set)
+        assert operator.wait(spun.is_set, "the operator still spins", PROMPTLY) and seen.is_set()
 
 
 @pytest.mark.ros

@@ -14,7 +14,6 @@ from action_msgs.msg import GoalStatus
 from action_msgs.srv import CancelGoal
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from patch_samples import BAD_BAG, BAD_EPISODES, KEEP_BAG, KEEP_EPISODES, STEPS, make_workspace
-from rclpy.action import ActionClient
 from ros_helpers import READY, Ros, ros  # noqa: F401
 from saferule_ros.action import Unlearn
 from saferule_ros.msg import JobStatus
@@ -71,8 +70,7 @@ class Unlearning:
 
     def __init__(self, ros: Ros) -> None:
         self.probe = ros.probe
-        self.client = ActionClient(ros.probe.node, Unlearn, f"{NAME}/unlearn")
-        assert self.client.wait_for_server(READY)
+        self.client = ros.probe.action_client(Unlearn, f"{NAME}/unlearn")
 
     def send(self, forget_set_id: str, steps: int = 0, seed: int = 0) -> "Goal":
         return Goal(self, Unlearn.Goal(forget_set_id=forget_set_id, steps=steps, seed=seed))

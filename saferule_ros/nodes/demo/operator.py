@@ -33,6 +33,9 @@ T = TypeVar("T")
 # often [s]: quick for a person, and little for a processor that the robot needs.
 LOOK_EVERY = 0.05
 
+# What is made in this process alone takes milliseconds [s]: far above them, on a machine that is busy.
+CLIENT_DEADLINE = 30.0
+
 
 class WaitedInVain(SaferuleError):
     """A deadline passed."""
@@ -172,7 +175,7 @@ class Operator:
         of: NodeProcess | None = None,
     ) -> Goal[Any]:  # fmt: skip
         """Sends a goal and returns when it was accepted. Errors as for `wait`; Refused if it was rejected."""
-        client: ActionClient = ActionClient(self.node, kind, action)
+        client = self._action_client(kind, action)
         self.wait(client.server_is_ready, f"there is an action {action}", deadline, of)
         sent: Goal[Any] = Goal()
 
@@ -209,6 +212,16 @@ class Operator:
             self.wait(acquaintance.answers, f"{node} answers", deadline, of)
         finally:
             self.node.destroy_client(acquaintance.client)
+
+    def _action_client(self, kind: type, action: str) -> ActionClient:
+        """Made in the operator's thread, because rclpy shows it to the executor before it has its lock.
+
+        An executor that spins in another thread may look at it in between, and ends with an AttributeError.
+        """
+        made = self._executor.create_task(ActionClient, self.node, kind, action)
+        made.add_done_callback(lambda _: self._notify())
+        self.wait(made.done, f"there is a client of {action}", CLIENT_DEADLINE)
+        return made.result()
 
     def _client(self, kind: type, service: str) -> Client:
         if service not in self._clients:
