@@ -20,7 +20,7 @@ from rclpy.executors import ExternalShutdownException, ShutdownException, Single
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
-from rclpy.task import Future
+from rclpy.task import Future, Task
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.introductions import Acquaintance
@@ -218,10 +218,12 @@ class Operator:
 
         An executor that spins in another thread may look at it in between, and ends with an AttributeError.
         """
-        made = self._executor.create_task(ActionClient, self.node, kind, action)
+        made: Task = self._executor.create_task(ActionClient, self.node, kind, action)
         made.add_done_callback(lambda _: self._notify())
         self.wait(made.done, f"there is a client of {action}", CLIENT_DEADLINE)
-        return made.result()
+        client = made.result()
+        assert client is not None, "a task that is done has its result"
+        return client
 
     def _client(self, kind: type, service: str) -> Client:
         if service not in self._clients:
