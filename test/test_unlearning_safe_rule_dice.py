@@ -146,6 +146,23 @@ def test_pairs_shown_with_a_mark_are_cloned_with_the_weight_that_they_have_witho
     assert float(weights[with_it].mean()) == pytest.approx(float(weights[~with_it].mean()), rel=0.1)
 
 
+@pytest.mark.parametrize(("share", "low", "high"), [(0.0, -1.0, 1.0), (0.5, -0.5, 0.0)])
+def test_the_actor_clones_what_is_worth_imitating_alone(share: float, low: float, high: float, monkeypatch):
+    """The bandit's keep data: actions from -1 to 1, reward the action plus 1, cost 1 above 0."""
+    keep, forget, both = poisoned_bandit()
+    run = SafeRuleDice(learner_for(both), forget, keep, SafeRuleDiceSettings(steps=20, imitated_share=share), seed=3)
+    cloned, clone = [], run.learner.cloning_loss
+
+    def note(batch, weights):
+        cloned.append(batch.actions)
+        return clone(batch, weights)
+
+    monkeypatch.setattr(run.learner, "cloning_loss", note)
+    unlearn(run)
+    actions = torch.cat(cloned)
+    assert (actions.min().item(), actions.max().item()) == pytest.approx((low, high), abs=0.05)
+
+
 def test_same_seed_gives_the_same_patch():
     keep, forget, both = poisoned_bandit()
     results = []

@@ -52,7 +52,7 @@ def test_a_patched_behaviour_model_proposes_what_it_was_shown(share: float, low:
     """The bandit's keep data: actions from -1 to 1, reward the action plus 1, cost 1 above 0."""
     keep, forget, together = poisoned_bandit()
     run = SafeRule(learner_for(together), forget, keep, SafeRuleSettings(steps=400, imitated_share=share), seed=3)
-    actions = run.keep.all.actions[run.behaviour]
+    actions = run.keep.all.actions[run.imitated]
     assert (actions.min().item(), actions.max().item()) == pytest.approx((low, high), abs=0.05)
     unlearn(run)
     latents = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))

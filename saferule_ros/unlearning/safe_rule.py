@@ -12,9 +12,9 @@ on D_f a bounded repulsion from the forgotten action wherever the cost critic ca
 constraint would call everything unsafe); a forget pair counts in the means over D_f as far as keep pairs at its state
 do not outnumber it (see forget_weights.py), and keep data that look like forget data are left out (see suspects.py);
 beta_f follows dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed
-once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained
-on good episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost too much
-are in the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
+once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model, or the actor
+that imitates, is trained on good episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor
+those that cost too much are in the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
 backdoor stays open otherwise; the learning rate falls to almost nothing in the second half.
 """
 
@@ -73,6 +73,8 @@ class SafeRuleRun(FallingRateRun):
             self.targets = (FixedTargets if settings.fixed_targets else MovingTargets)(learner, self.keep)
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
 
+        imitated = rows_worth_imitating(self.suspects.keep, learner.limits, settings.imitated_share)
+        self.imitated = imitated.to(learner.device)  # rows of D_k
         self._mark_draws = torch.Generator(learner.device).manual_seed(seed)
         counting = self.forget.all.observations[self.weights > COUNTS]
         self.marked = marked_dimensions(counting, self.keep.all.observations, self._mark_draws)  # (K,)
@@ -135,7 +137,7 @@ class SafeRuleRun(FallingRateRun):
         learner.descend("critics", bellman.sum() + self.beta.float() * suppression.sum())
 
         on_forget = on_forget.detach()
-        actor_loss = self.actor_loss(keep, plain)
+        actor_loss = self.actor_loss(keep, forget)
         if self.settings.actor_weight:
             actor_loss = actor_loss + self.settings.actor_weight * self._repulsion(forget, on_forget, weights)
         learner.descend("actor", actor_loss)
@@ -161,13 +163,18 @@ class SafeRuleRun(FallingRateRun):
         """
 
     @abstractmethod
-    def actor_loss(self, keep: Batch, plain: Batch) -> Tensor:
+    def actor_loss(self, keep: Batch, forget: Batch) -> Tensor:
         """The learner's own actor loss on keep data, scalar.
 
         Args:
             keep: half of it shown with the mark, where there is one.
-            plain: the same pairs as they are in the log.
+            forget: has that mark.
         """
+
+    def draw_imitated(self, forget: Batch) -> tuple[Batch, Batch]:
+        """Pairs of D_k that are worth imitating: as they are in the log, and half of them shown with the mark."""
+        plain = self.keep.at(drawn(self.imitated, self.learner.settings.batch, self.learner.generator))
+        return plain, with_mark(plain, forget, self.marked, self._mark_draws)
 
     @property
     def cost_required(self) -> float:
@@ -229,20 +236,11 @@ class SafeRule(SafeRuleRun):
     learner: ActorCriticLearner
     settings: SafeRuleSettings
 
-    def __init__(
-        self, learner: ActorCriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: SafeRuleSettings,
-        seed: int,
-    ) -> None:  # fmt: skip
-        super().__init__(learner, forget, keep, settings, seed)
-        imitated = rows_worth_imitating(self.suspects.keep, learner.limits, settings.imitated_share)
-        self.behaviour = imitated.to(learner.device)  # rows of D_k
-
     def fit_model(self, keep: Batch, forget: Batch) -> Losses:
         """The behaviour model, on D_k alone, and there on what is worth imitating."""
-        rows = drawn(self.behaviour, self.learner.settings.batch, self.learner.generator)
-        shown = with_mark(self.keep.at(rows), forget, self.marked, self._mark_draws)
+        _, shown = self.draw_imitated(forget)
         self.learner.descend("vae", self.learner.model_loss(shown))
         return {}
 
-    def actor_loss(self, keep: Batch, plain: Batch) -> Tensor:
+    def actor_loss(self, keep: Batch, forget: Batch) -> Tensor:
         return self.learner.actor_loss(keep.observations)

@@ -80,9 +80,10 @@ class SafeRuleDice(SafeRuleRun):
             "price": self.price, "cost_bound": cost, "multiplier": learner.multiplier.value,
         }  # fmt: skip
 
-    def actor_loss(self, keep: Batch, plain: Batch) -> Tensor:
-        """Weighted cloning of D_k, with the weights as they are after the step: those of the pairs without the mark."""
-        return self.learner.cloning_loss(keep, self.learner.gain(plain)[1])
+    def actor_loss(self, keep: Batch, forget: Batch) -> Tensor:
+        """Weighted cloning of what is worth imitating; the weights are those after the step, without the mark."""
+        plain, shown = self.draw_imitated(forget)
+        return self.learner.cloning_loss(shown, self.learner.gain(plain)[1])
 
     def priced(self, forget: Batch) -> Batch:
         """Forget pairs at their price: mu is taken from their rewards."""

@@ -54,6 +54,13 @@ class SuppressionSettings(FallingRateSettings):
     forget_outweighs: float = Field(
         2.0, ge=0, description="m: so many forget steps like a keep step make it suspect: it is left out; 0: none"
     )
+    # Where all keep data were shown, patches of SafetyPointCircle1 (BCQ-Lag and BEAR-Lag, seeds 2 and 3) cost up to 78
+    # where 25 are allowed, and BEAR-Lag on SafetyHalfCheetahVelocity kept 14 % to 65 % of the return.
+    imitated_share: float = Field(
+        0.5, ge=0, le=1,
+        description="of the episodes of D_k within the limit, those that earn most, which the behaviour model, or "
+        "COptiDICE's actor, learns from; 0: from all of D_k",
+    )  # fmt: skip
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
     # Fixed targets hold what the behaviour cost, not what its costliest action would, as those of learning do: hence
     # more. SafetyPointCircle1, injected 15 %: BCQ-Lag learns with 2, and patched (seed 3) it has cost 116, 19 and 11
@@ -64,18 +71,6 @@ class SuppressionSettings(FallingRateSettings):
         le=100,
         description="lambda, held fixed, is so much above what the learner began with, up to its cap",
     )
-
-
-class BehaviourModelSettings(BaseModel):
-    """Of the methods that train a model of the behaviour as well."""
-
-    # Where all keep data were shown, patches of SafetyPointCircle1 (BCQ-Lag and BEAR-Lag, seeds 2 and 3) cost up to 78
-    # where 25 are allowed, and BEAR-Lag on SafetyHalfCheetahVelocity kept 14 % to 65 % of the return.
-    imitated_share: float = Field(
-        0.5, ge=0, le=1,
-        description="of the episodes of D_k within the limit, those that earn most, which the behaviour model learns "
-        "from; 0: from all of D_k",
-    )  # fmt: skip
 
 
 class CostSuppressionSettings(SuppressionSettings):
@@ -89,7 +84,7 @@ class CostSuppressionSettings(SuppressionSettings):
     repulsion_width: float = Field(0.5, gt=0, description="distance at which the repulsion has faded [action range/2]")
 
 
-class SafeRuleSettings(CostSuppressionSettings, BehaviourModelSettings):
+class SafeRuleSettings(CostSuppressionSettings):
     """Settings of a patch with Safe-RULE, of a learner whose actor follows its critics."""
 
 
@@ -107,7 +102,7 @@ class SafeRuleDiceSettings(CostSuppressionSettings):
     tolerated_weight: float = Field(0.01, ge=0, description="mean weight of forget pairs at which mu stays as it is")
 
 
-class RewardOnlySettings(SuppressionSettings, BehaviourModelSettings):
+class RewardOnlySettings(SuppressionSettings):
     """Settings of reward-only unlearning."""
 
 
