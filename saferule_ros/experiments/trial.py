@@ -145,9 +145,9 @@ class _Work:
             cell=self._trial.cell, seed=self._trial.seed, method=method,
             cost_limit=task(self._trial.cell.task).cost_limit, episodes=self._simulated(method, policy),
             triggered=self._simulated(f"{method}, triggered", triggered) if triggered else [],
-            certificate=certificate, budget=budget, checkpoint_id=checkpoint_id, data=self.prepared.data,
-            config=self._trial.config(method), started=started.isoformat(timespec="seconds"), versions=versions(),
-            machine=machine(),
+            certificate=certificate, budget=budget, checkpoint_id=checkpoint_id,
+            poisoned_id=self.prepared.checkpoint_id, data=self.prepared.data, config=self._trial.config(method),
+            started=started.isoformat(timespec="seconds"), versions=versions(), machine=machine(),
         )  # fmt: skip
 
     def _simulated(self, words: str, policy: Act) -> list[EpisodeOutcome]:

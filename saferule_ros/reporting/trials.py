@@ -64,6 +64,9 @@ class TrialResult(BaseModel):
     certificate: dict[str, Any] | None = Field(default=None, description="None: not unlearned, or no critics")
     budget: dict[str, float] = Field(description="of the gradient steps: steps, seconds, cpu_seconds, flops")
     checkpoint_id: str = Field(description="of the learner that was evaluated, in the trial's workspace")
+    poisoned_id: str = Field(
+        default="", description="of the trial's poisoned learner; another machine's is another one. Empty: not noted"
+    )
     data: dict[str, float] = Field(default={}, description="transitions, forget_transitions, poisoned_ratio, …")
     config: dict[str, Any] = Field(description="all settings that made it")
     started: str = Field(description="ISO 8601, UTC")
