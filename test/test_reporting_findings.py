@@ -146,6 +146,18 @@ def test_findings_count_cells_and_list_those_that_fail_seed_by_seed() -> None:
     assert "In no cell." in findings(cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED))
 
 
+def test_findings_say_where_methods_began_with_other_learners_or_might_have() -> None:
+    of_one, of_several, of_unknown = (
+        [one.model_copy(update={"poisoned_id": began, "seed": seed})
+         for one, began in zip(cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED), ids, strict=True)]
+        for seed, ids in enumerate((("a", "a", "a"), ("b", "a", "a"), ("a", "a", "")))
+    )  # fmt: skip
+    assert "learner" not in findings(of_one)
+    text = findings([*of_one, *of_several, *of_unknown])
+    assert "In 1 trials methods began with different poisoned learners (same seed, other machine)." in text
+    assert "In 1 trials results do not say which poisoned learner they began with." in text
+
+
 @pytest.mark.parametrize(
     ("poisoned", "marked", "retrained", "retrained_marked", "shown"),
     [

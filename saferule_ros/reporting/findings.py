@@ -1,6 +1,7 @@
 """What a grid showed, for readers: how many cells each method gets right, and the cells that Safe-RULE does not."""
 
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from saferule_ros.reporting.comparison import RETRAIN, MethodRow, finished, in_order, rows_of
@@ -48,6 +49,7 @@ def findings(results: Sequence[TrialResult]) -> str:
     counted = f"{len(whole)} results, {len({one.row.cell for one in found})} cells, seeds {_list(seeds)}."
     if left_out:
         counted += f" {left_out} more are of trials that are not finished, and do not count."
+    counted += _origins(whole)
     lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", "", counted, ""]
     for title, repairable in GROUPS:
         group = [one for one in found if (one.harm is not None and one.harm.repairable) == repairable]
@@ -59,6 +61,21 @@ def findings(results: Sequence[TrialResult]) -> str:
     lines += ["## Safe-RULE against each other method", "", *against] if against else []
     lines += _attacks(rows_of(whole))
     return "\n".join([*lines, *_failures(whole, [one for one in found if one.row.method == SAFE_RULE])])
+
+
+def _origins(results: Sequence[TrialResult]) -> str:
+    """Where methods of one trial did not all begin with the very same learner, or may not have."""
+    learners = defaultdict[tuple[str, int], set[str]](set)
+    for result in results:
+        learners[result.cell.name, result.seed].add(result.poisoned_id)
+    several = sum(len(known - {""}) > 1 for known in learners.values())
+    unknown = sum("" in known for known in learners.values())
+    words = ""
+    if several:
+        words += f" In {several} trials methods began with different poisoned learners (same seed, other machine)."
+    if unknown:
+        words += f" In {unknown} trials results do not say which poisoned learner they began with."
+    return words
 
 
 def _summary(found: Sequence[CellGoals]) -> list[str]:
