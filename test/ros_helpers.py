@@ -104,10 +104,11 @@ class Probe:
         return node
 
     def action_client(self, kind: type, name: str, deadline: float = DEADLINE) -> Any:
-        """A client of an action that is there. Made in the probe's thread; see Operator of the demo for why."""
-        made = self._executor.create_task(ActionClient, self.node, kind, name)
-        self.wait_for(made.done, f"there is a client of {name}", deadline)
-        client: Any = made.result()
+        """A client of an action that is there, on a node of its own; see Operator of the demo for why."""
+        node = rclpy.create_node(f"probe_{len(self._others)}", context=self._context)
+        self._others.append(node)
+        client: Any = ActionClient(node, kind, name)
+        self._executor.add_node(node)
         assert client.wait_for_server(deadline), f"no action {name}"
         return client
 

@@ -11,6 +11,8 @@ import pytest
 import rclpy
 from rcl_interfaces.srv import GetParameters
 from rclpy.action import ActionClient
+from rclpy.node import Node
+from rclpy.waitable import Waitable
 from saferule_ros.action import Unlearn
 from std_srvs.srv import Trigger
 
@@ -238,31 +240,41 @@ def test_a_wait_is_over_as_soon_as_its_condition_holds(domain: int) -> None:
 
 
 @pytest.mark.ros
-def test_an_action_client_is_whole_when_the_spinning_executor_first_sees_it(
+def test_an_action_client_is_whole_when_a_spinning_executor_first_sees_it(
     domain: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """rclpy gives it to the executor before it has its lock: one that looks in between would end."""
+    """rclpy gives it to its node before it has its lock: an executor that looks in between would end."""
     seen = threading.Event()
-    entities = ActionClient.get_num_entities
+    entities, add = ActionClient.get_num_entities, Node.add_waitable
 
     def looked_at(client: ActionClient) -> object:
         seen.set()
         return entities(client)
 
+    def add_and_wait(node: Node, waitable: Waitable) -> None:
+        add(node, waitable)
+        if node.executor is not None and isinstance(waitable, ActionClient):
+            seen.wait(PROMPTLY)
+
     monkeypatch.setattr(ActionClient, "get_num_entities", looked_at)
+    monkeypatch.setattr(Node, "add_waitable", add_and_wait)
     with Operator(domain) as operator:
-        add = operator.node.add_waitable
-
-        def add_and_wait(waitable: object) -> None:
-            add(waitable)
-            seen.wait(0.5)  # [s]; another thread's executor looks within milliseconds
-
-        monkeypatch.setattr(operator.node, "add_waitable", add_and_wait)
         with pytest.raises(WaitedInVain, match="there is an action nobody/unlearn"):
             operator.send_goal(Unlearn, "nobody/unlearn", Unlearn.Goal(), lambda _: None, 0.1)
+        assert operator.wait(seen.is_set, "the executor has seen the client", PROMPTLY)
         spun = threading.Event()
         operator.node.create_timer(0.01, spun.set)
-        assert operator.wait(spun.is_set, "the operator still spins", PROMPTLY) and seen.is_set()
+        assert operator.wait(spun.is_set, "the operator still spins", PROMPTLY)
+
+
+@pytest.mark.ros
+def test_an_action_that_cannot_be_is_the_callers_error_and_the_operator_goes_on(domain: int) -> None:
+    with Operator(domain) as operator:
+        with pytest.raises(ValueError, match="no spaces"):
+            operator.send_goal(Unlearn, "no spaces/unlearn", Unlearn.Goal(), lambda _: None, PROMPTLY)
+        spun = threading.Event()
+        operator.node.create_timer(0.01, spun.set)
+        assert operator.wait(spun.is_set, "the operator still spins", PROMPTLY)
 
 
 @pytest.mark.ros

@@ -20,7 +20,7 @@ from rclpy.executors import ExternalShutdownException, ShutdownException, Single
 from rclpy.qos import QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
-from rclpy.task import Future, Task
+from rclpy.task import Future
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.introductions import Acquaintance
@@ -32,9 +32,6 @@ T = TypeVar("T")
 # Messages end a wait at once. Dead processes, the graph and work that is done beside a wait are looked at this
 # often [s]: quick for a person, and little for a processor that the robot needs.
 LOOK_EVERY = 0.05
-
-# What is made in this process alone takes milliseconds [s]: far above them, on a machine that is busy.
-CLIENT_DEADLINE = 30.0
 
 
 class WaitedInVain(SaferuleError):
@@ -81,6 +78,7 @@ class Operator:
         self.node = rclpy.create_node("operator", context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
+        self._nodes = [self.node]
         self._changed = threading.Condition()
         self._clients: dict[str, Client] = {}
         self._met: set[str] = set()  # services whose node knows where to answer
@@ -91,7 +89,8 @@ class Operator:
     def close(self) -> None:
         self._executor.shutdown()
         self._thread.join()
-        self.node.destroy_node()
+        for node in self._nodes:
+            node.destroy_node()
         self._context.try_shutdown()
 
     def __enter__(self) -> Self:
@@ -214,15 +213,15 @@ class Operator:
             self.node.destroy_client(acquaintance.client)
 
     def _action_client(self, kind: type, action: str) -> ActionClient:
-        """Made in the operator's thread, because rclpy shows it to the executor before it has its lock.
+        """On a node of its own, which the executor is given when the client is whole.
 
-        An executor that spins in another thread may look at it in between, and ends with an AttributeError.
+        rclpy shows an action client to its node before it has its lock: an executor that spins in another thread may
+        look at it in between, and ends with an AttributeError.
         """
-        made: Task = self._executor.create_task(ActionClient, self.node, kind, action)
-        made.add_done_callback(lambda _: self._notify())
-        self.wait(made.done, f"there is a client of {action}", CLIENT_DEADLINE)
-        client = made.result()
-        assert client is not None, "a task that is done has its result"
+        node = rclpy.create_node(f"operator_{len(self._nodes)}", context=self._context)
+        self._nodes.append(node)
+        client: ActionClient = ActionClient(node, kind, action)
+        self._executor.add_node(node)
         return client
 
     def _client(self, kind: type, service: str) -> Client:
