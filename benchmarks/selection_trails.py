@@ -10,7 +10,8 @@ the checkpoints differ. What is there already is not made again. Without --confi
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from saferule_ros.experiments.settings import GridSettings
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.patching.unlearning import Unlearning, described
+from saferule_ros.reporting.trials import CELLS
 from saferule_ros.settings import load_settings
 from saferule_ros.sim.environment import SafetyEnvironment
 from saferule_ros.sim.rollout import episode_seed
@@ -81,19 +83,16 @@ def trials(grid: Path) -> list[Trial]:
     return found
 
 
-def prepared(config: Path, grid: Path, only: str) -> Iterator[Trial]:
-    """Those of a grid's file, each as soon as its poisoned learner is there."""
+def planned(config: Path, grid: Path) -> Iterator[tuple[Trial, Callable[[], object]]]:
+    """Those of a grid's file, and what makes the poisoned learner of each where it is not there."""
 
     def say(at: TrialProgress) -> None:
-        print(f"\r{at.words[:60]:60}", end="", flush=True)
+        print(f"{at.words:60.60}", end="\r", flush=True)
 
-    for trial in plan(load_settings(GridSettings, config)):
-        name = f"{trial.cell.name}/seed-{trial.seed}"
-        if only in name:
-            places = TrialPlaces(grid, trial)
-            prepare(trial, places, Reporter(trial.parts, say), lambda: False)
-            print("\r", end="")
-            yield Trial(name, places.root, trial.cell.task, trial.seed)
+    for one in plan(load_settings(GridSettings, config)):
+        places = TrialPlaces(grid, one)
+        trial = Trial(str(places.root.relative_to(grid / CELLS)), places.root, one.cell.task, one.seed)
+        yield trial, partial(prepare, one, places, Reporter(one.parts, say), lambda: False)
 
 
 class Simulator:
@@ -144,8 +143,9 @@ def make(trial: Trial, name: str, simulator: Simulator, out: Path) -> Json:
         policy = ServingPolicy(load_checkpoint(out / CHECKPOINTS / candidate["checkpoint_id"])[0])
         candidate["returns"], candidate["costs"] = simulator.simulate(policy, trial.seed)
     return {
-        "trial": trial.name, "task": trial.task, "seed": trial.seed, "run": name, "method": run.method,
-        "settings": run.settings, "every": run.every, "cpu_seconds": seconds, "candidates": candidates,
+        "trial": trial.name, "task": trial.task, "seed": trial.seed, "poisoned_id": prepared.checkpoint_id,
+        "run": name, "method": run.method, "settings": run.settings, "every": run.every, "cpu_seconds": seconds,
+        "candidates": candidates,
     }  # fmt: skip
 
 
@@ -160,12 +160,15 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     simulators: dict[str, Simulator] = {}
-    there = (trial for trial in trials(options.grid) if options.only in trial.name)
-    for trial in prepared(options.config, options.grid, options.only) if options.config else there:
+    there = ((trial, lambda: None) for trial in trials(options.grid))
+    for trial, make_learner in planned(options.config, options.grid) if options.config else there:
+        if options.only not in trial.name:
+            continue
         for name in options.runs:
             folder = options.out / trial.name / name
             if (folder / TRAIL).exists():
                 continue
+            make_learner()
             if trial.task not in simulators:
                 simulators[trial.task] = Simulator(trial.task, EPISODES)
             made = make(trial, name, simulators[trial.task], folder)

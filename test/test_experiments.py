@@ -106,7 +106,7 @@ def test_a_trial_measures_the_poisoned_agent_and_every_method(trial, results) ->
     assert safe_rule.budget["steps"] == 20 and retrain.budget["steps"] == poisoned.budget["steps"] == 20
     assert retrain.budget["flops"] == poisoned.budget["flops"], "the same training, on less data"
     assert len({result.checkpoint_id for result in results}) == 3
-    assert {result.poisoned_id for result in results} == {results[0].checkpoint_id}
+    assert {result.poisoned_id for result in results} == {results[0].checkpoint_id}, "all began with the same learner"
     starts = {tuple(episode.seed for episode in result.episodes) for result in results}
     assert len(starts) == 1, "the same starts for all"
     assert abs(safe_rule.data["poisoned_ratio"] - 0.3) < 0.05

@@ -11,6 +11,7 @@ from saferule_ros.reporting.contest import contest
 from saferule_ros.reporting.findings import findings
 from saferule_ros.reporting.goals import CellGoals, Harm, goals_of
 from saferule_ros.reporting.heat_map import heat_maps
+from saferule_ros.reporting.trials import TrialResult
 
 DEAR = {"steps": 100.0, "seconds": 60.0, "cpu_seconds": 30.0, "flops": 1e11}
 RETRAINED, POISONED = ("retrain", 20.0, 10.0), ("poisoned", 40.0, 200.0)
@@ -146,16 +147,19 @@ def test_findings_count_cells_and_list_those_that_fail_seed_by_seed() -> None:
     assert "In no cell." in findings(cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED))
 
 
-def test_findings_say_where_methods_began_with_other_learners_or_might_have() -> None:
-    of_one, of_several, of_unknown = (
-        [one.model_copy(update={"poisoned_id": began, "seed": seed})
-         for one, began in zip(cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED), ids, strict=True)]
-        for seed, ids in enumerate((("a", "a", "a"), ("b", "a", "a"), ("a", "a", "")))
-    )  # fmt: skip
-    assert "learner" not in findings(of_one)
-    text = findings([*of_one, *of_several, *of_unknown])
-    assert "In 1 trials methods began with different poisoned learners (same seed, other machine)." in text
-    assert "In 1 trials results do not say which poisoned learner they began with." in text
+def began_with(learner: str, results: list[TrialResult], seed: int) -> list[TrialResult]:
+    """Of a trial whose patch began with that learner; its poisoned learner is "a"."""
+    noted = {"safe_rule": {"poisoned_id": learner}, "poisoned": {"checkpoint_id": "a"}, "retrain": {}}
+    return [one.model_copy(update={"seed": seed, **noted[one.method]}) for one in results]
+
+
+def test_findings_say_where_methods_began_with_another_learner_or_might_have() -> None:
+    results = cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED)
+    assert "poisoned learner" not in findings(began_with("a", results, 1))
+    text = findings([one for seed, name in enumerate(("a", "b", "")) for one in began_with(name, results, seed)])
+    assert "In 1 trials a method began with another poisoned learner than the one that is listed" in text
+    assert "the same data and seed: SafetyPointCircle1-v0, bcq_lag, injected 15 % (seed 1)." in text
+    assert "In 1 trials results are older than the note of which poisoned learner they began with." in text
 
 
 @pytest.mark.parametrize(

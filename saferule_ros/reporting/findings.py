@@ -1,7 +1,6 @@
 """What a grid showed, for readers: how many cells each method gets right, and the cells that Safe-RULE does not."""
 
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from saferule_ros.reporting.comparison import RETRAIN, MethodRow, finished, in_order, rows_of
@@ -64,18 +63,26 @@ def findings(results: Sequence[TrialResult]) -> str:
 
 
 def _origins(results: Sequence[TrialResult]) -> str:
-    """Where methods of one trial did not all begin with the very same learner, or may not have."""
-    learners = defaultdict[tuple[str, int], set[str]](set)
-    for result in results:
-        learners[result.cell.name, result.seed].add(result.poisoned_id)
-    several = sum(len(known - {""}) > 1 for known in learners.values())
-    unknown = sum("" in known for known in learners.values())
+    """In which trials a method began with another poisoned learner than the one that is listed, or may have."""
+    several, unknown = set[str](), set[str]()
+    listed = {trial_of(one): one.checkpoint_id for one in results if one.method == POISONED}
+    for one in results:
+        if one.method not in (POISONED, RETRAIN) and one.poisoned_id != listed.get(trial_of(one)):
+            (several if one.poisoned_id else unknown).add(trial_of(one))
     words = ""
     if several:
-        words += f" In {several} trials methods began with different poisoned learners (same seed, other machine)."
+        words += (
+            f" In {len(several)} trials a method began with another poisoned learner than the one that is listed, from "
+            f"the same data and seed: {_list(sorted(several))}."
+        )
     if unknown:
-        words += f" In {unknown} trials results do not say which poisoned learner they began with."
+        words += f" In {len(unknown)} trials results are older than the note of which poisoned learner they began with."
     return words
+
+
+def trial_of(result: TrialResult) -> str:
+    """Of which trial it is, for people."""
+    return f"{result.cell.title} (seed {result.seed})"
 
 
 def _summary(found: Sequence[CellGoals]) -> list[str]:
@@ -142,5 +149,5 @@ def _return_and_cost(result: TrialResult) -> str:
     return f"{number(result.return_mean)} / {number(result.cost_mean)}{with_marker}"
 
 
-def _list(seeds: Sequence[int]) -> str:
-    return ", ".join(map(str, seeds))
+def _list(things: Sequence[object]) -> str:
+    return ", ".join(map(str, things))

@@ -49,7 +49,7 @@ class Cell(BaseModel):
 
 
 class TrialResult(BaseModel):
-    """One method in one trial, or the poisoned agent that they all began with."""
+    """One method in one trial, or the poisoned agent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
@@ -65,7 +65,7 @@ class TrialResult(BaseModel):
     budget: dict[str, float] = Field(description="of the gradient steps: steps, seconds, cpu_seconds, flops")
     checkpoint_id: str = Field(description="of the learner that was evaluated, in the trial's workspace")
     poisoned_id: str = Field(
-        default="", description="of the trial's poisoned learner; another machine's is another one. Empty: not noted"
+        default="", description="checkpoint of the poisoned learner that was to forget; empty: older than this note"
     )
     data: dict[str, float] = Field(default={}, description="transitions, forget_transitions, poisoned_ratio, …")
     config: dict[str, Any] = Field(description="all settings that made it")
