@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from environment import cmake_paths, colcon, debian, interpreter, locks, places, shell
+from environment import cmake_paths, colcon, debian, interpreter, locks, places, shell, turns
 from environment.run import run
 from environment.stamp import Stamp
 from environment.trouble import Trouble
 from setup_tools import ROOT, program
 
 LOCKS = sorted(path.stem for path in (ROOT / "requirements").glob("*.lock"))
+PROMPTLY = 20.0  # [s]; what is waited for takes milliseconds on an idle machine
 SOURCED = {"ROS_DISTRO": "jazzy", "AMENT_PREFIX_PATH": "/opt/ros/jazzy"}
 
 
@@ -130,6 +132,31 @@ def test_a_missing_debian_package_is_named_with_its_command(tmp_path: Path, monk
         debian.ensure(debian.NEEDS, {"CI": "true"}, tmp_path / "apt.log")
     assert "libegl1: " in caught.value.what
     assert caught.value.remedy.endswith("sudo apt-get install -y libegl1")
+
+
+def test_a_second_set_up_of_the_same_waits_for_the_first_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, entered, said = threading.Event(), threading.Event(), []
+
+    def say(words: str, **_: object) -> None:
+        said.append(words)
+        told.set()
+
+    def second() -> None:
+        with turns.only_one(tmp_path, "kilted"):
+            entered.set()
+
+    monkeypatch.setattr(turns, "print", say, raising=False)
+    waiting = threading.Thread(target=second)
+    with turns.only_one(tmp_path, "kilted"):
+        with turns.only_one(tmp_path, "jazzy"):
+            assert not said, "another environment is no reason to wait"
+        waiting.start()
+        assert told.wait(PROMPTLY) and "kilted" in said[0]
+        assert not entered.is_set()
+    assert entered.wait(PROMPTLY)
+    waiting.join()
 
 
 @pytest.mark.parametrize(("ci", "installs"), [("true", True), ("", False)])

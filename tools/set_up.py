@@ -4,39 +4,20 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 from environment import cmake_paths, colcon, debian, interpreter, locks, packages, places, shell
 from environment.stamp import Stamp
 from environment.trouble import Trouble
+from environment.turns import only_one
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@contextmanager
-def only_one(place: places.Places, of: str) -> Iterator[None]:
-    """Two set-ups at once would install into each other: the second waits for the first.
-
-    Args:
-        of: what is installed into.
-    """
-    path = place.root / ".venv" / f"{of}.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("  Another set-up is running; waiting for it.", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def set_up(place: places.Places, python: str, torch: str, environ: Mapping[str, str]) -> None:
@@ -46,7 +27,7 @@ def set_up(place: places.Places, python: str, torch: str, environ: Mapping[str, 
         Trouble: something is missing or failed.
     """
     outside = shell.outside(environ)
-    with only_one(place, "debian"):  # those of two distributions install what they share
+    with only_one(place.root, "Debian packages"):  # those of two distributions install what they share
         debian.ensure(debian.NEEDS, environ, place.log / "apt.log")
     found = interpreter.find(place, python, environ if place.sourced else outside)
     has_colcon = shutil.which("colcon", path=outside["PATH"]) is not None
@@ -93,7 +74,7 @@ def main() -> int:
         place = places.choose(ROOT, arguments.ros, os.environ)
         kind = "sourced" if place.sourced else "from wheels"
         print(f"Set-up: ROS 2 {place.distro.capitalize()} ({kind}), in .venv/{place.name}", flush=True)
-        with only_one(place, place.name):
+        with only_one(place.root, place.name):
             set_up(place, arguments.python, arguments.torch, os.environ)
     except Trouble as trouble:
         print(f"\nset-up: {trouble}", file=sys.stderr)

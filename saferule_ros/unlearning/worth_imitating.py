@@ -5,7 +5,8 @@ It is what the behaviour model learns from, or COptiDICE's actor.
 The policy of a learner with a behaviour model stays near what that model proposes. Logs hold costly episodes as well,
 and slow ones: a patched policy whose critics judge one place wrongly finds costly actions there among the proposals,
 and one that is drawn towards the mean of the behaviour is drawn towards slowness. Where the model proposes what good
-episodes did, neither is near. Critics, targets and COptiDICE's weights go on to learn from all keep data: they have to know what is costly.
+episodes did, neither is near. Critics, targets and COptiDICE's weights go on to learn from all keep data: they have to
+know what is costly.
 """
 
 import numpy as np
