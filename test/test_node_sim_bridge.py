@@ -95,6 +95,7 @@ def test_lock_step_gives_the_same_trajectory_for_the_same_seed_bit_for_bit(ros: 
     assert ended[2].episode_return != ended[0].episode_return
 
 
+@pytest.mark.long
 def test_sequence_numbers_stamps_and_clock_go_on_over_episodes(ros: Ros) -> None:
     start(ros)
     seen = ros.probe.record(Observation, "observation")

@@ -150,6 +150,7 @@ def test_a_goal_patches_the_active_policy_with_feedback_and_leaves_a_candidate(
     assert {"idle", "running"} <= {message.state for message in jobs}
 
 
+@pytest.mark.long
 def test_a_patch_that_fails_its_own_check_is_not_proposed_and_the_status_says_so(
     ros: Ros, workspace: Workspace, jobs: list[JobStatus]
 ) -> None:
