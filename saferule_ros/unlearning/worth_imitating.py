@@ -1,6 +1,6 @@
 """Which keep data a patch imitates: the better half of what keeps the limit. [ours]
 
-It is what the behaviour model learns from, or COptiDICE's actor.
+It is what the behaviour model learns from, and COptiDICE's actor where that is asked for.
 
 The policy of a learner with a behaviour model stays near what that model proposes. Logs hold costly episodes as well,
 and slow ones: a patched policy whose critics judge one place wrongly finds costly actions there among the proposals,
