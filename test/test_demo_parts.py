@@ -239,6 +239,12 @@ def test_a_wait_is_over_as_soon_as_its_condition_holds(domain: int) -> None:
         assert operator.wait(flag.is_set, "the timer fires", PROMPTLY)
 
 
+def still_spins(operator: Operator) -> bool:
+    spun = threading.Event()
+    operator.node.create_timer(0.01, spun.set)
+    return operator.wait(spun.is_set, "the operator still spins", PROMPTLY)
+
+
 @pytest.mark.ros
 def test_an_action_client_is_whole_when_a_spinning_executor_first_sees_it(
     domain: int, monkeypatch: pytest.MonkeyPatch
@@ -262,9 +268,7 @@ def test_an_action_client_is_whole_when_a_spinning_executor_first_sees_it(
         with pytest.raises(WaitedInVain, match="there is an action nobody/unlearn"):
             operator.send_goal(Unlearn, "nobody/unlearn", Unlearn.Goal(), lambda _: None, 0.1)
         assert operator.wait(seen.is_set, "the executor has seen the client", PROMPTLY)
-        spun = threading.Event()
-        operator.node.create_timer(0.01, spun.set)
-        assert operator.wait(spun.is_set, "the operator still spins", PROMPTLY)
+        assert still_spins(operator)
 
 
 @pytest.mark.ros
@@ -272,9 +276,7 @@ def test_an_action_that_cannot_be_is_the_callers_error_and_the_operator_goes_on(
     with Operator(domain) as operator:
         with pytest.raises(ValueError, match="no spaces"):
             operator.send_goal(Unlearn, "no spaces/unlearn", Unlearn.Goal(), lambda _: None, PROMPTLY)
-        spun = threading.Event()
-        operator.node.create_timer(0.01, spun.set)
-        assert operator.wait(spun.is_set, "the operator still spins", PROMPTLY)
+        assert still_spins(operator)
 
 
 @pytest.mark.ros
