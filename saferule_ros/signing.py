@@ -80,6 +80,11 @@ class Signature:
             raise BadSignatureError(f"signature {fields['signature']!r:.100} is not hexadecimal") from error
         if len(value) != SIGNATURE_BYTES or not isinstance(fields["key_id"], str):
             raise BadSignatureError(f"signature has {len(value)} bytes", f"Ed25519 gives {SIGNATURE_BYTES}")
+        if fields["signature"] != value.hex():  # as with "D" for "d", or spaces: one signature has one spelling
+            raise BadSignatureError(
+                f"signature {fields['signature']!r:.100} is not spelled as it was made: lower-case digits, no spaces",
+                "Take an unchanged copy",
+            )
         return cls(fields["key_id"], value)
 
 

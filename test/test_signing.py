@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,13 @@ def test_no_other_bytes_are_a_signature(value: bytes, key_id: str) -> None:
 def test_what_is_no_signature_object_is_refused(fields: object) -> None:
     with pytest.raises(BadSignatureError):
         Signature.from_json(fields)
+
+
+@pytest.mark.parametrize("respell", [str.upper, lambda digits: f" {digits}", lambda digits: f"{digits[:2]} {digits[2:]}"])
+def test_a_signature_has_one_spelling(respell: Callable[[str], str]) -> None:
+    fields = SIGNED.as_json()
+    with pytest.raises(BadSignatureError, match="is not spelled as it was made"):
+        Signature.from_json(fields | {"signature": respell(fields["signature"])})
 
 
 def test_a_robots_key_is_made_once_for_it_alone_and_trusted(tmp_path: Path) -> None:
