@@ -83,7 +83,7 @@ def everything(learner):
     """All that learning changes, as one vector."""
     parts = [p.flatten() for network in learner.networks().values() for p in network.state_dict().values()]
     for optimiser in learner.optimisers.values():
-        parts += [value.flatten() for state in optimiser.state_dict()["state"].values() for value in state.values()]
+        parts += [value.flatten() for value in optimiser.state().values()]
     return torch.cat([part.detach().double() for part in parts])
 
 

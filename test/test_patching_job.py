@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,31 @@ def test_a_cancelled_job_leaves_its_checkpoints_in_its_own_folder_only(workspace
         patch(workspace, "cancelled", {"checkpoint_every": 3}, cancelled=lambda: next(asked))
     assert len(list((workspace.job("cancelled") / "checkpoints").iterdir())) == 2
     assert set(workspace.checkpoints.iterdir()) == before
+
+
+LEARN_AND_PATCH = """
+import sys
+from pathlib import Path
+from patch_samples import make_workspace
+from test_patching_job import patch
+from saferule_ros.workspace import Workspace
+
+root = Path(sys.argv[1])
+make_workspace(root)
+report, _ = patch(Workspace(root), "job", {"checkpoint_every": 5})
+assert report.success
+print(sorted({"torch._dynamo", "torch._inductor", "sympy", "torch.optim"} & set(sys.modules)))
+"""
+
+
+def test_neither_learning_nor_a_patch_imports_torchs_compiler(tmp_path: Path) -> None:
+    """It is never used, and costs a robot a second of each patch, and memory."""
+    done = subprocess.run(
+        [sys.executable, "-c", LEARN_AND_PATCH, str(tmp_path / "robot")], cwd=Path(__file__).parent,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "['torch.optim']", "torch.optim comes with torch"
 
 
 def test_a_share_that_makes_no_sense_is_refused(workspace: Workspace) -> None:

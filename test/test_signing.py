@@ -79,7 +79,7 @@ def test_what_is_no_signature_object_is_refused(fields: object) -> None:
         Signature.from_json(fields)
 
 
-@pytest.mark.parametrize("respell", [str.upper, lambda digits: f" {digits}", lambda digits: f"{digits[:2]} {digits[2:]}"])
+@pytest.mark.parametrize("respell", [str.upper, lambda of: f" {of}", lambda of: f"{of[:2]} {of[2:]}"])
 def test_a_signature_has_one_spelling(respell: Callable[[str], str]) -> None:
     fields = SIGNED.as_json()
     with pytest.raises(BadSignatureError, match="is not spelled as it was made"):

@@ -89,7 +89,7 @@ def test_every_method_that_goes_on_has_the_same_falling_learning_rate():
         rates[name] = []
         for _ in range(4):
             run.step()
-            rates[name].append(learner.optimisers["critics"].param_groups[0]["lr"] / SMALL.learning_rate)
+            rates[name].append(learner.optimisers["critics"].learning_rate / SMALL.learning_rate)
     assert all(found == pytest.approx([1.0, 1.0, 1.0, 0.6]) for found in rates.values()), rates
 
 

@@ -72,7 +72,7 @@ def test_learning_rate_is_constant_and_then_falls_linearly():
     rates = []
     for _ in range(6):
         run.step()
-        rates.append(run.learner.optimisers["critics"].param_groups[0]["lr"] / SMALL.learning_rate)
+        rates.append(run.learner.optimisers["critics"].learning_rate / SMALL.learning_rate)
     assert rates == pytest.approx([1.0, 1.0, 1.0, 0.8, 0.6, 0.4])  # the seventh would have 0.2
 
 

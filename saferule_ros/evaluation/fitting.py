@@ -18,6 +18,7 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.evaluation.model import DynamicsEnsemble
 from saferule_ros.evaluation.settings import ModelSettings
 from saferule_ros.evaluation.windows import Window, Windows
+from saferule_ros.learning.adam import Adam
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.trainer import REPORT_EVERY, TrainProgress, as_numbers, check_finite
 
@@ -26,6 +27,8 @@ GRADIENT_CLIP = 10.0
 # Standard scores: an observation that changes less than this in a step is as good as constant, and its error is not
 # blown up by dividing by that change.
 LEAST_CHANGE = 1e-3
+# What the learning rate falls to, linearly: a share, see ModelSettings.
+FINAL_RATE = 0.1
 
 
 class ModelCancelled(SaferuleError):
@@ -56,19 +59,18 @@ def fit_model(
     windows = Windows(dataset, units, settings.members, seed)
     unroll = min(settings.unroll, windows.longest)
     steps = settings.single_steps + settings.unroll_steps
-    optimiser = torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.1, max(steps, 1))
+    optimiser = Adam(model.parameters(), settings.learning_rate)
     started = time.monotonic()
     for step in range(1, steps + 1):
         if cancelled():
             raise ModelCancelled(f"cancelled after {step - 1} of {steps} steps of the model", "Nothing was judged")
+        optimiser.learning_rate.fill_(settings.learning_rate * (1.0 + (FINAL_RATE - 1.0) * (step - 1) / steps))
         length = 1 if step <= settings.single_steps else unroll
         losses = window_losses(model, windows.draw(settings.batch, length))
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
         optimiser.step()
-        schedule.step()
         if step % REPORT_EVERY == 0 or step == steps:
             numbers = as_numbers({name: loss.detach() for name, loss in losses.items()})
             check_finite(numbers, step)

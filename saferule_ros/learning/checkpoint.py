@@ -109,7 +109,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
     for name, network in learner.networks().items():
         network.load_state_dict(_below(tensors, f"networks.{name}."))
     for name, optimiser in learner.optimisers.items():
-        _restore_optimiser(optimiser, _below(tensors, f"optimisers.{name}."))
+        optimiser.restore_state(_below(tensors, f"optimisers.{name}."))
     learner.restore_constants(_below(tensors, "constants."))
     learner.restore_state(description["state"])
     if learner.device.type == description["device"]:  # another kind of device has another kind of generator
@@ -141,18 +141,9 @@ def _tensors_of(learner: Learner) -> dict[str, Tensor]:
         for key, value in network.state_dict().items():
             tensors[f"networks.{name}.{key}"] = value.detach()
     for name, optimiser in learner.optimisers.items():
-        for index, state in optimiser.state_dict()["state"].items():
-            for key, value in state.items():
-                tensors[f"optimisers.{name}.{index}.{key}"] = value
+        for key, value in optimiser.state().items():
+            tensors[f"optimisers.{name}.{key}"] = value
     return {key: value.cpu().contiguous() for key, value in tensors.items()}
-
-
-def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.adam import Adam
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, soft_update
 from saferule_ros.learning.replay import Batch, Replay, Units
@@ -70,7 +71,7 @@ class Learner(ABC):
         for network in self.networks().values():
             network.to(self.device)
         self.optimisers = {
-            name: adam(module, self.learning_rate(name), self.device) for name, module in self.trained().items()
+            name: Adam(module.parameters(), self.learning_rate(name)) for name, module in self.trained().items()
         }
 
     settings: CommonSettings  # a narrower one in each algorithm
@@ -280,11 +281,3 @@ class LagrangianLearner(ActorCriticLearner):
 
     def restart_multiplier(self, above: float) -> None:
         self.multiplier.restart(above)
-
-
-def adam(module: nn.Module, learning_rate: float, device: torch.device) -> torch.optim.Adam:
-    """The optimiser of a network, whose learning rate is a tensor: it may change between captured steps."""
-    on_cuda = device.type == "cuda"
-    # On a CPU it is read as a Python number would be; CUDA's fused kernel reads single precision.
-    rate = torch.tensor(learning_rate, dtype=torch.float32 if on_cuda else torch.float64, device=device)
-    return torch.optim.Adam(module.parameters(), lr=rate, fused=True, capturable=on_cuda)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from torch.utils.flop_counter import FlopCounterMode
+from saferule_ros.learning.flops import FlopCounter
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Meter:
 
     FLOPs are those of the matrix products (a multiplication and an addition are two) that torch really dispatches,
     forward and backward; element-wise work and the optimiser are left out. They are counted at the first step of each
-    kind and taken as the same for all others of it, which they are, as shapes do not change. Counting takes about
-    0.2 s once and 0.03 s for each kind on a slow core, which `seconds` includes.
+    kind and taken as the same for all others of it, which they are, as shapes do not change. Counting takes
+    hundredths of a second for each kind, which `seconds` includes.
 
     Args:
         computed_once: FLOPs so far of what steps compute once for all, and which are therefore not the same for each.
@@ -45,9 +45,9 @@ class Meter:
             yield
         else:
             before = self._computed_once()
-            with FlopCounterMode(display=False) as counter:
+            with FlopCounter() as counter:
                 yield
-            self._flops_of[kind] = counter.get_total_flops() - (self._computed_once() - before)
+            self._flops_of[kind] = counter.total - (self._computed_once() - before)
         self.steps += 1
         self.flops += self._flops_of[kind]
 

@@ -12,9 +12,9 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from saferule_ros.learning.captured import are_captured
+from saferule_ros.learning.flops import FlopCounter
 from saferule_ros.learning.learner import CriticLearner
 from saferule_ros.learning.replay import Replay
 
@@ -90,9 +90,9 @@ class FixedTargets(MovingTargets):
     def _compute(self, new: Tensor) -> None:
         if not len(new):
             return
-        with nullcontext() if self._flops_each else FlopCounterMode(display=False) as counter:
+        with nullcontext() if self._flops_each else FlopCounter() as counter:
             self._targets[:, new] = torch.stack(super().at(new))
         if counter is not None:
-            self._flops_each = counter.get_total_flops() / len(new)
+            self._flops_each = counter.total / len(new)
         self.flops += self._flops_each * len(new)
         self._known[new] = True

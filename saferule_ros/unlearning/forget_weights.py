@@ -16,8 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
+from saferule_ros.learning.adam import Adam
+from saferule_ros.learning.flops import FlopCounter
 from saferule_ros.learning.networks import StateFunction
 from saferule_ros.learning.replay import Replay, drawn
 
@@ -61,7 +62,7 @@ def log_density_ratio(of_forget: Tensor, of_keep: Tensor, at: Tensor, seed: int)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         classifier = StateFunction(of_forget.shape[1], HIDDEN).to(device)
-    optimiser = torch.optim.AdamW(classifier.parameters(), lr=RATE, weight_decay=DECAY, fused=True)
+    optimiser = Adam(classifier.parameters(), RATE, DECAY)
 
     def step() -> None:
         forget, keep = (classifier(drawn(points, BATCH, generator)) for points in (of_forget, of_keep))
@@ -69,9 +70,9 @@ def log_density_ratio(of_forget: Tensor, of_keep: Tensor, at: Tensor, seed: int)
         (F.softplus(-forget).mean() + F.softplus(keep).mean()).backward()  # logistic regression
         optimiser.step()
 
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounter() as counter:
         step()
     for _ in range(STEPS - 1):
         step()
     with torch.no_grad():
-        return classifier(at), float(STEPS * counter.get_total_flops())
+        return classifier(at), STEPS * counter.total

@@ -28,5 +28,4 @@ def set_learning_rate(learner: Learner, done: float, settings: FallingRateSettin
     fallen = max(min(done, 1.0) - begin, 0.0) / (1.0 - begin)
     share = 1.0 + fallen * (settings.final_rate - 1.0)
     for name, optimiser in learner.optimisers.items():
-        for group in optimiser.param_groups:
-            group["lr"].fill_(share * learner.learning_rate(name))
+        optimiser.learning_rate.fill_(share * learner.learning_rate(name))
