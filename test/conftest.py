@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -76,3 +77,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def quick_classifiers() -> Iterator[None]:
+    """What tells forget data from keep data is learned in a few steps: half a second less for each patch in tests of
+    something else. How well it tells them is shown by tests of its own."""
+    from saferule_ros.unlearning import forget_weights
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forget_weights, "STEPS", 10)
+        yield

@@ -14,6 +14,8 @@ from saferule_ros.unlearning.run import UnlearningRun, unlearn
 from saferule_ros.unlearning.settings import RetrainSettings, TrajDeleterSettings
 from saferule_ros.unlearning.traj_deleter import TrajDeleter
 
+pytestmark = pytest.mark.usefixtures("quick_classifiers")
+
 DATA = bandit(episodes=20)
 
 

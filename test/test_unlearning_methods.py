@@ -32,6 +32,8 @@ from saferule_ros.unlearning.settings import (
 )
 from saferule_ros.unlearning.traj_deleter import TrajDeleter
 
+pytestmark = pytest.mark.usefixtures("quick_classifiers")
+
 LIMITS = TaskLimits(cost_limit=0.1, horizon=1)
 TINY = {"hidden": 8, "batch": 8}
 FAST = SMALL.model_copy(update={"hidden": 16, "vae_hidden": 8, "batch": 32, "learning_rate": 5e-3})

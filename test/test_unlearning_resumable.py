@@ -17,6 +17,8 @@ from saferule_ros.unlearning.methods import METHODS, method_for
 from saferule_ros.unlearning.resumable import unlearn_resumably
 from saferule_ros.unlearning.run import UnlearningRun, unlearn
 
+pytestmark = pytest.mark.usefixtures("quick_classifiers")
+
 KEEP, FORGET, TOGETHER = poisoned_bandit()
 STEPS = 25
 RUNS = [
