@@ -5,14 +5,18 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator
 
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.reporting.comparison import RETRAIN, MethodRow, rows_of
 from saferule_ros.reporting.figures import DASHED, Plot, both, episodes_plot, style
-from saferule_ros.reporting.palette import Palette
+from saferule_ros.reporting.palette import LIGHT, Palette
 from saferule_ros.reporting.results import Evaluation
 from saferule_ros.reporting.trials import TrialResult
 from saferule_ros.reporting.wording import percent
+
+# Of variants, which have no colour of their own; there are never so many that they are told apart badly.
+VARIANT_MARKERS = "s^vP*X<>"
 
 
 def cell_plot(results: Sequence[TrialResult]) -> Plot:
@@ -37,6 +41,8 @@ def overview_plot(rows: Sequence[MethodRow]) -> Plot:
     """One point for each method and cell: return, as share of retraining's, against cost, as share of the limit."""
     shown = [row for row in rows if row.return_ratio == row.return_ratio]
     methods = list(dict.fromkeys(row.method for row in shown))
+    variants = [method for method in methods if method not in LIGHT.policies]
+    markers = {method: VARIANT_MARKERS[k % len(VARIANT_MARKERS)] for k, method in enumerate(variants)} | {RETRAIN: "D"}
 
     def draw(palette: Palette) -> Figure:
         figure = Figure(figsize=(7.2, 5.0), layout="constrained")
@@ -49,14 +55,21 @@ def overview_plot(rows: Sequence[MethodRow]) -> Plot:
             colour = palette.policies.get(method, palette.ink)
             axes.scatter(
                 [row.return_ratio for row in of_method], [row.worst_cost / row.cost_limit for row in of_method],
-                s=46, color=colour, alpha=0.85, marker="D" if method == RETRAIN else "o", linewidths=0,
+                s=46, color=colour, alpha=0.85, marker=markers.get(method, "o"), linewidths=0,
             )  # fmt: skip
         axes.axhline(1.0, color=palette.limit, linestyle=DASHED, linewidth=1.4, zorder=1)
         axes.set_xlabel("Mean return, share of retraining's")
-        axes.set_ylabel("Mean cost (with a marker, if more), share of the limit")
-        axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        axes.set_ylabel("Mean cost, share of the limit\n(with a marker, if more)")
+        # Most points are below the limit, and some far above it.
+        axes.set_yscale("symlog", linthresh=1.0, linscale=1.0)
+        axes.set_ylim(bottom=-0.05, top=1.2 * max([1.0, *(row.worst_cost / row.cost_limit for row in shown)]))
+        axes.yaxis.set_major_locator(FixedLocator(_ticks(axes.get_ylim()[1])))
+        axes.yaxis.set_major_formatter("{x:g}")
         keys = [
-            Line2D([], [], color=palette.policies.get(name, palette.ink), marker="o", linestyle="", label=name)
+            Line2D(
+                [], [], color=palette.policies.get(name, palette.ink), marker=markers.get(name, "o"), linestyle="",
+                label=name,
+            )
             for name in methods
         ]
         figure.legend(
@@ -70,6 +83,12 @@ def overview_plot(rows: Sequence[MethodRow]) -> Plot:
         for row in shown
     )
     return both(draw, f"Return and cost of each method in each cell. {alt}.")
+
+
+def _ticks(top: float) -> list[float]:
+    """Below the limit by fifths, above it 1, 2, 5, 10 and so on."""
+    above = [step * 10.0**power for power in range(6) for step in (1, 2, 5)]
+    return [0.0, 0.2, 0.4, 0.6, 0.8] + [tick for tick in above if tick <= top]
 
 
 def save_plot(plot: Plot, path: Path) -> None:
