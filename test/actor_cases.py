@@ -34,7 +34,7 @@ def learner_for(
 
 def one_transition(discount: float) -> Batch:
     zero = torch.zeros(1, 1)
-    return Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, torch.tensor([discount]))
+    return Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, *[torch.tensor([discount])] * 2)
 
 
 def answering(critics: torch.nn.Module, values: list[float]) -> None:

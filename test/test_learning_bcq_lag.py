@@ -14,7 +14,7 @@ from saferule_ros.learning.trainer import train
 
 def one_transition(discount: float) -> Batch:
     zero = torch.zeros(1, 1)
-    return Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, torch.tensor([discount]))
+    return Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, *[torch.tensor([discount])] * 2)
 
 
 def with_constant_critics(learner, values):

@@ -19,7 +19,7 @@ from saferule_ros.learning.trainer import train
 def transitions(rewards: list[float], costs: list[float], discounts: list[float]) -> Batch:
     """Pairs of a task with one state and one action."""
     zero = torch.zeros(len(rewards), 1)
-    return Batch(zero, zero, torch.tensor(rewards), torch.tensor(costs), zero, torch.tensor(discounts))
+    return Batch(zero, zero, torch.tensor(rewards), torch.tensor(costs), zero, *[torch.tensor(discounts)] * 2)
 
 
 def constant(function, value: float) -> None:

@@ -1,8 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from actor_cases import CPQ, answering, learner_for, one_transition
 from learning_cases import BOUNDS, bandit
 
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.episode import Episode
 from saferule_ros.learning.networks import EnsembleCritic
 from saferule_ros.learning.replay import Replay
 from saferule_ros.learning.settings import TaskLimits
@@ -39,6 +42,32 @@ def test_reward_is_bootstrapped_where_the_next_cost_is_allowed_and_cost_always(c
     targets = learner.critic_targets(one_transition(discount=0.5))
     assert targets[0].item() == pytest.approx(reward)
     assert targets[1].item() == pytest.approx(3.0 + 0.5 * cost)
+
+
+def test_over_several_steps_of_a_log_reward_counts_while_the_logged_actions_are_allowed_and_cost_always():
+    """Two steps each, of rewards 1 and 10; the critics call positive actions costly, so the second step's reward is
+    lost where its action is positive. The first action's own cost is no matter of its reward."""
+    steps = [((-0.5, -0.5), 1.0 + 0.5 * 10.0), ((-0.5, 0.5), 1.0), ((0.5, -0.5), 1.0 + 0.5 * 10.0), ((0.5, 0.5), 1.0)]
+    dataset = EpisodeDataset.from_episodes(
+        Episode(
+            id=f"e{k}", bag_id="e", observations=np.zeros((3, 1), np.float32),
+            actions=np.array(actions, np.float32)[:, None], rewards=np.array([1.0, 10.0], np.float32),
+            costs=np.array([0.0, 1.0], np.float32), terminated=False, truncated=True,
+        )
+        for k, (actions, _) in enumerate(steps)
+    )  # fmt: skip
+    learner = cpq(HARD, discount=0.5)
+    learner.critics_target = lambda _, actions: torch.cat([torch.zeros(2, len(actions)), 99.0 * actions.T, actions.T])
+    batch = learner.replay(dataset, 2).all
+    scale = learner.units.reward_scale
+    assert batch.rewards[::2].tolist() == pytest.approx([scale * reward for _, reward in steps])
+    assert batch.costs[::2].tolist() == [0.5] * 4
+    one = one_transition(discount=0.5)._replace(reward_discounts=torch.tensor([0.25]))
+    bootstrapping = cpq(HARD)
+    answering(bootstrapping.critics_target, [10.0, 20.0, 0.1, 0.2])
+    assert [target.item() for target in bootstrapping.critic_targets(one)] == pytest.approx([2.0 + 2.5, 3.0 + 0.1])
+    learned_from = cpq(HARD, discount=0.5, return_steps=2).replay(dataset).all
+    assert learned_from.rewards[::2].tolist() == pytest.approx([6.0 * scale] * 4), "learning counts its few in full"
 
 
 def test_terminated_transitions_bootstrap_neither_reward_nor_cost():

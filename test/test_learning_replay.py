@@ -1,5 +1,7 @@
 """Transitions that reach several steps ahead, against sums by hand."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -23,12 +25,12 @@ def episode(name: str, terminated: bool, first: float = 0.0) -> Episode:
     )  # fmt: skip
 
 
-def transitions(return_steps: int) -> Batch:
+def transitions(return_steps: int, counted: Callable[[Batch], torch.Tensor] | None = None) -> Batch:
     """Of an episode that terminates and one that is cut off; raw units."""
     dataset = EpisodeDataset.from_episodes([episode("ends", True), episode("is-cut", False, first=10.0)])
     zero, one = torch.zeros(1), torch.ones(1)
     units = Units(zero, one, *(torch.from_numpy(bound) for bound in BOUNDS), reward_scale=1.0)
-    return Replay(dataset, units, GAMMA, return_steps).all
+    return Replay(dataset, units, GAMMA, return_steps, counted).all
 
 
 def test_one_return_step_is_the_data_as_it_is() -> None:
@@ -59,3 +61,15 @@ def test_more_return_steps_than_an_episode_has_give_its_own_discounted_return() 
     assert batch.rewards[0].item() == pytest.approx(sum(r * GAMMA**t for t, r in enumerate(REWARDS)))
     assert batch.discounts[4].item() == pytest.approx(GAMMA**4)
     assert batch.next_observations[4].item() == 14.0
+
+
+def test_what_is_earned_counts_as_far_as_every_step_up_to_there_does_and_costs_count_in_full() -> None:
+    """The third step of each episode counts half, the fourth not at all; the first counts where it is the first."""
+    counts = torch.tensor([0.0, 1.0, 0.5, 0.0] * 2)
+    batch, plain = transitions(3, lambda single: counts), transitions(3)
+    rewards = [1 + 0.5 * 2 + 0.25 * 0.5 * 4, 2 + 0.5 * 0.5 * 4 + 0, 4 + 0, 8]
+    assert batch.rewards.tolist() == pytest.approx([*rewards, *rewards])
+    assert batch.costs.tolist() == plain.costs.tolist() and batch.discounts.tolist() == plain.discounts.tolist()
+    assert batch.reward_discounts.tolist() == pytest.approx([0.5 * GAMMA**3, 0, 0, 0, 0.5 * GAMMA**3, 0, 0, GAMMA])
+    assert torch.equal(plain.reward_discounts, plain.discounts)
+    assert torch.equal(transitions(1, lambda single: counts).reward_discounts, transitions(1).discounts)

@@ -48,7 +48,7 @@ def test_a_moment_of_one_episode_is_no_mark_however_odd_it_was() -> None:
 
 def test_half_of_the_keep_data_is_shown_with_the_mark_and_all_else_as_it_was() -> None:
     rng = np.random.default_rng(0)
-    sizes = ((400, 3), (400, 2), (400,), (400,), (400, 3), (400,))
+    sizes = ((400, 3), (400, 2), (400,), (400,), (400, 3), (400,), (400,))
     keep, forget = (Batch(*(torch.from_numpy(rng.normal(size=size)) for size in sizes)) for _ in range(2))
     shown = with_mark(keep, forget, torch.tensor([1]), torch.Generator().manual_seed(0))
     replaced = shown.observations[:, 1] == forget.observations[:, 1]

@@ -156,7 +156,7 @@ def test_traj_deleters_convergence_has_the_original_agents_targets_in_closed_for
     learner = learner_for(both, SMALL.model_copy(update={"critics": critics}))
     run = TrajDeleter(learner, forget, keep, TrajDeleterSettings(), seed=0)
     zero = torch.zeros(1, 1)
-    one = Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, torch.tensor([0.5]))
+    one = Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, *[torch.tensor([0.5])] * 2)
     for parameter in run.original.critics_target.parameters():
         parameter.data.zero_()  # the original agent believes that nothing follows: its targets are reward and cost
     predicted = torch.arange(2.0 * critics).unsqueeze(1)  # reward critics say 0, 1, ..., the cost critics go on there

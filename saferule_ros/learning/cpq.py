@@ -23,7 +23,8 @@ Where this differs from OSRL [ours]:
   at all, and stays forbidden;
 - the policy is drawn back to familiar actions directly as well, and imitates the behaviour at first;
 - wherever twin critics are reduced to one, the larger cost and the smaller reward count;
-- truncated episodes bootstrap, terminated ones do not, for reward and cost alike (OSRL: for reward alone).
+- truncated episodes bootstrap, terminated ones do not, for reward and cost alike (OSRL: for reward alone);
+- over several steps of a log, as a patch's targets are, y_r counts what is earned while all actions were allowed.
 
 What is forbidden counts as a reward value of zero, as published: rewards should be positive on the whole.
 """
@@ -36,10 +37,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.dual_weight import DualWeight
 from saferule_ros.learning.learner import CRITICS, ActorCriticLearner, by_kind
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, GaussianActor
-from saferule_ros.learning.replay import Batch
+from saferule_ros.learning.replay import AT_ONCE, Batch, Replay
 from saferule_ros.learning.settings import CpqSettings
 
 IMITATION = "imitation"
@@ -95,7 +97,22 @@ class Cpq(ActorCriticLearner):
         actions = self.actor.sample(batch.next_observations, self.noise(*batch.actions.shape))
         following = self.values(self.critics_target(batch.next_observations, actions))
         reward = self.allowed(following.cost) * following.reward
-        return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * following.cost
+        return batch.rewards + batch.reward_discounts * reward, batch.costs + batch.discounts * following.cost
+
+    def replay(self, dataset: EpisodeDataset, return_steps: int | None = None) -> Replay:
+        """As of every learner. Where it is asked to reach further ahead than learning does, as by a patch whose targets
+        are fixed, what is earned counts while all logged actions are allowed [ours]: y_r over several steps. Otherwise
+        a log's costly episodes would count in full. Learning's few steps do, as its critics know nothing at first.
+        """
+        if return_steps is None:
+            return super().replay(dataset)
+        return Replay(dataset, self.units, self.settings.discount, return_steps, self._logged_allowed)
+
+    @torch.no_grad()
+    def _logged_allowed(self, logged: Batch) -> Tensor:
+        """1[Q_c <= kappa] (N,) of logged actions."""
+        pairs = zip(logged.observations.split(AT_ONCE), logged.actions.split(AT_ONCE), strict=True)
+        return torch.cat([self.allowed(self.values(self.critics_target(*pair)).cost) for pair in pairs])
 
     def critic_losses(self, batch: Batch, predicted: Tensor, targets: tuple[Tensor, Tensor]) -> Tensor:
         """Bellman errors of both, and what the unfamiliar actions' cost lacks, weighted with alpha."""

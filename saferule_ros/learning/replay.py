@@ -1,5 +1,6 @@
 """The dataset as tensors on the device that learns, and batches drawn from it without Python per transition."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,9 @@ import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+
+# Transitions that networks look at together where all are asked about: a dozen actions each, all in memory.
+AT_ONCE = 4096
 
 
 class Batch(NamedTuple):
@@ -21,6 +25,7 @@ class Batch(NamedTuple):
     costs: Tensor  # (B,) of the m steps, discounted
     next_observations: Tensor  # (B, O) after the m steps
     discounts: Tensor  # (B,) gamma^m, or 0 where the task terminated; a truncation bootstraps
+    reward_discounts: Tensor  # (B,) the same, but less where what is earned after a step counts less, see Replay
 
 
 class Units(NamedTuple):
@@ -77,25 +82,33 @@ class Replay:
         units: of the learner.
         discount: gamma, of reward and cost alike.
         return_steps: n, how many steps of reward and cost a transition holds.
+        counted: of single steps (N of them), how far what is earned from each on counts, (N,) from 0 to 1, in the
+            returns of the steps before it; None: in full.
     """
 
-    def __init__(self, dataset: EpisodeDataset, units: Units, discount: float, return_steps: int = 1) -> None:
+    def __init__(
+        self, dataset: EpisodeDataset, units: Units, discount: float, return_steps: int = 1,
+        counted: Callable[[Batch], Tensor] | None = None,
+    ) -> None:  # fmt: skip
         device = units.observation_mean.device
 
         def tensor(column: np.ndarray) -> Tensor:
             # A copy: columns may be read-only maps.
             return torch.from_numpy(np.array(column, dtype=np.float32)).to(device)
 
+        discounts = discount * (1.0 - tensor(dataset.terminated))
         single = Batch(
             units.observations(tensor(dataset.observations)),
             units.actions(tensor(dataset.actions)),
             tensor(dataset.rewards) * units.reward_scale,
             tensor(dataset.costs),
             units.observations(tensor(dataset.next_observations)),
-            discount * (1.0 - tensor(dataset.terminated)),
+            discounts,
+            discounts,
         )
         episodes = torch.from_numpy(np.array(dataset.episode_index)).to(device)  # (N,)
-        self.all = reaching_ahead(single, episodes, return_steps)
+        counts = counted(single) if counted and return_steps > 1 else None
+        self.all = reaching_ahead(single, episodes, return_steps, counts)
         self.initial_observations = units.observations(tensor(dataset.initial_observations))  # (E, O)
         self.size = len(dataset.rewards)
         self.return_steps = return_steps
@@ -122,21 +135,27 @@ def drawn(points: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return points[torch.randint(len(points), (count,), generator=generator, device=generator.device)]
 
 
-def reaching_ahead(single: Batch, episodes: Tensor, steps: int) -> Batch:
+def reaching_ahead(single: Batch, episodes: Tensor, steps: int, counts: Tensor | None = None) -> Batch:
     """The transitions of all episodes, each with the rewards and costs of up to `steps` steps.
 
     Args:
         single: one step each, in the order of time, N of them.
         episodes: (N,) which episode each is of; those of one episode stand together.
         steps: n.
+        counts: (N,) how far what is earned from each on counts for those before it; None: in full.
     """
     rewards, costs, discounts = single.rewards.clone(), single.costs.clone(), single.discounts.clone()
+    reward_discounts = single.reward_discounts.clone()
     last = torch.arange(len(rewards), device=rewards.device)  # (N,) the row of each transition's last step
     for _ in range(1, steps):
         following = (last + 1).clamp(max=len(last) - 1)
         within = (following > last) & (episodes[following] == episodes)  # (N,) the episode goes on
         last = torch.where(within, following, last)
-        rewards += torch.where(within, discounts * single.rewards[last], 0.0)
+        if counts is not None:
+            reward_discounts *= torch.where(within, counts[last], 1.0)
+        rewards += torch.where(within, reward_discounts * single.rewards[last], 0.0)
         costs += torch.where(within, discounts * single.costs[last], 0.0)
         discounts *= torch.where(within, single.discounts[last], 1.0)
-    return Batch(single.observations, single.actions, rewards, costs, single.next_observations[last], discounts)
+        reward_discounts *= torch.where(within, single.reward_discounts[last], 1.0)
+    following = single.next_observations[last]
+    return Batch(single.observations, single.actions, rewards, costs, following, discounts, reward_discounts)

@@ -16,10 +16,7 @@ from torch import Tensor
 from saferule_ros.learning.captured import are_captured
 from saferule_ros.learning.flops import FlopCounter
 from saferule_ros.learning.learner import CriticLearner
-from saferule_ros.learning.replay import Replay
-
-# Transitions whose targets are computed together: each takes some dozen actions, all in memory.
-AT_ONCE = 4096
+from saferule_ros.learning.replay import AT_ONCE, Replay
 
 
 class MovingTargets:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.captured import CapturedSteps, Losses
+from saferule_ros.learning.flops import FlopCounter
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.trainer import as_numbers, check_finite
 from saferule_ros.unlearning.budget import Budget, Meter
@@ -54,7 +55,9 @@ class UnlearningRun(ABC):
         self.meter = Meter(self.computed_once)
         with self.meter.time():
             keep = self.learned_from(forget, keep, seed)
-        self.keep = learner.replay(keep, return_steps)
+        with FlopCounter() as counter:
+            self.keep = learner.replay(keep, return_steps)
+        self._replay_flops = counter.total
         # Training from scratch has nothing to forget, and is given the same dataset twice.
         self.forget = self.keep if forget is keep else learner.replay(forget)
         self.steps, self.steps_done = steps, 0
@@ -86,7 +89,7 @@ class UnlearningRun(ABC):
 
     def computed_once(self) -> float:
         """FLOPs so far of what steps need and do not compute again."""
-        return 0.0
+        return self._replay_flops
 
     def state(self) -> dict[str, Any]:
         """What changes from step to step besides the learner, as JSON."""

@@ -96,7 +96,7 @@ class SafeRuleRun(FallingRateRun):
         return self.marked.tolist()
 
     def computed_once(self) -> float:
-        return self.targets.flops + self._weights_flops + self.suspects.flops
+        return super().computed_once() + self.targets.flops + self._weights_flops + self.suspects.flops
 
     def state(self) -> dict[str, Any]:
         return {"beta": float(self.beta)}
