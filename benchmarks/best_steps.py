@@ -1,7 +1,8 @@
 """Which step of a patch was best, and what is lost by taking the last one: judged by the simulator.
 
-    python benchmarks/selection_trails.py --config config/evidence/trigger.yaml --grid GRID --out TRAILS --runs defaults
-    python benchmarks/best_steps.py --trails TRAILS --out docs/evidence/steps.md
+    python benchmarks/selection_trails.py --config config/evidence/circle.yaml --grid GRID --out docs/evidence/trails \
+        --runs defaults --only seed-1
+    python benchmarks/best_steps.py --trails docs/evidence/trails --out docs/evidence/steps.md
 
 Reads the trails alone, so it needs neither learners nor data. Costs are without a backdoor's marker.
 """
