@@ -1,4 +1,4 @@
-"""Which step of a patch was best, and what is lost by taking the last one: judged by the simulator.
+r"""Which step of a patch was best, and what is lost by taking the last one: judged by the simulator.
 
     python benchmarks/selection_trails.py --config config/evidence/circle.yaml --grid GRID --out docs/evidence/trails \
         --runs defaults --only seed-1
