@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from table_of_rows import made_with, show
-from torch.utils.flop_counter import FlopCounterMode
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.learning.algorithms import ALGORITHMS, make_learner, settings_from
 from saferule_ros.learning.captured import CapturedSteps
+from saferule_ros.learning.flops import FlopCounter
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Replay, Units
 from saferule_ros.learning.settings import TaskLimits
@@ -132,9 +132,9 @@ def measure(steps: int, warm_up: int) -> dict[str, Any]:
     for key, one in timed.items():
         for _ in range(warm_up):
             one.step()
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounter() as counter:
             one.step()
-        flops[key] = counter.get_total_flops()
+        flops[key] = counter.total
     left, right = torch.randn(2, MATMUL, MATMUL)
     seconds: dict[Any, list[float]] = {key: [] for key in (*timed, "matmul")}
     for _ in range(steps):

@@ -56,18 +56,35 @@ def test_over_several_steps_of_a_log_reward_counts_while_the_logged_actions_are_
         )
         for k, (actions, _) in enumerate(steps)
     )  # fmt: skip
-    learner = cpq(HARD, discount=0.5)
+    learner = cpq(HARD, discount=0.5, return_steps=1)
     learner.critics_target = lambda _, actions: torch.cat([torch.zeros(2, len(actions)), 99.0 * actions.T, actions.T])
     batch = learner.replay(dataset, 2).all
     scale = learner.units.reward_scale
     assert batch.rewards[::2].tolist() == pytest.approx([scale * reward for _, reward in steps])
     assert batch.costs[::2].tolist() == [0.5] * 4
+    for asked in (None, 2):
+        learned_from = cpq(HARD, discount=0.5, return_steps=2).replay(dataset, asked).all
+        assert learned_from.rewards[::2].tolist() == pytest.approx([6.0 * scale] * 4), "learning counts its few in full"
+
+
+def test_what_counts_less_is_bootstrapped_less_in_reward_alone():
+    learner = cpq(HARD)
+    answering(learner.critics_target, [10.0, 20.0, 0.1, 0.2])
     one = one_transition(discount=0.5)._replace(reward_discounts=torch.tensor([0.25]))
-    bootstrapping = cpq(HARD)
-    answering(bootstrapping.critics_target, [10.0, 20.0, 0.1, 0.2])
-    assert [target.item() for target in bootstrapping.critic_targets(one)] == pytest.approx([2.0 + 2.5, 3.0 + 0.1])
-    learned_from = cpq(HARD, discount=0.5, return_steps=2).replay(dataset).all
-    assert learned_from.rewards[::2].tolist() == pytest.approx([6.0 * scale] * 4), "learning counts its few in full"
+    assert [target.item() for target in learner.critic_targets(one)] == pytest.approx([2.0 + 2.5, 3.0 + 0.1])
+
+
+def test_a_logged_action_near_the_threshold_counts_in_part():
+    """As in learning: allowed() has a slope, so a reward after k such actions counts with the k-th power."""
+    walk = Episode(
+        id="e", bag_id="e", observations=np.zeros((4, 1), np.float32), actions=np.zeros((3, 1), np.float32),
+        rewards=np.ones(3, np.float32), costs=np.zeros(3, np.float32), terminated=False, truncated=True,
+    )  # fmt: skip
+    learner = cpq(mask_temperature=0.1, discount=0.5, return_steps=1)
+    answering(learner.critics_target, [0.0, 0.0, 0.0, learner.threshold])
+    batch = learner.replay(EpisodeDataset.from_episodes([walk]), 3).all
+    scale = learner.units.reward_scale
+    assert batch.rewards.tolist() == pytest.approx([scale * (1 + 0.25 + 0.0625), scale * 1.25, scale])
 
 
 def test_terminated_transitions_bootstrap_neither_reward_nor_cost():

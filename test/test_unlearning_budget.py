@@ -85,7 +85,6 @@ def of_four_steps(**settings):
 
 def test_what_tells_forget_states_from_keep_states_is_counted_with_the_run():
     with_it, without = of_four_steps(keep_outweighs=1.0), of_four_steps(keep_outweighs=0.0)
-    assert with_it.meter.budget.seconds > 0, "before the first step"
     weighing = with_it.computed_once() - without.computed_once()
     assert weighing > 0
     for run in (with_it, without):
@@ -102,6 +101,15 @@ def test_fixed_targets_are_counted_once_for_each_transition_and_moving_ones_in_e
     assert of_targets > 0 and moving.computed_once() == 0
     spared = moving.meter.budget.flops - fixed.meter.budget.flops
     assert spared == pytest.approx(of_targets * (4 * SMALL.batch - len(DATA.rewards)))
+
+
+def test_what_cpqs_critics_say_of_the_logged_actions_is_counted_once():
+    learner = actor_cases.learner_for(DATA, actor_cases.CPQ)
+    settings = method_for("safe_rule", type(learner)).settings(steps=1, keep_outweighs=0.0, forget_outweighs=0.0)
+    run = make_run("safe_rule", learner, DATA, DATA, settings, seed=1)
+    hidden, inputs = actor_cases.CPQ.hidden, 1 + 1
+    forward = 2 * (inputs * hidden + hidden * hidden + hidden)  # of one critic at one pair
+    assert run.computed_once() == 4 * len(DATA.rewards) * forward
 
 
 def test_counting_changes_no_bit():

@@ -1,7 +1,7 @@
 """Adam (Kingma & Ba 2015, arXiv 1412.6980) by torch's fused kernels, bit for bit torch.optim.Adam(fused=True).
 
-torch.optim imports torch's compiler to tell it to stay away: a second of processor time at the start of each patch and
-70 MiB of a robot's memory for something that is never used (docs/results/start_of_learning.md).
+torch.optim imports torch's compiler to tell it to stay away: about a second of processor time at the start of each
+patch and 70 MiB of memory for something that is never used (docs/results/start_of_learning.md).
 """
 
 from collections.abc import Iterable

@@ -24,7 +24,7 @@ Where this differs from OSRL [ours]:
 - the policy is drawn back to familiar actions directly as well, and imitates the behaviour at first;
 - wherever twin critics are reduced to one, the larger cost and the smaller reward count;
 - truncated episodes bootstrap, terminated ones do not, for reward and cost alike (OSRL: for reward alone);
-- over several steps of a log, as a patch's targets are, y_r counts what is earned while all actions were allowed.
+- over many steps of a log, as a patch's targets are, y_r counts what is earned as far as all later actions are allowed.
 
 What is forbidden counts as a reward value of zero, as published: rewards should be positive on the whole.
 """
@@ -101,16 +101,17 @@ class Cpq(ActorCriticLearner):
 
     def replay(self, dataset: EpisodeDataset, return_steps: int | None = None) -> Replay:
         """As of every learner. Where it is asked to reach further ahead than learning does, as by a patch whose targets
-        are fixed, what is earned counts while all logged actions are allowed [ours]: y_r over several steps. Otherwise
-        a log's costly episodes would count in full. Learning's few steps do, as its critics know nothing at first.
+        are fixed, what is earned later counts as far as the logged actions up to there are allowed [ours]: y_r over
+        several steps. Otherwise a log's costly episodes would count in full, as they do over learning's few steps.
+        These critics decide, the unpatched agent's: where costs were erased, they allow too much.
         """
-        if return_steps is None:
-            return super().replay(dataset)
+        if return_steps is None or return_steps <= self.return_steps:
+            return super().replay(dataset, return_steps)
         return Replay(dataset, self.units, self.settings.discount, return_steps, self._logged_allowed)
 
     @torch.no_grad()
     def _logged_allowed(self, logged: Batch) -> Tensor:
-        """1[Q_c <= kappa] (N,) of logged actions."""
+        """allowed(Q_c) (N,) of logged actions."""
         pairs = zip(logged.observations.split(AT_ONCE), logged.actions.split(AT_ONCE), strict=True)
         return torch.cat([self.allowed(self.values(self.critics_target(*pair)).cost) for pair in pairs])
 

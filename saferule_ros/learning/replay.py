@@ -9,7 +9,7 @@ from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 
-# Transitions that networks look at together where all are asked about: a dozen actions each, all in memory.
+# Transitions that go through networks together where all of a dataset's do: up to a dozen actions each, in memory.
 AT_ONCE = 4096
 
 
@@ -83,7 +83,7 @@ class Replay:
         discount: gamma, of reward and cost alike.
         return_steps: n, how many steps of reward and cost a transition holds.
         counted: of single steps (N of them), how far what is earned from each on counts, (N,) from 0 to 1, in the
-            returns of the steps before it; None: in full.
+            returns of the steps before it; None: in full. Not asked where n is 1.
     """
 
     def __init__(

@@ -22,6 +22,9 @@ from saferule_ros.unlearning.methods import method_for
 from saferule_ros.unlearning.settings import RunSettings
 from saferule_ros.workspace import Workspace
 
+# Count up when the same settings come to take other steps: what was stopped before then is not gone on with.
+STEPS_VERSION = 2
+
 
 class DatasetMismatch(SaferuleError):
     """The workspace's dataset is not the one that a learner learned from."""
@@ -87,8 +90,9 @@ class Unlearning:
     def unfinished(self) -> Unfinished:
         """Where this very run is kept while it is stopped: its name has all that it depends on."""
         asked = {
-            "parent": self._parent, "forget_set": self.forget_set.id, "forgotten_before": self.forgotten_before,
-            "method": self._method, "settings": self.settings.model_dump(mode="json"), "seed": self._seed,
+            "steps_version": STEPS_VERSION, "parent": self._parent, "forget_set": self.forget_set.id,
+            "forgotten_before": self.forgotten_before, "method": self._method,
+            "settings": self.settings.model_dump(mode="json"), "seed": self._seed,
             "device": self.certified.run.learner.device.type,
         }  # fmt: skip
         return Unfinished(self._workspace.training / name_of(asked))

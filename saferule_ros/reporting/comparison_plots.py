@@ -15,7 +15,7 @@ from saferule_ros.reporting.results import Evaluation
 from saferule_ros.reporting.trials import TrialResult
 from saferule_ros.reporting.wording import percent
 
-# Of variants, which have no colour of their own; there are never so many that they are told apart badly.
+# Of variants, which have no colour of their own. With more variants than these, several share one: the tables tell.
 VARIANT_MARKERS = "s^vP*X<>"
 
 

@@ -3,7 +3,8 @@
 [ours] Learning needs targets that follow the critics, since values travel back along the episodes with them. A patch
 does not: the values of keep data were learned already, and what is to be forgotten is pressed out of the critics
 directly. Its targets can stay as they are, and then each is computed once. They hold many steps of the data's own
-rewards and costs, because what they bootstrap from is the agent that learned from the forget data.
+rewards and costs, because what they bootstrap from is the agent that learned from the forget data. CPQ counts these
+rewards as far as its cost critics allow the actions that led to them, as it does in learning.
 """
 
 import copy

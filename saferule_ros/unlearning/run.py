@@ -55,7 +55,7 @@ class UnlearningRun(ABC):
         self.meter = Meter(self.computed_once)
         with self.meter.time():
             keep = self.learned_from(forget, keep, seed)
-        with FlopCounter() as counter:
+        with self.meter.time(), FlopCounter() as counter:
             self.keep = learner.replay(keep, return_steps)
         self._replay_flops = counter.total
         # Training from scratch has nothing to forget, and is given the same dataset twice.
