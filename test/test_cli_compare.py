@@ -142,6 +142,9 @@ def test_the_example_in_config_is_valid_and_shows_every_setting() -> None:
         ("evidence/other_tasks", 2 * 2 * 2 * 3),
         ("evidence/forget_sets", 4 * 2 * 3),
         ("evidence/paper_size", 4),
+        ("evidence/cpq", (3 * 2 + 2) * 3),
+        ("evidence/cpq_trigger", 2 * 3),
+        ("evidence/choices_cpq", 3 * 2 * 3),
     ],
 )
 def test_every_ready_grid_can_be_planned(name: str, trials: int) -> None:
