@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,8 @@ def saferule(*arguments: object, workspace: Path, **environment: str) -> subproc
 
 
 def interrupted(*arguments: object, sign: str, cwd: Path) -> tuple[int, str]:
-    """Presses Ctrl-C once `sign` is seen in the progress bar: exit status, and what was said after that."""
+    """Presses Ctrl-C once `sign`, a regular expression, is seen in the progress bar, which does not show every count:
+    exit status, and what was said after that."""
     process = subprocess.Popen(
         [*COMMAND, *map(str, arguments)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=cwd, text=True,
         start_new_session=True,
@@ -37,7 +39,7 @@ def interrupted(*arguments: object, sign: str, cwd: Path) -> tuple[int, str]:
     try:
         assert process.stderr is not None
         seen = ""
-        while sign not in seen:
+        while not re.search(sign, seen):
             character = process.stderr.read(1)
             assert character, f"ended early: {seen}"
             seen += character
