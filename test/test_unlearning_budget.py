@@ -1,6 +1,7 @@
 """What a run costs: arithmetic against closed forms, and counting that changes nothing."""
 
 import time
+from types import SimpleNamespace
 
 import actor_cases
 import pytest
@@ -9,6 +10,7 @@ from learning_cases import SMALL, bandit, learner_for
 from torch import nn
 
 from saferule_ros.learning.settings import BcqLagSettings
+from saferule_ros.unlearning import budget, safe_rule
 from saferule_ros.unlearning.methods import NAMES, make_run, method_for
 from saferule_ros.unlearning.run import UnlearningRun, unlearn
 from saferule_ros.unlearning.settings import RetrainSettings, TrajDeleterSettings
@@ -90,6 +92,21 @@ def test_what_tells_forget_states_from_keep_states_is_counted_with_the_run():
     for run in (with_it, without):
         unlearn(run)
     assert with_it.meter.budget.flops == pytest.approx(without.meter.budget.flops + weighing)
+
+
+def test_the_time_that_weighing_forget_states_takes_is_the_runs(monkeypatch):
+    """By a clock that stands still but while they are weighed."""
+    now = [0.0]
+
+    def takes_seven_seconds(*arguments):
+        now[0] += 7.0
+        return weighed(*arguments)
+
+    weighed = safe_rule.forget_weights
+    monkeypatch.setattr(safe_rule, "forget_weights", takes_seven_seconds)
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: now[0], process_time=lambda: now[0]))
+    spent = of_four_steps().meter.budget
+    assert (spent.seconds, spent.cpu_seconds) == (7.0, 7.0), "before the first step"
 
 
 def test_fixed_targets_are_counted_once_for_each_transition_and_moving_ones_in_every_step():

@@ -39,16 +39,18 @@ class Adam:
     @torch.no_grad()
     def step(self) -> None:
         """Moves every parameter that has a gradient."""
-        moved = [index for index, parameter in enumerate(self.parameters) if parameter.grad is not None]
+        moved = [
+            (parameter, gradient, self._moments_of(index))
+            for index, parameter in enumerate(self.parameters) if (gradient := parameter.grad) is not None
+        ]  # fmt: skip
         if not moved:
             return
-        moments = [self._moments_of(index) for index in moved]
+        parameters, gradients, moments = zip(*moved, strict=True)
         steps = [moment["step"] for moment in moments]
         torch._foreach_add_(steps, 1)
         kernel = torch._fused_adamw_ if self.weight_decay else torch._fused_adam_
         kernel(
-            [self.parameters[index] for index in moved],
-            [gradient for index in moved if (gradient := self.parameters[index].grad) is not None],
+            parameters, gradients,
             [moment["exp_avg"] for moment in moments], [moment["exp_avg_sq"] for moment in moments], [], steps,
             amsgrad=False, lr=self.learning_rate, beta1=BETA_1, beta2=BETA_2, weight_decay=self.weight_decay,
             eps=EPSILON, maximize=False,

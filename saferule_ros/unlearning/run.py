@@ -55,8 +55,8 @@ class UnlearningRun(ABC):
         self.meter = Meter(self.computed_once)
         with self.meter.time():
             keep = self.learned_from(forget, keep, seed)
-        with self.meter.time(), FlopCounter() as counter:
-            self.keep = learner.replay(keep, return_steps)
+            with FlopCounter() as counter:
+                self.keep = learner.replay(keep, return_steps)
         self._replay_flops = counter.total
         # Training from scratch has nothing to forget, and is given the same dataset twice.
         self.forget = self.keep if forget is keep else learner.replay(forget)
