@@ -1,5 +1,7 @@
 """How many cells a method gets right, and the cells in which it fails: counted by hand."""
 
+import re
+
 import pytest
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib")
@@ -190,3 +192,12 @@ def test_the_maps_say_in_words_what_they_show() -> None:
     shown = heat_maps(rows_of(cell(("safe_rule", 19.0, 5.0), RETRAINED, POISONED)))
     assert "injected 15 %, safe_rule: cost 20 % of the limit, return 95 % of retraining's" in shown.alt
     assert shown.light.startswith("<svg") and shown.light != shown.dark
+
+
+def test_a_map_is_as_wide_as_its_methods_need_and_returns_are_left_out_where_nothing_was_retrained() -> None:
+    def width(*results: TrialResult) -> float:
+        return float(re.search(r'viewBox="0 0 ([\d.]+) ', heat_maps(rows_of(results)).light)[1])
+
+    variants = [result(f"variant-{k}") for k in range(30)]
+    few, many, retrained = width(*variants[:3]), width(*variants), width(*variants, result("retrain"))
+    assert few < many < retrained

@@ -17,11 +17,13 @@ from saferule_ros.reporting.wording import percent
 COST_COLOURS, RETURN_COLOURS = "RdBu_r", "RdBu"
 # Beyond twice the limit red is as red as it gets: how much more it is, stands in the box.
 MOST = 2.0
-ROW_HEIGHT = 0.27  # [inch]
+# [inch] A box holds its number; below, the narrowest figure that a page shows without enlarging it.
+ROW_HEIGHT, COLUMN_WIDTH, LABELS_WIDTH, LEAST_WIDTH = 0.27, 0.42, 2.8, 10.4
 
 
 def heat_maps(rows: Sequence[MethodRow]) -> Plot:
-    """One line for each cell, one column for each method; every box has its number.
+    """One line for each cell, one column for each method; every box has its number. No returns where nothing was
+    retrained.
 
     Args:
         rows: at least one.
@@ -38,13 +40,18 @@ def heat_maps(rows: Sequence[MethodRow]) -> Plot:
 
     costs, returns = values(lambda row: row.worst_cost / row.cost_limit), values(lambda row: row.return_ratio)
 
+    maps = [(costs, COST_COLOURS, "Mean cost, share of the limit\n(with a marker, if more)")]
+    if np.isfinite(returns).any():
+        maps.append((returns, RETURN_COLOURS, "Mean return,\nshare of retraining's"))
+
     def draw(palette: Palette) -> Figure:
-        figure = Figure(figsize=(10.4, 1.4 + ROW_HEIGHT * len(cells)), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        _map(left, costs, COST_COLOURS, "Mean cost, share of the limit\n(with a marker, if more)", methods, palette)
-        _map(right, returns, RETURN_COLOURS, "Mean return,\nshare of retraining's", methods, palette)
-        left.set_yticks(range(len(cells)), [_short(cell) for cell in cells], fontsize=8.5, color=palette.ink)
-        right.set_yticks([])
+        width = max(LABELS_WIDTH + COLUMN_WIDTH * len(methods) * len(maps), LEAST_WIDTH)
+        figure = Figure(figsize=(width, 1.4 + ROW_HEIGHT * len(cells)), layout="constrained")
+        all_axes = figure.subplots(1, len(maps), squeeze=False)[0]
+        for axes, (values_shown, colours, title) in zip(all_axes, maps, strict=True):
+            _map(axes, values_shown, colours, title, methods, palette)
+            axes.set_yticks([])
+        all_axes[0].set_yticks(range(len(cells)), [_short(cell) for cell in cells], fontsize=8.5, color=palette.ink)
         return figure
 
     alt = "; ".join(
