@@ -31,6 +31,17 @@ def test_critics_of_an_ensemble_do_not_influence_each_other():
         assert touched.tolist() == [False, True, False, False]
 
 
+def test_last_critics_alone_are_those_of_the_whole_ensemble():
+    critic = EnsembleCritic(4, 3, 2, hidden=8)
+    observations, actions = torch.randn(6, 3), torch.randn(6, 2)
+    parameters = list(critic.parameters())
+    together = critic(observations, actions)[2:]
+    alone = critic(observations, actions, first=2)
+    torch.testing.assert_close(alone, together)
+    slopes = torch.autograd.grad(alone.square().sum(), parameters)
+    torch.testing.assert_close(slopes, torch.autograd.grad(together.square().sum(), parameters))
+
+
 def test_perturbation_stays_within_reach_and_bounds():
     actor = PerturbationActor(3, 2, hidden=8, reach=0.1)
     for parameter in actor.parameters():

@@ -131,7 +131,7 @@ class Cpq(ActorCriticLearner):
             repeated = batch.observations.repeat(2 * s.tried_actions, 1)
             self.familiar = torch.quantile(self.divergence(batch.observations, batch.actions), s.familiar_share)
             unfamiliar = (self.divergence(repeated, actions) > self.familiar).float()  # (2K * B,)
-        _, cost = by_kind(self.critics(repeated, actions))  # (2, 2K * B)
+        cost = self.critics(repeated, actions, first=CRITICS // 2)  # (2, 2K * B): of cost alone
         lacking = F.relu(required.repeat(2 * s.tried_actions) - cost).mean(0)
         return (unfamiliar * lacking).sum() / unfamiliar.sum().clamp(min=1.0)
 

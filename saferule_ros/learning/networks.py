@@ -10,7 +10,7 @@ from torch.nn import functional as F
 class EnsembleLinear(nn.Module):
     """E independent linear layers evaluated in one batched product.
 
-    Maps (E, B, inputs) to (E, B, outputs).
+    Maps (E, B, inputs) to (E, B, outputs); with `first`, those from that one on alone, E - first of them.
     """
 
     def __init__(self, members: int, inputs: int, outputs: int) -> None:
@@ -19,14 +19,16 @@ class EnsembleLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.baddbmm(self.bias, x, self.weight)
+    def forward(self, x: Tensor, first: int = 0) -> Tensor:
+        if not first:  # an exported graph has no slices
+            return torch.baddbmm(self.bias, x, self.weight)
+        return torch.baddbmm(self.bias[first:], x, self.weight[first:])
 
 
 class EnsembleCritic(nn.Module):
     """E critics Q_e(s, a) with two hidden layers.
 
-    Maps observations (B, O) and actions (B, A) to values (E, B).
+    Maps observations (B, O) and actions (B, A) to values (E, B); with `first`, the critics from that one on alone.
     """
 
     def __init__(self, members: int, observation_size: int, action_size: int, hidden: int) -> None:
@@ -36,12 +38,12 @@ class EnsembleCritic(nn.Module):
         self.hidden_2 = EnsembleLinear(members, hidden, hidden)
         self.value = EnsembleLinear(members, hidden, 1)
 
-    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+    def forward(self, observations: Tensor, actions: Tensor, first: int = 0) -> Tensor:
         x = torch.cat([observations, actions], dim=-1)
-        x = x.unsqueeze(0).expand(self.members, -1, -1)  # (E, B, O + A)
-        x = F.relu(self.hidden_1(x))
-        x = F.relu(self.hidden_2(x))
-        return self.value(x).squeeze(-1)  # (E, B)
+        x = x.unsqueeze(0).expand(self.members - first, -1, -1)  # (E, B, O + A)
+        x = F.relu(self.hidden_1(x, first))
+        x = F.relu(self.hidden_2(x, first))
+        return self.value(x, first).squeeze(-1)  # (E, B)
 
 
 class StateFunction(nn.Module):
