@@ -139,12 +139,10 @@ def test_the_example_in_config_is_valid_and_shows_every_setting() -> None:
         ("ablation", 2 * 3),
         ("evidence/circle", 4 * 3 * 2 * 3),
         ("evidence/trigger", 4 * 2 * 3),
-        ("evidence/other_tasks", 2 * 2 * 2 * 3),
+        ("evidence/other_tasks", (2 * 2 * 2 + 2) * 3),
         ("evidence/forget_sets", 4 * 2 * 3),
         ("evidence/paper_size", 4),
         ("evidence/paper_size_cpq", 1),
-        ("evidence/cpq", (3 * 2 + 2) * 3),
-        ("evidence/cpq_trigger", 2 * 3),
         ("evidence/choices_cpq", 3 * 2 * 3),
     ],
 )
