@@ -5,9 +5,11 @@
     python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm bcq_lag --set return_steps=1
 
     python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm cloning
+    python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm cloning --unseen 0 1 2 3 4 5
 
 "cloning" is what COptiDICE's actor makes of the data's best safe episodes alone, each weighing the same: what it could
-come to if its weights were right.
+come to if its weights were right. With --unseen it is blind to some observed values: what moves and accelerates now
+gives away what the driver did a step ago, and an actor that goes on with that imitates well and drives badly.
 
 Each row is one policy: mean return, mean and median cost, share of episodes within the limit, processor time of the
 training. A policy counts as good where its mean cost is within the limit, and its mean return above half of that of
@@ -43,7 +45,7 @@ CLONING = "cloning"
 CLONED_EPISODES = 40
 
 
-def row(task_id: str, algorithm: str, changes: list[str], steps: int, seed: int, episodes: int,
+def row(task_id: str, algorithm: str, changes: list[str], unseen: list[int], steps: int, seed: int, episodes: int,
         dataset: EpisodeDataset) -> Row:  # fmt: skip
     """Trains and tries one policy."""
     robot = task(task_id)
@@ -54,7 +56,7 @@ def row(task_id: str, algorithm: str, changes: list[str], steps: int, seed: int,
     began = time.process_time()
     limits = TaskLimits(cost_limit=robot.cost_limit, horizon=robot.horizon)
     if algorithm == CLONING:
-        learner = clone_safe(dataset, limits, settings, bounds, steps, seed)
+        learner = clone_safe(dataset, limits, settings, bounds, unseen, steps, seed)
     else:
         learner = train(dataset, limits, settings, bounds, steps, seed)
     policy = ServingPolicy(learner)
@@ -71,8 +73,9 @@ def row(task_id: str, algorithm: str, changes: list[str], steps: int, seed: int,
         default=float("inf"),
     )
     return {
-        "task": task_id, "dataset": dataset.digest[:16], "algorithm": algorithm, "settings": changes, "steps": steps,
-        "seed": seed, "episodes": episodes, "return": float(returns.mean()), "cost": float(costs.mean()),
+        "task": task_id, "dataset": dataset.digest[:16], "algorithm": algorithm, "settings": changes,
+        "unseen": unseen, "steps": steps, "seed": seed, "episodes": episodes,
+        "return": float(returns.mean()), "cost": float(costs.mean()),
         "median_cost": float(np.median(costs)), "within": float((costs <= robot.cost_limit).mean()),
         "cpu_seconds": seconds, "best_safe_return": best,
         "good": bool(costs.mean() <= robot.cost_limit and returns.mean() >= SHARE_OF_BEST * best),
@@ -80,26 +83,34 @@ def row(task_id: str, algorithm: str, changes: list[str], steps: int, seed: int,
 
 
 def clone_safe(dataset: EpisodeDataset, limits: TaskLimits, settings: CoptiDiceSettings,
-               bounds: tuple[np.ndarray, np.ndarray], steps: int, seed: int) -> CoptiDice:  # fmt: skip
+               bounds: tuple[np.ndarray, np.ndarray], unseen: list[int], steps: int,
+               seed: int) -> CoptiDice:  # fmt: skip
     """COptiDICE with an actor that imitated the best safe episodes, and nothing else learned."""
     safe = [index for index, record in enumerate(dataset.records) if record.episode_cost <= limits.cost_limit]
     best = sorted(safe, key=lambda index: dataset.records[index].episode_return)[-CLONED_EPISODES:]
     learner = CoptiDice(Units.of(dataset, *bounds), limits, settings, seed)
     replay = learner.replay(EpisodeDataset.from_episodes(dataset.episode(index) for index in best))
+    from_observation = learner.actor.body[0].weight  # (hidden, O)
+    seen = torch.ones(from_observation.shape[1])
+    seen[unseen] = 0.0
+    from_observation.data *= seen
+    from_observation.register_hook(lambda slope: slope * seen)
     for _ in range(steps):
         batch = replay.sample(settings.batch, learner.generator)
         learner.descend("actor", learner.cloning_loss(batch, torch.ones(len(batch.rewards))))
     return learner
 
 
-IDENTITY = ("task", "dataset", "algorithm", "settings", "steps", "seed", "episodes")
+IDENTITY = ("task", "dataset", "algorithm", "settings", "unseen", "steps", "seed", "episodes")
 
 
 def line(made: Row) -> str:
     """One row of the Markdown table."""
+    blind = [f"blind to {', '.join(map(str, made['unseen']))}"] if made["unseen"] else []
+    how = " ".join([*made["settings"], *blind]) or "defaults"
     return (
-        f"| {made['task']} | {made['algorithm']} | {' '.join(made['settings']) or 'defaults'} | {made['steps']} "
-        f"| {made['seed']} | {made['return']:.1f} | {made['best_safe_return']:.1f} | {made['cost']:.1f} "
+        f"| {made['task']} | {made['algorithm']} | {how} | {made['steps']} | {made['seed']} "
+        f"| {made['return']:.1f} | {made['best_safe_return']:.1f} | {made['cost']:.1f} "
         f"| {made['median_cost']:.0f} | {made['within']:.0%} | {'yes' if made['good'] else '**no**'} "
         f"| {made['cpu_seconds']:.0f} |"
     )
@@ -134,6 +145,7 @@ def main() -> None:
     parser.add_argument("--task", default="SafetyPointCircle1")
     parser.add_argument("--algorithm", nargs="+", choices=[*sorted(ALGORITHMS), CLONING], default=sorted(ALGORITHMS))
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE", help="settings that are not the defaults")
+    parser.add_argument("--unseen", type=int, nargs="*", default=[], help="observed values that cloning does not see")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--episodes", type=int, default=20)
@@ -145,10 +157,10 @@ def main() -> None:
     print(HEAD, flush=True)
     for seed in options.seeds:
         for algorithm in options.algorithm:
-            wanted = (options.task, dataset.digest[:16], algorithm, options.set, options.steps, seed, options.episodes)
-            if table.has(dict(zip(IDENTITY, wanted, strict=True))):
+            how = (algorithm, options.set, options.unseen, options.steps, seed, options.episodes)
+            if table.has(dict(zip(IDENTITY, (options.task, dataset.digest[:16], *how), strict=True))):
                 continue
-            made = row(options.task, algorithm, options.set, options.steps, seed, options.episodes, dataset)
+            made = row(options.task, *how, dataset)
             print(line(made), flush=True)
             table.add(made)
 
