@@ -18,16 +18,18 @@ from saferule_ros.experiments.trial import finished
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    yield cluster.address
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as environ:
+        environ.setenv("RAY_USAGE_STATS_ENABLED", "0")  # nothing leaves this machine
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        yield cluster.address
+        cluster.shutdown()
 
 
 def test_trials_run_on_a_cluster_and_their_results_are_here(address: str, tmp_path: Path) -> None:
-    bad = {"tasks": ["SafetyPointCircle1"], "attacks": ["trigger"], "ratios": [0.9]}
+    bad = {"tasks": ["SafetyPointCircle1"], "attacks": ["baffle"], "ratios": [0.9]}
     good = {"tasks": ["SafetyPointCircle1"], "ratios": [0.3]}
-    trials = plan(tiny_grid(cells=[bad, good], methods=["fine_tune"], attacks={"trigger": {"pool": 0.5}},
-                            unlearning={"fine_tune": {"steps": 5}}))  # fmt: skip
+    trials = plan(tiny_grid(cells=[bad, good], methods=["fine_tune"],
+                            attacks={"baffle": {"adversary_steps": 1}}, unlearning={"fine_tune": {"steps": 5}}))  # fmt: skip
     heard = []
     failed = run_on_ray(trials, tmp_path, address, listen=heard.append)
     assert list(failed) == [trials[0].name] and "ratio 0.9" in failed[trials[0].name]
