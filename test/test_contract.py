@@ -365,6 +365,9 @@ def test_commands_are_held_to_bounds_and_rate_and_read_back():
     held = command.held(np.array([5.0, -0.1], np.float32), last, since=100 * MS)
     assert held == pytest.approx([0.2, -0.1]), "2 per second for 0.1 s; within its reach"
     assert command.held(np.array([5.0, -5.0]), last, since=10**10) == pytest.approx([1.0, -1.0])
+    assert command.held(np.array([0.4, -0.4]), last, since=-(10**10)) == pytest.approx([0.0, 0.0]), "a clock set back"
+    outside = np.array([-20.0, 1.5])
+    assert command.held(np.array([0.4, 0.4]), outside, since=100 * MS) == pytest.approx([-1.0, 1.0]), "the bounds hold"
     assert command.values(np.array([1.0, -1.0])) == pytest.approx([0.5, -1.2])
     assert command.action(command.values(np.array([0.3, 0.7]))) == pytest.approx([0.3, 0.7])
 

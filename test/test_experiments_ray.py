@@ -28,8 +28,8 @@ def address() -> Iterator[str]:
 def test_trials_run_on_a_cluster_and_their_results_are_here(address: str, tmp_path: Path) -> None:
     bad = {"tasks": ["SafetyPointCircle1"], "attacks": ["baffle"], "ratios": [0.9]}
     good = {"tasks": ["SafetyPointCircle1"], "ratios": [0.3]}
-    trials = plan(tiny_grid(cells=[bad, good], methods=["fine_tune"],
-                            attacks={"baffle": {"adversary_steps": 1}}, unlearning={"fine_tune": {"steps": 5}}))  # fmt: skip
+    few = {"attacks": {"baffle": {"adversary_steps": 1}}, "unlearning": {"fine_tune": {"steps": 5}}}
+    trials = plan(tiny_grid(cells=[bad, good], methods=["fine_tune"], **few))
     heard = []
     failed = run_on_ray(trials, tmp_path, address, listen=heard.append)
     assert list(failed) == [trials[0].name] and "ratio 0.9" in failed[trials[0].name]

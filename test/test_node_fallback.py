@@ -4,22 +4,28 @@
 from __future__ import annotations
 
 import array
+import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from ros_helpers import DEADLINE, READY, Ros, ros  # noqa: F401
 from saferule_ros.msg import Action, Control, Heartbeat, Observation
 from serving_samples import make_store
+from std_msgs.msg import Empty
 from test_node_policy_server import vectors
 
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.fallback import REASON
 from saferule_ros.nodes.lease import SLACK, lease, takeover_after
+from saferule_ros.nodes.node_process import NodeProcess
 from saferule_ros.policy.store import PolicyStore
 
 pytestmark = pytest.mark.ros
@@ -54,11 +60,14 @@ class Guarded:
         self.probe.wait_for(lambda: self.ask() is not None, "an action came")
 
     def start_server(self) -> None:
-        self.ros.runner.start("policy_server", parameters={
+        self.ros.runner.start("policy_server", parameters=self.server_settings())
+        self.ros.runner.wait_ready(READY)
+
+    def server_settings(self) -> dict[str, Any]:
+        return {
             "store": str(self.store.root), "fallback": True, "heartbeat_period": PERIOD, "reaction": "hold",
             "deadline": 10.0, "stale_after": 10.0,
-        })  # fmt: skip
-        self.ros.runner.wait_ready(READY)
+        }  # fmt: skip
 
     def _on_beat(self, beat: Heartbeat) -> None:
         self.newest_beat, self.beat = time.monotonic(), beat
@@ -153,10 +162,121 @@ def test_a_server_that_ends_in_order_is_not_replaced(guarded: Guarded) -> None:
     assert guarded.actions[-1][1].fallback_reason == "shutdown"
 
 
+FAULTY_SERVER = """
+from std_msgs.msg import Empty
+from saferule_ros.nodes import process
+from saferule_ros.nodes.policy_server import PolicyServer
+
+class Faulty(PolicyServer):
+    def start(self):
+        super().start()
+        self.create_subscription(Empty, "break", self._break, 1)
+
+    def _break(self, _):
+        raise RuntimeError("a fault in the program")
+
+process.main(Faulty)
+"""
+
+
+class GuardedFaulty(Guarded):
+    """A server that a message on `break` ends, by a fault in the program."""
+
+    def start_server(self) -> None:
+        settings = self.server_settings()
+        told = [word for name, value in settings.items() for word in ("-p", f"{name}:={str(value).lower()}")]
+        command = [sys.executable, "-P", "-c", FAULTY_SERVER, "--ros-args", *told]
+        log = self.store.root.parent / "faulty.log"
+        self.ros.runner.processes["policy_server"] = NodeProcess("policy_server", command, dict(os.environ), log)
+        self.ros.runner.wait_ready(READY)
+
+
+def test_a_server_that_a_fault_ends_is_replaced_for_good(ros: Ros, tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path, 1)
+    guarded = GuardedFaulty(ros, store)
+    last = guarded.probe.wait_for(guarded.ask, "the server answers")
+    guarded.probe.wait_for(lambda: guarded.beat.sequence >= last.sequence, "a beat tells of it")
+    told = guarded.beat.count
+    guarded.probe.wait_for(lambda: guarded.beat.count > told, "and everyone has heard it")
+    ros.probe.publisher(Empty, "break", QoSProfile(depth=1)).publish(Empty())
+    assert ros.runner.processes.pop("policy_server").wait(DEADLINE) != 0
+    guarded.probe.wait_for(lambda: len(guarded.safe()) > 3, "the fallback acts")
+    guarded.await_holder("fallback")
+    assert guarded.beat.serving, "it did not say that this was meant"
+    assert list(guarded.safe()[-1][1].data) == pytest.approx(list(last.data)), "what is held goes on being held"
+
+
+class Beating:
+    """A fallback alone, and the beats of a server that the test plays."""
+
+    def __init__(self, ros: Ros, command_period: float = 0.01) -> None:
+        self.ros, self.probe = ros, ros.probe
+        self.control = ros.probe.record(Control, "fallback/control", qos.LATCHED)
+        self.actions = ros.probe.record(Action, "action")
+        ros.runner.start("fallback", parameters={"command_period": command_period})
+        ros.runner.wait_ready(READY)
+        self.beats = ros.probe.publisher(Heartbeat, "policy_server/heartbeat", qos.HEARTBEAT)
+        ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/action") == 1, "the fallback may act")
+        self.count = 0
+
+    def beat(self, safe: list[float], damping: float = 1.0, waits: bool = False) -> None:
+        self.count += 1
+        self.beats.publish(Heartbeat(
+            count=self.count, period=PERIOD, serving=True, waits=waits, safe_action=array.array("f", safe),
+            damping=damping,
+        ))  # fmt: skip
+
+    def holder(self) -> str:
+        return self.control[-1].holder if self.control else ""
+
+
+def test_what_is_to_be_damped_gets_less_with_every_command_and_ends_at_rest(ros: Ros) -> None:
+    robot = Beating(ros)
+    robot.beat([1.0, -0.5], damping=0.5)
+    ros.probe.wait_for(lambda: len(robot.actions) >= 4, "the fallback acts")
+    sent = [list(action.data) for action in robot.actions[:4]]
+    assert sent == [[1.0, -0.5], [0.5, -0.25], [0.25, -0.125], [0.125, -0.0625]]
+    ros.runner.processes["fallback"].signal(signal.SIGTERM)
+    assert ros.runner.processes["fallback"].wait(DEADLINE) == 0
+    ros.probe.wait_for(lambda: list(robot.actions[-1].data) == [0.0, 0.0], "at rest in the end")
+
+
+def test_what_is_held_is_held_until_a_server_that_began_anew_has_control(ros: Ros) -> None:
+    robot = Beating(ros)
+    robot.beat([0.3, 0.7])
+    ros.probe.wait_for(lambda: robot.actions, "the fallback acts")
+    for _ in range(2):  # a new server, which does not know where the robot is: not steady yet
+        seen = len(robot.actions)
+        robot.beat([0.0, 0.0], waits=True)
+        ros.probe.wait_for(lambda seen=seen: len(robot.actions) > seen + 3, "the fallback goes on")
+    assert robot.holder() == "fallback"
+    assert np.unique([action.data for action in robot.actions], axis=0) == pytest.approx(np.array([[0.3, 0.7]]))
+
+
+def test_a_fallback_that_was_held_up_itself_takes_nothing_from_a_server_that_beats(ros: Ros) -> None:
+    robot = Beating(ros)
+    fallback = ros.runner.processes["fallback"]
+    robot.beat([0.3, 0.7])
+    fallback.signal(signal.SIGSTOP)
+    end = time.monotonic() + 4 * PERIOD
+    while time.monotonic() < end:
+        robot.beat([0.3, 0.7])
+        ros.probe.becomes(lambda: False, PERIOD / 4)
+    fallback.signal(signal.SIGCONT)
+    end = time.monotonic() + 4 * PERIOD
+    while time.monotonic() < end:
+        robot.beat([0.3, 0.7])
+        ros.probe.becomes(lambda: False, PERIOD / 4)
+    assert not robot.actions and robot.holder() == "policy_server"
+    ros.probe.wait_for(lambda: robot.actions, "and acts when the server is silent indeed")
+
+
 def test_without_its_fallback_a_guarded_server_commands_nothing(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     actions = ros.probe.record(Action, "action")
-    ros.runner.start("policy_server", parameters={"store": str(store.root), "fallback": True})
+    ros.runner.start("policy_server", parameters={
+        "store": str(store.root), "fallback": True, "heartbeat_period": PERIOD,
+    })  # fmt: skip
     ros.runner.wait_ready(READY)
     observations = ros.probe.publisher(Observation, "observation")
     for number in range(20):

@@ -7,6 +7,7 @@ import array
 import itertools
 import shutil
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from serving_samples import SPEC, TanhPolicy, add_policy, make_store
 
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.policy_parameters import Parameters
-from saferule_ros.nodes.serving import ControlPath, Served
-from saferule_ros.nodes.wire import Asked
+from saferule_ros.nodes.serving import ControlHangsError, ControlPath, Served
+from saferule_ros.nodes.wire import Asked, Command
 from saferule_ros.policy import flight
+from saferule_ros.policy.probation import Probation, ProbationLimits
 from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.store import PolicyStore
 
@@ -180,28 +182,70 @@ def test_a_robot_whose_sensors_fall_silent_gets_the_safe_action_until_they_are_b
 def test_only_in_the_middle_of_an_episode_is_an_observation_missed(tmp_path: Path) -> None:
     store, (policy,) = make_store(tmp_path, 1)
     runtime = PolicyRuntime(*store.get(policy))
-    path = ControlPath()
-    path.switch(Served(runtime, Parameters(stale_after=0.1).limits.of(runtime)))
     second, patience = 10**9, 120_000_000  # 0.1 s and the control period of 0.02 s
+    now = 0
+    path = ControlPath(passed=lambda _: now)
+    path.switch(Served(runtime, Parameters(stale_after=0.1).limits.of(runtime)))
+    set_back = 3600 * second  # the clock that stamps is set back, again and again: nothing hangs on it
+
+    def unanswered(at: int) -> Command | None:
+        nonlocal now
+        now = at
+        return path.unanswered(at - set_back)
 
     def answered(at: int, ended: bool = False) -> None:
+        nonlocal now
+        now = at
         asked = Asked(at // second, at // second, at, vectors(1)[0], 0.0, ended)
         path.episode_ended(asked) if ended else path.answer(asked, at)
 
-    assert path.unanswered(100 * second) is None, "none came yet"
+    assert unanswered(100 * second) is None, "none came yet"
     answered(second)
-    assert path.unanswered(second + patience) is None
+    assert unanswered(second + patience) is None
     for _ in range(3):
-        command = path.unanswered(second + patience + 1)
+        command = unanswered(second + patience + 1)
         assert command is not None and command.fallback_reason == "missing_observation"
-    assert [str(entry.decision.reason) for entry in path.flight.copy()] == ["none", "missing_observation"]
+    newest = path.flight.copy()[-1]
+    assert str(newest.decision.reason) == "missing_observation" and "0.120000 s" in newest.decision.detail
+    assert len(path.flight.copy()) == 2
     answered(2 * second)
-    assert path.unanswered(2 * second + patience) is None
+    assert unanswered(2 * second + patience) is None
     answered(3 * second, ended=True)
-    assert path.unanswered(100 * second) is None, "the episode has ended"
+    assert unanswered(100 * second) is None, "the episode has ended"
     answered(101 * second)
+    path.overheard()
+    assert unanswered(200 * second) is None, "another one commanded when the next came, maybe the last of the episode"
+    answered(201 * second)
     path.begin()
-    assert path.unanswered(200 * second) is None, "it was deactivated in between"
+    assert unanswered(300 * second) is None, "it was deactivated in between"
+
+
+def test_who_rolls_back_while_an_answer_hangs_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saferule_ros.nodes.serving.HANGS_AFTER", 0.05)
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    before, after = (PolicyRuntime(*store.get(policy)) for policy in (old, new))
+    path = ControlPath()
+    limits = Parameters().limits
+    path.switch(Served(before, limits.of(before)))
+    path.switch(Served(after, limits.of(after)), Probation(ProbationLimits(ticks=10)))
+    hangs, goes_on = threading.Event(), threading.Event()
+
+    def act(_: Vector) -> Vector:
+        hangs.set()
+        goes_on.wait(DEADLINE)
+        return np.zeros(2, np.float32)
+
+    monkeypatch.setattr(after, "act", act)
+    asked = Asked(1, 0, 0, vectors(1)[0], 0.0, False)
+    control = threading.Thread(target=lambda: path.answer(asked, 0))
+    control.start()
+    assert hangs.wait(DEADLINE)
+    for change in (lambda: path.take_back("it hangs"), lambda: path.switch(None)):
+        with pytest.raises(ControlHangsError, match="fallback"):
+            change()
+    goes_on.set()
+    control.join(DEADLINE)
+    assert path.take_back("it hung") and path.served is not None and path.served.id == old
 
 
 def test_a_swap_is_gated_and_then_switched_between_two_actions(ros: Ros, tmp_path: Path) -> None:

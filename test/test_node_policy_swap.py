@@ -253,6 +253,53 @@ def test_a_process_that_dies_with_its_new_policy_comes_back_with_the_old_one(ros
     assert store.audit()[-1].event == "revert" and store.places().active == old
 
 
+def test_what_a_shell_made_active_is_on_trial_all_the_same_when_it_is_swapped_in(ros: Ros, tmp_path: Path) -> None:
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    start(ros, store, probation_ticks=1000)
+    robot = Robot(ros)
+    store.activate(new)  # `saferule policy activate`: serves after the next start
+    assert robot.ask(vectors(1)[0]).policy_id == old
+    assert swap(ros, new).success and robot.ask(vectors(1)[0]).policy_id == new
+    assert store.places().trial
+    ros.runner.processes["policy_server"].signal(signal.SIGKILL)
+    ros.runner.stop()
+    ros.renew_probe()
+    start(ros, store, probation_ticks=1000)
+    assert Robot(ros).ask(vectors(1)[0]).policy_id == old and store.places().active == old
+
+
+def test_a_rollback_that_a_shell_began_is_completed(ros: Ros, tmp_path: Path) -> None:
+    store, (old, new) = make_store(tmp_path, 1, 2)
+    start(ros, store)
+    robot = Robot(ros)
+    assert swap(ros, new).success
+    assert store.rollback() == old  # `saferule policy rollback`: the new one goes on acting
+    assert robot.ask(vectors(1)[0]).policy_id == new
+    reply = roll_back(ros, "it limps")
+    assert reply.success and reply.policy_id == old and reply.message == f"rolled back {new} -> {old}: it limps"
+    assert robot.ask(vectors(1)[0]).policy_id == old
+    assert (store.places().active, store.places().previous) == (old, new)
+
+
+def test_what_the_store_could_not_be_told_at_the_end_of_a_probation_it_is_told_later(ros: Ros, tmp_path: Path) -> None:
+    store, (_, new) = make_store(tmp_path, 1, 2)
+    start(ros, store, probation_ticks=3)
+    robot = Robot(ros)
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+    assert swap(ros, new).success
+    lock = store.root / "lock"
+    lock.rename(store.root / "aside")
+    lock.mkdir()  # no change of the store is possible
+    for _ in range(3):
+        assert robot.ask(vectors(1)[0]).policy_id == new
+    said = f"{new} got through its probation, which the store could not be told"
+    ros.probe.wait_for(lambda: any(said in h.status[0].message for h in health), "it is said")
+    assert store.places().trial
+    lock.rmdir()
+    ros.probe.wait_for(lambda: not store.places().trial, "the store knows")
+    assert store.places().active == new and store.audit()[-1].event == "prove_good"
+
+
 def test_a_rollback_during_the_probation_takes_the_new_policy_back(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store, probation_ticks=1000)

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from saferule_ros.patching.lock import lives
 from saferule_ros.patching.process import LOG_FILE, JobError, PatchProcess, new_job_id
 from saferule_ros.patching.progress import Stage
+from saferule_ros.patching.recovery import close_interrupted_jobs
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.workspace import Workspace
 
 WORKER = "patch_worker"
 # Far above what a loaded machine needs; a test that reaches it has failed.
@@ -171,6 +174,32 @@ def test_an_unreadable_request_ends_in_a_report_that_shows_the_log(start) -> Non
     )
     assert again.returncode == 3
     assert str(process.folder) in again.stderr and "Field required" in again.stderr
+
+
+def test_only_jobs_that_nobody_works_on_any_more_are_closed_at_a_start(start, workspace: Path) -> None:
+    alive = start("deaf")
+    killed = workspace / "jobs" / "before-the-power-cut"
+    killed.mkdir()
+    (killed / "request.json").write_text("{}")
+    unreadable = workspace / "jobs" / "of-somebody-else"
+    (unreadable / "request.json").mkdir(parents=True)  # is_file() says no
+    assert close_interrupted_jobs(Workspace(workspace)) == [killed.name]
+    assert PatchReport.load(killed).outcome is Outcome.FAILED and not (alive.folder / "report.json").exists()
+    assert lives(alive.folder)
+    alive.kill()
+    alive.wait(DEADLINE)
+    assert not lives(alive.folder)
+
+
+def test_a_job_whose_report_cannot_be_written_keeps_nobody_from_starting(
+    workspace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("first", "second"):
+        (workspace / "jobs" / name).mkdir(parents=True)
+        (workspace / "jobs" / name / "request.json").write_text("{}")
+    (workspace / "jobs" / "first" / ".alive").mkdir()  # cannot be opened, by nobody
+    assert close_interrupted_jobs(Workspace(workspace)) == ["second"]
+    assert "first was interrupted, and its report cannot be written" in caplog.text
 
 
 def test_a_job_id_is_used_once(workspace: Path) -> None:

@@ -296,6 +296,26 @@ def test_the_way_back_never_leads_to_a_policy_on_trial(store: PolicyStore, ids: 
     assert places(store) == (first, None, None) and not store.places().trial
 
 
+@pytest.mark.parametrize("named", [1, 2])
+def test_what_acts_comes_back_from_a_trial_whatever_a_shell_has_made_active(
+    store: PolicyStore, ids: list[str], named: int
+) -> None:
+    acting, wanted = ids[0], ids[2]
+    store.activate(acting)
+    store.activate(ids[named])  # from a shell: what acts goes on acting until the next start
+    store.activate(wanted, trial=True, acting=acting)
+    assert store.places().trial and places(store)[:2] == (wanted, acting)
+    assert store.revert() == acting
+    assert places(store) == (acting, ids[1] if named == 1 else None, None)
+
+
+def test_a_trial_from_which_nothing_could_come_back_is_refused(store: PolicyStore, ids: list[str]) -> None:
+    store.activate(ids[0])
+    with pytest.raises(UnknownPolicyError, match="f" * 16):
+        store.activate(ids[1], trial=True, acting="f" * 16)
+    assert places(store) == (ids[0], None, None)
+
+
 def test_a_policy_that_failed_its_trial_does_not_make_others_too_old(store: PolicyStore, ids: list[str]) -> None:
     first, second, third = ids
     store.activate(first)

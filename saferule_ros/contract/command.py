@@ -40,18 +40,18 @@ class Command:
     def held(
         self, action: npt.NDArray[np.floating], last: npt.NDArray[np.float64], since: int
     ) -> npt.NDArray[np.float64]:
-        """The action within the bounds, and within reach of the last one.
+        """The action within reach of the last one, and within the bounds whatever the last one was.
 
         Args:
             action: (A,), finite, in the policy's units.
             last: what was sent before (A,).
-            since: how long ago that was [ns].
+            since: how long ago that was [ns]; a clock that was set back says less than 0, which counts as 0.
         """
-        wanted = np.clip(np.asarray(action, np.float64), self._low, self._high)
-        if self.about.max_rate is None:
-            return wanted
-        reach = np.array(self.about.max_rate) * (since / NANOSECONDS)
-        return np.clip(wanted, last - reach, last + reach)
+        wanted = np.asarray(action, np.float64)
+        if self.about.max_rate is not None:
+            reach = np.array(self.about.max_rate) * (max(since, 0) / NANOSECONDS)
+            wanted = np.clip(wanted, last - reach, last + reach)
+        return np.clip(wanted, self._low, self._high)
 
     def values(self, action: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """The numbers in the message (A,)."""

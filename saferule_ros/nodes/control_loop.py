@@ -32,17 +32,20 @@ class ControlLoop:
         rehearse: called `lead` [s] before the next message is due: a processor that slept for most of a period has
             other things in its caches, and needs several times as long for the first answer after it. A lead of 0:
             never.
+        failed: called, in that thread, where a fault in the program ends it; the process is then told to end.
     """
 
     def __init__(
         self, node: Node, kind: type, topic: str, profile: QoSProfile, on_message: Callable[[bytes], None],
         on_beat: Callable[[], None], period: float, rehearse: Callable[[], None], lead: float,
+        failed: Callable[[], None],
     ) -> None:  # fmt: skip
         self._node = node
         self._on_message = on_message
         self._on_beat = on_beat
         self._period = period
         self._rehearse = rehearse
+        self._failed = failed
         self._rhythm = Rhythm(lead)
         self._incoming = RawSubscription(node, kind, topic, profile)
         self._ended = False
@@ -67,6 +70,7 @@ class ControlLoop:
         try:
             self._loop()
         except BaseException:  # noqa: BLE001 - a robot without control must not go on as if nothing were amiss
+            self._failed()
             self._node.get_logger().fatal(f"the control thread failed: {traceback.format_exc()}")
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -1,8 +1,9 @@
 """fallback: commands the robot when policy_server gives no sign of life any more, and gives control back explicitly.
 
 Listens to `policy_server/heartbeat`. After two periods of silence it publishes the safe action that the newest
-heartbeat declared, on `action`, until the server has beaten steadily again and asks for control; then it says so on
-`fallback/control` (latched) and is silent. A server that stops in good order says so itself, and nothing is taken.
+heartbeat before it declared, on `action`, until the server has beaten steadily again and asks for control; then it says
+so on `fallback/control` (latched) and is silent. What is to be damped gets less with every command. A server that stops
+in good order says so itself, and nothing is taken.
 
 A small process of its own, without any machine learning in it: what ends or hangs the server does not reach it. It is
 no certified safety function.
@@ -10,16 +11,19 @@ no certified safety function.
 
 from __future__ import annotations
 
+import array
 import time
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from saferule_ros.msg import Action, Control, Heartbeat
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
-from saferule_ros.nodes.lease import takeover_after
+from saferule_ros.nodes.lease import SLACK, takeover_after
 from saferule_ros.nodes.parameters import load, parameter
 
 REASON = "policy_server_silent"
@@ -45,6 +49,9 @@ class Fallback(Node):
         self._heard = 0.0  # when it came, monotonic [s]
         self._in_a_row = 0
         self._holds = False
+        self._excused = False  # the silence was looked at too late, and is looked at again
+        self._safe: NDArray[np.float32] = np.zeros(0, np.float32)  # what is sent next
+        self._damping = 1.0
         self._changes = 0
         self._sent = 0
         self._actions = self.create_publisher(Action, "action", qos.DATA)
@@ -64,12 +71,14 @@ class Fallback(Node):
     def stop(self) -> None:
         """See process.Stoppable."""
         if self._holds:
+            if self._damping < 1.0:  # nobody goes on damping
+                self._safe = np.zeros_like(self._safe)
             self._command()  # the safe action is the last one
 
     def _on_beat(self, beat: Heartbeat) -> None:
         now = time.monotonic()
         in_time = now - self._heard <= takeover_after(beat.period)
-        self._newest, self._heard = beat, now
+        self._newest, self._heard, self._excused = beat, now, False
         if not beat.serving:
             self._silence.cancel()
             if self._holds:
@@ -85,14 +94,39 @@ class Fallback(Node):
 
     def _on_silence(self) -> None:
         self._silence.cancel()
+        # To a process that was held up itself, this timer is due before the beats that wait for it.
+        if self._take_waiting():
+            return
         beat = self._newest
         if self._holds or beat is None or not beat.safe_action:
             return  # never served: there is nothing that would be safe
+        if self._was_held_up(beat.period):  # and the middleware's threads, which receive, as well
+            self._silence.timer_period_ns = round(1e9 * SLACK)
+            self._silence.reset()
+            return
         self._holds = True
         self._in_a_row = 0
+        # Of before the silence: a server that begins anew does not know what is being held, and declares zeros.
+        self._safe, self._damping = np.array(beat.safe_action, np.float32), beat.damping
         self._command()
         self._commands.reset()
         self._tell(f"no sign of life from policy_server after beat {beat.count}", time.monotonic() - self._heard)
+
+    def _was_held_up(self, period: float) -> bool:
+        """Whether this process saw the end of the silence too late itself. Once in a silence: then it has to act."""
+        late = time.monotonic() - self._heard - takeover_after(period)
+        if self._excused or late <= SLACK:
+            return False
+        self._excused = True
+        return True
+
+    def _take_waiting(self) -> bool:
+        """Takes what beats have come and not been heard; whether there were any."""
+        heard = False
+        while (taken := self._beats.handle.take_message(Heartbeat, False)) is not None:
+            self._on_beat(taken[0])
+            heard = True
+        return heard
 
     def _give_back(self, why: str) -> None:
         self._commands.cancel()
@@ -113,11 +147,12 @@ class Fallback(Node):
         self._diagnostics.publish()
 
     def _command(self) -> None:
-        assert self._newest is not None, "nothing is taken before the first heartbeat"
         self._sent += 1
-        message = Action(sequence=self._sent, data=self._newest.safe_action, fallback=True, fallback_reason=REASON)
+        data = array.array("f", self._safe.tobytes())
+        message = Action(sequence=self._sent, data=data, fallback=True, fallback_reason=REASON)
         message.header.stamp = self.get_clock().now().to_msg()
         self._actions.publish(message)
+        self._safe = self._safe * np.float32(self._damping)
 
     def _health(self) -> Health:
         values = {"commands": "yes" if self._holds else "no", "safe actions": self._sent, "changes": self._changes}

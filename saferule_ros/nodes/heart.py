@@ -64,6 +64,12 @@ class Heart:
             self._beating = False
             self._publish(serving=False)
 
+    def fall_silent(self) -> None:
+        """No beat from here on, not even the last: a fault ends this process, and `fallback` has to act, alone."""
+        self._beating = False
+        if self._guarded:
+            self.in_control = False
+
     def may_answer(self, stamp_ns: int) -> bool:
         """Whether an observation of that time [ns] may be answered now: not one from while `fallback` commanded."""
         if not self.may_act():
@@ -91,7 +97,8 @@ class Heart:
         if self.may_act():  # this beat may come too late itself
             self._newest_stamp = stamp
         self._newest = now
-        self._publish(serving=True)
+        if self._beating:
+            self._publish(serving=True)
 
     def _publish(self, serving: bool) -> None:
         self._count += 1
@@ -103,6 +110,7 @@ class Heart:
             waits=not self.in_control,
             sequence=self._path.sequence,
             safe_action=array.array("f", safe.tobytes() if safe is not None else b""),
+            damping=self._path.safe_damping,
         )
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._publisher.publish(message)

@@ -28,6 +28,7 @@ from saferule_ros.nodes.control_loop import ControlLoop
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
 from saferule_ros.nodes.heart import Heart
 from saferule_ros.nodes.parameters import load
+from saferule_ros.nodes.passing_time import PassingTime
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_services import PolicyServices
 from saferule_ros.nodes.serving import ControlPath
@@ -54,7 +55,7 @@ class PolicyServer(LifecycleNode):
         super().__init__("policy_server")
         self._settings = settings = load(self, Parameters)
         safeguard = settings.load_safeguard()
-        self._path = ControlPath(safeguard)
+        self._path = ControlPath(safeguard, PassingTime(self))
         self._phase = "unconfigured"
         self._last_event = "started"
         self._last_complaint = ""
@@ -93,6 +94,10 @@ class PolicyServer(LifecycleNode):
         if self._phase != "shutdown":
             self.trigger_shutdown()
 
+    def failed(self) -> None:
+        """See process.TellsFaults: this is no end in good order, and `fallback` has to act."""
+        self._heart.fall_silent()
+
     @loud
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Loads the active policy, and the previous one for a quick rollback."""
@@ -114,7 +119,7 @@ class PolicyServer(LifecycleNode):
         self._actions = self.create_publisher(Action, "action", qos.DATA)
         self._loop = ControlLoop(
             self, Observation, "observation", qos.DATA, self._on_observation, self._on_beat,
-            self._settings.heartbeat_period, self._rehearse, self._settings.rehearse_ahead,
+            self._settings.heartbeat_period, self._rehearse, self._settings.rehearse_ahead, self.failed,
         )  # fmt: skip
         self._retry.cancel()
         self._path.begin()
@@ -200,6 +205,7 @@ class PolicyServer(LifecycleNode):
             self.get_logger().error(f"{len(payload)} bytes are no observation", throttle_duration_sec=1.0)
             return
         if self._actions is None or not self._heart.may_answer(asked.stamp_ns):
+            self._path.overheard()
             return  # `fallback` commands the robot, or did when this was observed
         if asked.ended:
             self._path.episode_ended(asked)  # which asks for no action
@@ -282,6 +288,7 @@ class PolicyServer(LifecycleNode):
 
     def _look(self) -> None:
         self._policies.look_at_faults()
+        self._policies.tell_store_again()
         if self._phase == "serving" and self._policies.look():
             self._say("the store was changed by another process")
 
@@ -316,6 +323,9 @@ class PolicyServer(LifecycleNode):
             return Health(Level.ERROR, "fallback commands the robot, and was asked to give control back", values)
         if self._path.stopped:
             return Health(Level.ERROR, f"stopped until activated again: {self._path.last_fault}", values)
+        if self._policies.unproved:
+            told = "got through its probation, which the store could not be told: a restart brings back the one before"
+            return Health(Level.WARN, f"{self._policies.unproved} {told}", values)
         if new_fallbacks:
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
         if new_unsafe:

@@ -18,7 +18,7 @@ from saferule_ros.nodes.background import Background
 from saferule_ros.nodes.flight_logs import FlightLogs
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_swap import PROBATION, Exchange, Swapper, SwapRequest
-from saferule_ros.nodes.serving import ControlPath, Served, Verdict
+from saferule_ros.nodes.serving import ControlHangsError, ControlPath, Served, Verdict
 from saferule_ros.policy.errors import NoPolicyError
 from saferule_ros.policy.gate import GateReport
 from saferule_ros.policy.places import Places
@@ -73,6 +73,7 @@ class PolicyServices:
         self.flights = FlightLogs(node, path, settings.flights_folder)
         self.places = Places()
         self.trial_fault = ""
+        self.unproved = ""  # what got through its probation, while the store could not be told so yet
         aside = ReentrantCallbackGroup()  # control goes on while these wait, see Background
         node.create_service(SwapPolicy, "~/swap", self._on_swap, callback_group=aside)
         node.create_service(RollbackPolicy, "~/rollback", self._on_rollback, callback_group=aside)
@@ -148,6 +149,11 @@ class PolicyServices:
             return False
         return before.model_copy(update={"latest": None}) != self.places.model_copy(update={"latest": None})
 
+    def tell_store_again(self) -> None:
+        """To be called now and then: what the store could not be told at the end of a probation, it is told later."""
+        if self.unproved and not self.busy and self.life.state is State.STEADY and self._after is None:
+            self._prove_good(Verdict(self.unproved, ""))
+
     def judge(self, policy_id: str) -> GateReport:
         """The gate's verdict on a policy, as if it were to be swapped in. Blocks.
 
@@ -212,9 +218,14 @@ class PolicyServices:
             response.message = f"{verb} failed by a fault in the program: {error!r}. What served goes on serving"
             amiss = True
         else:
-            self._switch(exchange, probation_ticks)
-            response.success = True
-            response.message = exchange.message
+            try:
+                self._switch(exchange, probation_ticks)
+                response.success = True
+                response.message = exchange.message
+            except ControlHangsError as error:  # what the store says is served after the restart that this asks for
+                self.life.on(Event.REFUSED)
+                response.message = f"{verb} failed: {error}"
+                amiss = True
         self._work = None
         self._changed(response.message, amiss)
         return self._filled(response)
@@ -228,15 +239,16 @@ class PolicyServices:
     def _switch(self, exchange: Exchange, probation_ticks: int) -> None:
         self.places = exchange.places
         before = self._path.served
-        self.life.on(Event.PASSED if probation_ticks and before is not None else Event.DONE)
-        if before is None:
-            return  # cleaned up meanwhile: the next configure loads what the store says
-        self._kept = before.runtime
+        if before is None:  # cleaned up meanwhile: the next configure loads what the store says
+            self.life.on(Event.DONE)
+            return
         limits = self._settings.probation(probation_ticks, exchange.runtime.spec)
         probation = Probation(limits) if probation_ticks else None
+        self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)), probation)
+        self.life.on(Event.PASSED if probation_ticks else Event.DONE)
+        self._kept = before.runtime
         if probation is not None:
             self.trial_fault = ""  # of another one
-        self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)), probation)
 
     def _listen(self, tap: Tap | None) -> None:
         self._path.tap = tap  # one assignment, seen by the next observation
@@ -257,21 +269,33 @@ class PolicyServices:
     def _on_verdict(self, verdict: Verdict) -> None:
         if not verdict.fault:
             self.life.on(Event.DONE)
-            self._after = Background(self._node, "prove_good", lambda: self._swapper.prove_good(verdict.policy_id))
             self._changed(f"{verdict.policy_id} got through its probation", False)
+            self._prove_good(verdict)
         else:
             self.life.on(Event.FAULT)
             self._kept = None  # the faulty one is not kept
             self.trial_fault = f"{verdict.policy_id}: {verdict.fault}"
-            self._after = Background(self._node, "revert", lambda: self._reverted(verdict.fault, PROBATION))
             self._changed(f"taken back during its probation: {self.trial_fault}", True)
+            self._then(Background(self._node, "revert", lambda: self._reverted(verdict.fault, PROBATION)), verdict)
+
+    def _prove_good(self, verdict: Verdict) -> None:
+        self.unproved = verdict.policy_id
+        work = Background(self._node, "prove_good", lambda: self._swapper.prove_good(verdict.policy_id))
+        self._then(work, verdict)
+
+    def _then(self, after: Background[Places], verdict: Verdict) -> None:
+        self._after = after
         assert self._node.executor is not None
-        self._node.executor.create_task(self._follow, self._after, verdict)
+        self._node.executor.create_task(self._follow, after, verdict)
 
     async def _take_back(
         self, reason: str, requester: str, response: RollbackPolicy.Response
     ) -> RollbackPolicy.Response:
-        taken = self._path.take_back(f"rolled back during its probation: {reason}")
+        try:
+            taken = self._path.take_back(f"rolled back during its probation: {reason}")
+        except ControlHangsError as error:
+            response.message = f"roll_back failed: {error}"
+            return self._filled(response)
         verdict = self._path.take_verdict() if taken else None
         if verdict is None:  # it ended this very moment, and what follows is under way
             response.message = "roll_back refused: the probation ended just now. Ask again"
@@ -301,12 +325,18 @@ class PolicyServices:
         fault = bool(verdict.fault)
         try:
             self.places = await after.done()
-        except (SaferuleError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - nothing that happens to a store may end the control of a robot
+            if not isinstance(error, SaferuleError | OSError):
+                self._node.get_logger().error("".join(traceback.format_exception(error)))
             if fault:
                 self.life.on(Event.REFUSED)
             self._changed(f"the store could not be told how the probation ended: {error}", True)
             return False
+        finally:
+            self._after = None
         if fault:
             self.life.on(Event.DONE)
+        else:
+            self.unproved = ""
         self._changed(f"{self.places.active} is active in the store", False)
         return True

@@ -111,7 +111,9 @@ class Swapper:
         message = "; ".join([report.summary, *([shadow.summary] if shadow else [])])
         why = f"{request.reason}: {message}" if request.reason else message
         on_trial = request.probation_ticks > 0
-        self._store.activate(target, trial=on_trial, reason=why, requester=request.requester)
+        self._store.activate(
+            target, trial=on_trial, acting=serving.bundle_id, reason=why, requester=request.requester
+        )  # fmt: skip
         message = f"swapped {serving.bundle_id} -> {target}: {message}"
         return Exchange(runtime, message, self._store.places(), report.seconds)
 
@@ -163,12 +165,16 @@ class Swapper:
     def roll_back(self, reason: str, requester: str, serving: PolicyRuntime, kept: PolicyRuntime | None) -> Exchange:
         """Swaps the store's active and previous bundles. Quick where `kept` is the previous one, still loaded.
 
-        No gate: it has served before, and whoever rolls back is in a hurry.
+        Where someone else has done that already, what the store calls active now is loaded. No gate: it has served
+        before, and whoever rolls back is in a hurry.
 
         Raises:
             PolicyError: there is no previous, or it does not load or fit; what serves is as before.
         """
         target = self._store.require("previous")
+        done = target == serving.bundle_id
+        if done:
+            target = self._store.require("active")
         runtime = kept if kept is not None and kept.bundle_id == target else PolicyRuntime(*self._store.get(target))
         differences = serving.spec.differences(runtime.spec)
         if differences:
@@ -176,7 +182,7 @@ class Swapper:
                 f"previous policy {target} is for another robot or task: {'; '.join(differences)}",
                 "Swap to a policy of this one",
             )
-        now = self._store.rollback(reason=reason, requester=requester)
+        now = target if done else self._store.rollback(reason=reason, requester=requester)
         if now != target:
             raise StoreError(
                 f"someone else changed the store meanwhile: {now} is active, not {target}",

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 import rclpy
 from rclpy.duration import Duration
@@ -43,6 +43,14 @@ class Stoppable(Protocol):
         """Called after the last callback, with the context alive: send what must be sent last, join threads."""
 
 
+@runtime_checkable
+class TellsFaults(Protocol):
+    """A node that ends otherwise where that is not meant."""
+
+    def failed(self) -> None:
+        """Called before stop() where a fault in the program ends the node, and no signal."""
+
+
 def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     """Runs a node (a `Stoppable`) in a single-threaded executor until SIGINT or SIGTERM.
 
@@ -64,6 +72,10 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
                 notify("READY=1")
                 while not signals.stopped:
                     executor.spin_once()
+            except BaseException:
+                if isinstance(node, TellsFaults):
+                    node.failed()
+                raise
             finally:
                 notify("STOPPING=1")
                 node.stop()  # type: ignore[attr-defined]

@@ -31,6 +31,7 @@ from saferule_ros.msg import Action, Observation
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
 from saferule_ros.nodes.parameters import load, parameter
+from saferule_ros.nodes.passing_time import PassingTime
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.message_types import known_definition
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
@@ -65,7 +66,8 @@ class RobotBridge(Node):
         self._action_type = message_class(about.type)
         self._check_command()
         self._last_action = self._command.first
-        self._last_sent: int | None = None
+        self._passed = PassingTime(self)
+        self._last_sent: int | None = None  # when, by that [ns]
         self._stopped = False
         self._problem = ""
         self._counts = {"observations": 0, "commands": 0, "stops": 0, "refused_actions": 0, "held_actions": 0}
@@ -129,7 +131,7 @@ class RobotBridge(Node):
         except ContractError as error:
             self._tell(str(error))
         if self._last_sent is not None and not self._stopped:
-            silent = now - self._last_sent
+            silent = self._passed() - self._last_sent
             if silent > round(self._contract.action.timeout * NANOSECONDS):
                 self._tell(f"no action for {silent / NANOSECONDS:.3f} s: stop was sent")
                 self._send_stop()
@@ -151,30 +153,29 @@ class RobotBridge(Node):
             self._tell(f"an action of {len(action)} values, or not finite, was refused: stop was sent")
             self._send_stop()
             return
-        now = self._now()
         # The first command may go as far as the bounds: there is none before it that it could be too far from.
-        since = now - self._last_sent if self._last_sent is not None else 3600 * NANOSECONDS
+        since = self._passed() - self._last_sent if self._last_sent is not None else 3600 * NANOSECONDS
         held = self._command.held(action, self._last_action, since)
         self._counts["held_actions"] += bool(np.any(held.astype(np.float32) != action))
-        self._send(held, now)
+        self._send(held)
         self._stopped = False
         self._counts["commands"] += 1
 
     def _send_stop(self) -> None:
         action = self._command.stop(None if self._last_sent is None else self._last_action)
         if action is not None:
-            self._send(action, self._now())
+            self._send(action)
             self._counts["stops"] += 1
         self._stopped = True
 
-    def _send(self, action: np.ndarray, now: int) -> None:
+    def _send(self, action: np.ndarray) -> None:
         command = self._action_type()
         self._command.fill(command, self._command.values(action))
         payload = serialize_message(command)
         self._commands.publish(command)
-        self._last_action, self._last_sent = action, now
+        self._last_action, self._last_sent = action, self._passed()
         # What is learned from is what was sent, read back from its bytes: a bag has no more than these.
-        self._feed(RawMessage(self._contract.action.topic, payload, now))
+        self._feed(RawMessage(self._contract.action.topic, payload, self._now()))
 
     def _new_episode(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._boundaries.publish(Empty())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.ma  # by np.percentile at its first call otherwise, which holds the interpreter for 40 ms
 from numpy.typing import NDArray
 
+from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.wire import NANOSECONDS, Asked, Command
 from saferule_ros.policy.errors import InferenceError
 from saferule_ros.policy.failsafe import (
@@ -36,8 +38,14 @@ from saferule_ros.safeguard.monitor import Monitor, Outcome
 
 # Percentiles are over this many newest actions: 20 s at 200 Hz, and sorted in 50 us once a second.
 REMEMBERED_TIMES = 4096
+# A control thread that is not between two answers for so long [s] hangs: an answer takes a fraction of a tick.
+HANGS_AFTER = 1.0
 # Observations this old [ns] are not late, they are stamped by another clock.
 DIFFERENT_CLOCK = 86_400 * NANOSECONDS
+
+
+class ControlHangsError(SaferuleError):
+    """The control thread does not come back from an answer."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +107,13 @@ class ControlPath:
 
     Args:
         safeguard: what is watched in every tick; None: nothing.
+        passed: time that never goes back [ns], by which silence is measured; called with a stamp that it has reached.
     """
 
-    def __init__(self, safeguard: Safeguard | None = None) -> None:
+    def __init__(
+        self, safeguard: Safeguard | None = None, passed: Callable[[int], int] = lambda _: time.monotonic_ns()
+    ) -> None:
+        self._passed = passed
         self.served: Served | None = None
         self.generation = 0
         self.first_sequence = 0  # Action.sequence of this generation's first action
@@ -120,7 +132,7 @@ class ControlPath:
         self._before: Served | None = None  # what comes back if the probation fails
         self._verdict: Verdict | None = None
         self._previous_stamp: int | None = None
-        self._heard: int | None = None  # when the newest observation came [ns]; None: no other one is due
+        self._heard: int | None = None  # when the newest was answered, by `passed`; None: no other one is due
         self._silent = False  # and none has come for too long
         self._last_action: NDArray[np.float32] | None = None
         self._last_was_policy = False
@@ -134,8 +146,12 @@ class ControlPath:
         self._heard = None
 
     def switch(self, served: Served | None, probation: Probation | None = None) -> None:
-        """From the next action on, `served` acts. With a probation, what acted before comes back if it fails."""
-        with self._between:
+        """From the next action on, `served` acts. With a probation, what acted before comes back if it fails.
+
+        Raises:
+            ControlHangsError: nothing was changed.
+        """
+        with self._between_answers():
             self._before = self.served
             self.probation = probation
             self.served = served
@@ -143,8 +159,12 @@ class ControlPath:
             self.first_sequence = self.sequence + 1
 
     def take_back(self, fault: str) -> bool:
-        """Ends the probation: from the next action on, what acted before it acts again. False: it had ended already."""
-        with self._between:
+        """Ends the probation: from the next action on, what acted before it acts again. False: it had ended already.
+
+        Raises:
+            ControlHangsError: nothing was changed.
+        """
+        with self._between_answers():
             failed, before = self.served, self._before
             if self.probation is None or failed is None or before is None:
                 return False
@@ -204,27 +224,47 @@ class ControlPath:
             if self.probation is not None and (fault := self.probation.led_to(asked.cost, unsafe)):
                 self.take_back(fault)
 
+    def overheard(self) -> None:
+        """Takes note of an observation that another one answers, or that nobody does: no other one is due here."""
+        self._heard = None
+
     def unanswered(self, now_ns: int) -> Command | None:
         """The declared reaction where observations stopped coming in the middle of an episode: a robot whose sensors
         are silent must not go on with its last command. None: they have not. `now_ns` is the clock of answer() [ns].
         """
         served, heard = self.served, self._heard
-        if served is None or heard is None or now_ns - heard <= served.limits.patience_s * NANOSECONDS:
+        if served is None or heard is None:
+            return None
+        silence = self._passed(0) - heard
+        if silence <= served.limits.patience_s * NANOSECONDS:
             return None
         with self._between:
-            tick = self._unobserved(heard, now_ns)
+            tick = self._unobserved(now_ns - silence, now_ns)
             decision = decide(served.limits, tick)
             if not self._silent:  # the first tells enough, and does not push out what was before it
                 self.flight.note(served.limits, served.id, tick, decision)
             self._silent = True
             return self._command(decision, served.id, 0, now_ns, now_ns, 0.0)
 
+    @contextmanager
+    def _between_answers(self) -> Iterator[None]:
+        """Holds what an answer holds; for those who must not wait for ever if one never ends."""
+        if not self._between.acquire(timeout=HANGS_AFTER):
+            raise ControlHangsError(
+                f"the control thread has not come back from an answer for {HANGS_AFTER:g} s",
+                "The node `fallback` commands meanwhile, if it runs; end policy_server and start it again",
+            )
+        try:
+            yield
+        finally:
+            self._between.release()
+
     def _answer(self, asked: Asked, now_ns: int) -> Command:
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
         served, tick, fault, decision = self._decide(asked, now_ns)
         self._previous_stamp, self._elapsed = asked.stamp_ns, tick.elapsed_s
-        self._heard, self._silent = now_ns, False
+        self._heard, self._silent = self._passed(asked.stamp_ns), False
         if decision.use_policy:
             self._times[self._timed % REMEMBERED_TIMES] = tick.elapsed_s
             self._timed += 1
@@ -306,6 +346,12 @@ class ControlPath:
         if self.served is None:
             return None
         return react(self.served.limits, self.served.limits.reaction, self._last_action)
+
+    @property
+    def safe_damping(self) -> float:
+        """What whoever sends that again has to multiply it with, each time."""
+        limits = self.served.limits if self.served is not None else None
+        return limits.damping if limits is not None and limits.reaction is Reaction.DAMP else 1.0
 
     def times(self) -> tuple[float, float]:
         """Median and 99th percentile of the time per action [s]; NaN before the first."""

@@ -6,6 +6,7 @@ None of it changes what serves. All of it runs in threads beside control.
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -58,6 +59,9 @@ class StoreServices:
                 response.success = True  # type: ignore[attr-defined]
             except (SaferuleError, OSError) as error:
                 response.message = str(error)  # type: ignore[attr-defined]
+            except Exception as error:  # noqa: BLE001 - nothing that happens to a store may end the control of a robot
+                self._node.get_logger().error("".join(traceback.format_exception(error)))
+                response.message = f"{name} failed by a fault in the program: {error!r}"  # type: ignore[attr-defined]
             return response
 
         return serve
@@ -69,7 +73,8 @@ class StoreServices:
         response.policy_id = policy_id = self._chosen(request.policy_id, "active")
         manifest = self._store.get(policy_id).manifest
         response.place = self._store.places().of(policy_id) or ""
-        response.signer = next(entry.signed for entry in self._store.list() if entry.bundle_id == policy_id)
+        # Another process may prune it in between.
+        response.signer = next((entry.signed for entry in self._store.list() if entry.bundle_id == policy_id), "")
         response.manifest = json.dumps(manifest.model_dump(mode="json"))
 
     def _verify(self, request: VerifyPolicy.Request, response: VerifyPolicy.Response) -> None:

@@ -85,6 +85,7 @@ class UnlearningServer(Node):
         self._goals = Goals()
         self._stopping = False
         self._jobs: JobRunner | None = None
+        self._action: ActionServer | None = None
         self._status = JobStatus(state=IDLE, time_left=-1.0)
 
     def start(self) -> None:
@@ -118,7 +119,8 @@ class UnlearningServer(Node):
         self._spin_until_answered(STOP_SECONDS)
         self._jobs.kill()
         self._spin_until_answered(LAST_ANSWERS_SECONDS)
-        self._action.destroy()
+        if self._action is not None:
+            self._action.destroy()
 
     def _spin_until_answered(self, patience: float) -> None:
         assert self.executor is not None and self._jobs is not None

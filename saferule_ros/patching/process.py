@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.errors import SaferuleError
+from saferule_ros.patching.lock import sign_of_life
 from saferule_ros.patching.progress import PatchProgress
 from saferule_ros.patching.report import REPORT_FILE, Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
@@ -66,8 +67,8 @@ class PatchProcess:
         folder = Workspace(request.workspace).job(request.job_id)
         try:
             folder.mkdir(parents=True)
-            write_atomically(folder / REQUEST_FILE, request.model_dump_json(indent=1).encode())
-            with (folder / LOG_FILE).open("ab") as log:
+            with sign_of_life(folder) as alive, (folder / LOG_FILE).open("ab") as log:
+                write_atomically(folder / REQUEST_FILE, request.model_dump_json(indent=1).encode())
                 process = subprocess.Popen(
                     [sys.executable, "-P", "-m", worker, str(folder)],
                     # The worker never reads: its end of this pipe tells it when its parent is gone, however
@@ -75,6 +76,7 @@ class PatchProcess:
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
+                    pass_fds=(alive.fileno(),),  # the worker holds it to its end
                     text=True,
                     # Ctrl-C in a terminal is for the parent, which then decides about the job.
                     start_new_session=True,

@@ -49,7 +49,7 @@ class Reaction(StrEnum):
 
     ZERO = "zero"  # all zeros: stops a robot that takes velocities, torques or forces
     HOLD = "hold"  # the last command again, for a robot that takes positions; zeros where there is none
-    DAMP = "damp"  # a share of the last command, every tick less of it: comes to rest without a jerk
+    DAMP = "damp"  # a share of the last command, every tick less of it: comes to rest without a jerk; zeros at the end
     STOP = "stop"  # zeros, from now on: no policy acts any more until somebody activates the server again
 
 
@@ -156,6 +156,8 @@ def decide_after(limits: Limits, tick: Tick, fault: Fault | None) -> Decision:
         return Decision(True, Reason.NONE, action.copy())
     reason, detail = fault or Fault(Reason.INFERENCE_ERROR, "the policy gave nothing")
     kind = Reaction.STOP if reason is Reason.STOPPED else limits.reactions.get(reason, limits.reaction)
+    if reason is Reason.SHUTDOWN and kind is Reaction.DAMP:
+        kind = Reaction.ZERO  # no tick follows in which there would be less of it
     return Decision(False, reason, react(limits, kind, tick.last_action), detail, kind)
 
 

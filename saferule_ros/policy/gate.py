@@ -128,9 +128,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--keys", type=Path, help="folder of trusted keys; default: beside the store")
     parser.add_argument("--nice", type=int, default=0, help="lower this process's priority by so much")
     parser.add_argument("--memory", type=int, default=0, help="largest address space of this process [MiB]; 0: any")
+    parser.add_argument("--cpu-seconds", type=int, default=0, help="processor time of this process [s]; 0: any")
     options = parser.parse_args(arguments)
     if options.nice:
         os.nice(options.nice)
+    if options.cpu_seconds:  # whoever started this may be gone before it could end what hangs
+        resource.setrlimit(resource.RLIMIT_CPU, (options.cpu_seconds, options.cpu_seconds))
     if options.memory:
         limit = options.memory << 20
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

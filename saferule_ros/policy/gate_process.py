@@ -1,5 +1,6 @@
 """Runs the gate in a niced process of its own: what a bad file does to it does not reach the one that serves."""
 
+import math
 import os
 import subprocess
 import sys
@@ -42,6 +43,7 @@ def run_gate_process(
     command = [
         sys.executable, "-P", "-m", "saferule_ros.policy.gate", str(Path(store_root).absolute()), bundle_id,
         "--deadline", repr(deadline_s), "--nice", str(nice), "--memory", str(GATE_MEMORY),
+        "--cpu-seconds", str(math.ceil(timeout_s)),
     ]  # fmt: skip
     if keys is not None:
         command += ["--keys", str(keys.absolute())]

@@ -49,7 +49,7 @@ class Places(BaseModel):
         """The (first) place that a bundle has."""
         return next((place for place in PLACES if self.get(place) == bundle_id), None)
 
-    def activated(self, bundle_id: str, version: int, trial: bool) -> "Places":
+    def activated(self, bundle_id: str, version: int, trial: bool, acting: str | None = None) -> "Places":
         """With `bundle_id` active and what was active previous; it is no candidate any more.
 
         What is active on trial does not become previous: a way back always leads to a policy that proved good.
@@ -57,15 +57,19 @@ class Places(BaseModel):
         Args:
             version: its version counter.
             trial: whether it has to prove good first: then it does not count as active yet for the counter.
+            acting: what acts, where a server knows: that becomes previous, whatever somebody else has made active here
+                meanwhile.
         """
         candidate = None if self.candidate == bundle_id else self.candidate
-        if self.active == bundle_id:
+        if self.active == bundle_id and acting in (None, bundle_id):
             return self.model_copy(update={"candidate": candidate})
         good = self.reverted() if self.trial else self
+        previous = acting or good.active
+        earlier = (one for one in (good.active, good.previous) if one not in (previous, bundle_id))
         floor = self.version_floor if trial else max(self.version_floor, version)
         return good.model_copy(update={
-            "active": bundle_id, "previous": good.active, "candidate": candidate, "trial": trial,
-            "before_trial": good.previous if trial else None, "version_floor": floor,
+            "active": bundle_id, "previous": previous, "candidate": candidate, "trial": trial,
+            "before_trial": next(earlier, None) if trial else None, "version_floor": floor,
         })  # fmt: skip
 
     def proved_good(self, version: int) -> "Places":

@@ -174,7 +174,9 @@ class PolicyStore(StoreReader):
             after = places.model_copy(update={"candidate": bundle_id})
             self._commit(after, "set_candidate", places.candidate, bundle_id, reason, requester)
 
-    def activate(self, bundle_id: str, *, trial: bool = False, reason: str = "", requester: str = "") -> None:
+    def activate(
+        self, bundle_id: str, *, trial: bool = False, acting: str | None = None, reason: str = "", requester: str = ""
+    ) -> None:
         """Makes a verified bundle the active one; the active one becomes previous. Durable on return.
 
         Activating what is active changes nothing. Whether a bundle may serve is otherwise the gate's to say, not
@@ -182,6 +184,7 @@ class PolicyStore(StoreReader):
 
         Args:
             trial: it has to prove good: until prove_good(), revert() undoes this, also after a restart.
+            acting: what acts in the server that asks, and becomes previous; None: what is active here.
 
         Raises:
             VersionCounterError: it is older than what was active.
@@ -190,7 +193,9 @@ class PolicyStore(StoreReader):
             manifest = self.get(bundle_id).manifest
             in_service = frozenset(filter(None, (places.active, places.previous)))
             check_version(manifest, places.version_floor, in_service)
-            after = places.activated(bundle_id, manifest.version, trial)
+            if acting is not None:
+                self.get(acting)
+            after = places.activated(bundle_id, manifest.version, trial, acting)
             if after != places:
                 self._commit(after, "activate", places.active, bundle_id, reason, requester)
 
