@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -42,8 +42,27 @@ def load_settings_with(model: type[Settings], path: Path | None, given: Mapping[
         wrong = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'file'} = {item['input']!r}: {item['msg']}" for item in error.errors()
         )
-        known = ", ".join(model.model_fields)
+        misspelt = [item for item in error.errors() if item["type"] == "extra_forbidden"]
+        known = ", ".join(_known_beside(model, (misspelt or error.errors())[0]["loc"]))
         raise SettingsError(f"{file}: {wrong}", f"Known settings: {known}") from error
+
+
+def _known_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names, as a file has them, of the settings beside the one at a location; where that cannot be told, of all."""
+    for step in location[:-1]:
+        field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
+        inner = _models_in(field.annotation) if field is not None else []
+        if len(inner) == 1:
+            model = inner[0]
+        elif field is not None:
+            break  # of several kinds, or of none
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
 def name_of(asked: Mapping[str, Any]) -> str:

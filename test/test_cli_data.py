@@ -85,6 +85,16 @@ def test_a_failed_check_is_named_and_tells_by_its_status(workspace: Path) -> Non
     assert result.returncode == 1 and "highest" in result.stdout
 
 
+def test_episodes_are_listed_with_the_ids_to_forget_by(workspace: Path) -> None:
+    dataset = make_dataset()
+    dataset.save(Workspace(workspace).dataset)
+    listed = as_json("data", "info", "--episodes", workspace=workspace)
+    assert [(one["id"], one["bag_id"]) for one in listed] == [(one.id, one.bag_id) for one in dataset.records]
+    shown = done("data", "info", "--episodes", workspace=workspace)
+    assert all(one.id in shown for one in dataset.records)
+    assert done("forget", "new", "--episode", listed[0]["id"], "--reason", "test", workspace=workspace)
+
+
 def test_a_dataset_goes_out_as_hdf5_and_comes_back_the_same(workspace: Path, tmp_path: Path) -> None:
     pytest.importorskip("h5py", reason="h5py is not installed")
     make_dataset().save(Workspace(workspace).dataset)

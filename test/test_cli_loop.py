@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -17,11 +18,13 @@ pytest.importorskip("torch", reason="learning is not installed")
 pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
 import torch
+import yaml
 from cli_process import COMMAND, DEADLINE, as_json, done, interrupted, refused, saferule
 
 from saferule_ros.attacks.ground_truth import GroundTruth
 from saferule_ros.attacks.marker import Marker
 from saferule_ros.patching.report import Outcome, PatchReport
+from saferule_ros.sim.tasks import task
 from saferule_ros.workspace import Workspace
 
 TASK = "SafetyPointCircle1"
@@ -127,12 +130,40 @@ def test_a_patch_on_a_gpu_that_is_not_there_says_so(learned: Path) -> None:
             "unknown task 'SafetyPointCircel1'\n  Did you mean SafetyPointCircle1",
         ),
         (["train", "--task", TASK, "--settings", "wrong.yaml"], "hiden = 16"),
+        (["train", "--robot", "no_cost.yaml"], "spec.cost_limit is 0"),
         (["collect", TASK, "--driver", "sunday", "--add"], "unknown driver 'sunday'"),
     ],
 )
 def test_wrong_input_is_named(learned: Path, arguments: list[str], what: str) -> None:
     (learned.parent / "wrong.yaml").write_text("hiden: 16\n")
+    robot_file(learned.parent / "no_cost.yaml", cost_limit=0.0)
     assert what in refused(*arguments, workspace=learned)
+
+
+def robot_file(path: Path, **changes: Any) -> Path:
+    """What TASK is, as a robot's YAML."""
+    spec = json.loads(task(TASK).policy_spec().model_copy(update=changes).model_dump_json())
+    path.write_text(yaml.safe_dump({"horizon": 500, "spec": spec}))
+    return path
+
+
+def test_a_robot_whose_bounds_the_logged_actions_exceed_is_asked_about(learned: Path, tmp_path: Path) -> None:
+    narrow = robot_file(tmp_path / "narrow.yaml", action_low=(-0.1, -0.1), action_high=(0.1, 0.1))
+    asked = ("train", "--robot", narrow, "--steps", 2, "--settings", learned / "small.yaml", "--no-activate")
+    result = saferule(*map(str, asked), workspace=learned)
+    assert result.returncode == 0 and "of the logged actions are outside of the bounds" in result.stderr
+    wide = saferule("train", "--task", TASK, *map(str, asked[3:]), workspace=learned)
+    assert wide.returncode == 0 and "outside of the bounds" not in wide.stderr
+
+
+def test_a_patch_over_another_dataset_than_was_learned_from_is_refused_at_once(learned: Path, tmp_path: Path) -> None:
+    later = tmp_path / "robot"
+    shutil.copytree(learned, later)
+    done("collect", TASK, "-n", 1, "--bag", "later", "--add", workspace=later)
+    chosen = as_json("forget", "new", "--bag", "bad", "--reason", "test", workspace=later)
+    jobs = set((later / "jobs").iterdir())
+    assert "was learned from dataset" in refused("patch", str(chosen["id"]), workspace=later)
+    assert set((later / "jobs").iterdir()) == jobs
 
 
 class Terminal:

@@ -132,6 +132,14 @@ def test_a_policy_travels_to_a_robot_that_trusts_where_it_comes_from(robot: Robo
     assert "signed by first" in done("policy", "verify", "candidate", workspace=other)
 
 
+@pytest.mark.parametrize(("file", "what"), [("usb/", "is no folder, and no file"), ("usb/p.saferule", "no folder")])
+def test_an_export_to_a_folder_that_is_not_there_is_refused(
+    robot: Robot, tmp_path: Path, file: str, what: str
+) -> None:
+    assert what in refused("policy", "export", "active", f"{tmp_path}/{file}", workspace=robot.workspace)
+    assert not (tmp_path / "usb").exists()
+
+
 def test_old_policies_are_pruned_and_the_log_says_so(robot: Robot) -> None:
     assert as_json("policy", "prune", "--keep", "1", workspace=robot.workspace) == []
     assert as_json("policy", "prune", "--keep", "0", workspace=robot.workspace) == [robot.unbounded]

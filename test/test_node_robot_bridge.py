@@ -206,6 +206,16 @@ def test_bad_actions_silence_and_the_end_stop_the_robot_and_a_service_begins_an_
     assert list(arm.commands[-1].points[0].positions) == stop
 
 
+def test_a_bridge_that_never_commanded_sends_no_stop_either(ros: Ros, contract: Path) -> None:
+    commands = ros.probe.record(JointTrajectory, COMMANDS, qos.COMMANDS)
+    bridge = ros.runner.start("robot_bridge", parameters={"contract": str(contract)})
+    ros.runner.wait_ready(READY)
+    ros.probe.wait_for(lambda: ros.probe.node.count_publishers(COMMANDS), "the bridge may command")
+    bridge.signal(signal.SIGTERM)
+    assert bridge.wait(READY) == 0, bridge.log_tail()
+    assert not ros.probe.becomes(lambda: commands, 0.5)
+
+
 def change(contract: Path, **action) -> None:
     """The file says these things of its action."""
     content = yaml.safe_load(contract.read_text())

@@ -1,5 +1,6 @@
 import pytest
 
+from saferule_ros.contract.model import Contract
 from saferule_ros.errors import SettingsError
 from saferule_ros.settings import load_settings
 from saferule_ros.unlearning.settings import SafeRuleSettings
@@ -21,6 +22,22 @@ def test_wrong_content_is_named_with_its_value(tmp_path, content, told):
     path.write_text(content)
     with pytest.raises(SettingsError, match=told):
         load_settings(SafeRuleSettings, path)
+
+
+@pytest.mark.parametrize(
+    ("content", "known"),
+    [
+        ("sources: {position: {topic: /joints, max_agee: 1}}", "max_age"),
+        ("acton: {}", "schema, name"),
+        ("action: {topics: /arm}", "max_rate"),
+    ],
+)
+def test_the_names_beside_a_misspelt_one_are_told_as_a_file_has_them(tmp_path, content, known):
+    path = tmp_path / "contract.yaml"
+    path.write_text(f"{content}\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(Contract, path)
+    assert known in caught.value.hint and "schema_" not in caught.value.hint
 
 
 def test_missing_file_is_named(tmp_path):

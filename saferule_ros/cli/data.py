@@ -91,21 +91,37 @@ def ingest(
 
 
 @app.command()
-def info(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Show what the workspace's dataset holds, bag by bag.
+def info(
+    episodes: Annotated[bool, typer.Option("--episodes", help="One by one, with the ids to forget by.")] = False,
+    workspace: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the workspace's dataset holds, bag by bag, or episode by episode.
 
     Reads the dataset and checks all of it against its digests. Writes nothing.
 
     \b
-    Example:
+    Examples:
       saferule data info --json
+      saferule data info --episodes
     """
     from saferule_ros.cli.output import print_facts, print_json, print_table
     from saferule_ros.dataset.dataset import EpisodeDataset
     from saferule_ros.dataset.summary import summarize
 
     folder = Workspace(workspace).dataset
-    summary = summarize(EpisodeDataset.load(folder))
+    dataset = EpisodeDataset.load(folder)
+    if episodes:
+        if as_json:
+            print_json([asdict(record) for record in dataset.records])
+        else:
+            headings = ("episode", "bag", ">steps", ">return", ">cost", ">fallbacks", ">lost")
+            print_table(headings, [
+                (one.id, one.bag_id, one.length, f"{one.episode_return:.4g}", f"{one.episode_cost:.4g}", one.fallbacks,
+                 one.lost) for one in dataset.records
+            ])  # fmt: skip
+        return
+    summary = summarize(dataset)
     if as_json:
         print_json(summary.to_dict())
         return

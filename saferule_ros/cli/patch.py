@@ -98,7 +98,11 @@ def patch(
         PolicyStore(place.store).activate(report.candidate_id, reason=chosen.reason, requester=requester)
         note(f"{report.candidate_id} is active. The way back: saferule policy rollback")
     else:
-        note("Next: saferule policy activate candidate")
+        note(
+            "Next: swap it in on trial, ros2 service call /policy_server/swap saferule_ros/srv/SwapPolicy "
+            f'"{{policy_id: {report.candidate_id}}}"; without a trial, from the next start on: '
+            "saferule policy activate candidate"
+        )
 
 
 def _mode(name: str) -> JudgeMode:

@@ -187,11 +187,11 @@ def export(
       saferule policy export active /media/usb/
     """
     from saferule_ros.cli.output import note
-    from saferule_ros.policy.archive import SUFFIX
+    from saferule_ros.policy.archive import destination
 
     store = _store(workspace)
     bundle_id = choose_policy(store, policy)
-    path = file / f"{bundle_id}{SUFFIX}" if file.is_dir() else file
+    path = destination(file, bundle_id)
     store.export_archive(bundle_id, path)
     note(f"{path} holds {bundle_id}. On the other machine: saferule policy import {path.name}")
 

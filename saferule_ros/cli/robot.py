@@ -24,7 +24,7 @@ def robot(task_name: str, file: Path | None) -> tuple[PolicySpec, TaskLimits]:
         file: YAML with `horizon` (steps of a full episode) and `spec` (the fields of PolicySpec).
 
     Raises:
-        RobotError: none or both were given.
+        RobotError: none or both were given, or the cost limit is 0.
         SettingsError, SpecError: the file is wrong; names field and value.
         UnknownTaskError: no such task.
     """
@@ -48,6 +48,11 @@ def robot(task_name: str, file: Path | None) -> tuple[PolicySpec, TaskLimits]:
         )
     if file is not None:
         found = load_settings(RobotFile, file)
+        if found.spec.cost_limit == 0.0:  # a policy may be served with it; learning divides by it
+            raise RobotError(
+                f"{str(file)!r}: spec.cost_limit is 0, and learning needs a positive one",
+                "Where no cost is allowed at all, give half of what the smallest one is, e.g. 0.5",
+            )
         return found.spec, TaskLimits(cost_limit=found.spec.cost_limit, horizon=found.horizon)
     from saferule_ros.sim.tasks import task
 

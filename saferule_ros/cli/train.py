@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from saferule_ros.policy.spec import PolicySpec
 
 
+# From this share of actions outside of the robot's bounds on it is told: single ones are of other drivers.
+OUTSIDE = 0.01
+
+
 class MisfitError(SaferuleError):
     """The dataset is of another robot."""
 
@@ -102,7 +106,8 @@ def train(
         ("active", "yes" if learned.active else f"no: saferule policy activate {manifest.bundle_id}"),
         *_told(learned.calibration),
     ])  # fmt: skip
-    note("It passed the gate. What it costs and earns: saferule evaluate")
+    tell = "What it costs and earns: saferule evaluate" if task else "What it costs and earns, its robot tells"
+    note(f"It passed the gate. {tell}")
 
 
 def _as_json(
@@ -135,6 +140,7 @@ def _told(calibration: Calibration | None) -> list[tuple[str, str]]:
 
 def _check_fit(place: Workspace, spec: PolicySpec) -> None:
     """Before minutes of learning, not after them."""
+    from saferule_ros.cli.output import note
     from saferule_ros.dataset.dataset import EpisodeDataset
 
     dataset = EpisodeDataset.load(place.dataset)
@@ -143,4 +149,10 @@ def _check_fit(place: Workspace, spec: PolicySpec) -> None:
         raise MisfitError(
             f"the dataset in {place.dataset} has (observation, action) size {found}, {spec.task} has {wanted}",
             "Name the task or robot that the data is from",
+        )
+    outside = ((dataset.actions < spec.low - spec.slack) | (dataset.actions > spec.high + spec.slack)).any(axis=1)
+    if outside.mean() > OUTSIDE:
+        note(
+            f"{outside.mean():.0%} of the logged actions are outside of the bounds of {spec.task}, {spec.action_low} "
+            f"to {spec.action_high}: is it the robot that the data is from? The policy stays within them"
         )

@@ -95,7 +95,7 @@ class DatasetRecorder(Node):
         self._settings = load(self, Parameters)
         self._workspace = Workspace(Path(self._settings.workspace)).create()
         contract = self._settings.contract
-        self._contract = load_contract(Path(contract)).digest if contract else ""
+        self._contract = load_contract(Path(contract).expanduser()).digest if contract else ""
         self._recording: Recording | None = None
         self._last_message = time.monotonic()
         self._received_at = 0  # [ns since the epoch]

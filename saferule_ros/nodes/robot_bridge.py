@@ -56,7 +56,7 @@ class RobotBridge(Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("robot_bridge", **node_arguments)
         self._settings = load(self, Parameters)
-        self._contract = load_contract(Path(self._settings.contract))
+        self._contract = load_contract(Path(self._settings.contract).expanduser())
         about = self._contract.action
         self._translation = ContractTranslation(self._contract)
         self._command = Command(about)
@@ -94,8 +94,9 @@ class RobotBridge(Node):
         self.get_logger().info(f"contract {self._contract.name}, digest {self._contract.digest[:16]}")
 
     def stop(self) -> None:
-        """The safe command goes out last."""
-        self._send_stop()
+        """The safe command goes out last, where any went out: whatever else drives the robot is left alone."""
+        if self._last_sent is not None:
+            self._send_stop()
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds

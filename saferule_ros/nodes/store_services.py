@@ -18,7 +18,7 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.background import Background
 from saferule_ros.nodes.policy_messages import fill_list
 from saferule_ros.nodes.policy_services import PolicyServices
-from saferule_ros.policy.archive import SUFFIX
+from saferule_ros.policy.archive import destination
 from saferule_ros.policy.places import PLACES
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.srv import ExportPolicy, ImportPolicy, ListPolicies, PrunePolicies, ShowPolicy, VerifyPolicy
@@ -87,8 +87,7 @@ class StoreServices:
 
     def _export(self, request: ExportPolicy.Request, response: ExportPolicy.Response) -> None:
         response.policy_id = policy_id = self._chosen(request.policy_id, "active")
-        path = Path(request.path)
-        path = path / f"{policy_id}{SUFFIX}" if path.is_dir() else path
+        path = destination(Path(request.path), policy_id)
         self._store.export_archive(policy_id, path)
         response.path = str(path)
 

@@ -21,7 +21,7 @@ from saferule_ros.action import Unlearn
 from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.dataset.selection import parse_steps, parse_window
 from saferule_ros.device import Device
-from saferule_ros.errors import SaferuleError
+from saferule_ros.errors import SaferuleError, SettingsError
 from saferule_ros.msg import JobStatus
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
@@ -81,6 +81,9 @@ class UnlearningServer(Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("unlearning_server", **node_arguments)
         self._settings = load(self, Parameters)
+        for file in filter(None, (self._settings.settings, self._settings.judging)):
+            if not Path(file).is_file():
+                raise SettingsError(f"there is no settings file {file!r}", "Give a YAML file; empty: the defaults")
         self._workspace = Workspace(Path(self._settings.workspace)).create()
         self._goals = Goals()
         self._stopping = False
@@ -190,9 +193,10 @@ class UnlearningServer(Node):
         try:
             if running is None or running.forget_set_id != asked.forget_set_id or self._stopping:
                 self._refuse_while_running()
-                ForgetSet.load(self._workspace.forget_sets, asked.forget_set_id)
+                wanted = ForgetSet.load(self._workspace.forget_sets, asked.forget_set_id)
                 check_can_patch(self._workspace)
-                self._start_job(asked.forget_set_id, asked.steps or self._settings.steps, asked.seed, "unlearn goal")
+                who = wanted.requester or "unlearn goal"  # a goal itself says nobody
+                self._start_job(asked.forget_set_id, asked.steps or self._settings.steps, asked.seed, who)
         except SaferuleError as error:
             self.get_logger().warning(f"goal refused: {error}")
             self._goals.refuse(goal, refusal(str(error)))

@@ -98,13 +98,14 @@ def _run(
         "forget_weight": certified.run.forget_weight, "marked_values": certified.run.marked_values,
         "left_out": certified.run.left_out, "started": started.isoformat(timespec="milliseconds"),
     }  # fmt: skip
-    rule, judgement = CHECKPOINT_RULE, dict[str, Any]()
+    rule, judgement, judged = CHECKPOINT_RULE, dict[str, Any](), ""
     if request.judge is not JudgeMode.NONE:
         with _timed(seconds, Stage.JUDGING):
             verdict = _judged(request, unlearning, trail, judging, on_progress, cancelled)
             judgement = {"mode": str(request.judge), "propose": verdict.propose, "step": verdict.step,
                          "reason": verdict.reason, **verdict.numbers}  # fmt: skip
-            rule = f"{CHECKPOINT_RULE}; {verdict.reason}" if verdict.step is None else verdict.reason
+            judged = verdict.reason
+            rule = f"{CHECKPOINT_RULE}; {judged}" if verdict.step is None else judged
             if verdict.step not in (None, steps_done):
                 certified.go_back_to(trail.load(verdict.step), verdict.step)
         if not verdict.propose:
@@ -142,7 +143,9 @@ def _run(
     on_progress(_at(Stage.DONE, settings.steps, 1.0))
     return PatchReport(
         outcome=Outcome.SUCCEEDED,
-        message=f"candidate {candidate.bundle_id} after {steps_done} steps; {_verdict(certificate)}",
+        message="; ".join(filter(None, [
+            f"candidate {candidate.bundle_id} after {steps_done} steps", _verdict(certificate), judged,
+        ])),
         candidate_id=candidate.bundle_id, duration=time.monotonic() - clock,
         checkpoint_id=checkpoint_id, checkpoint_step=steps_done, checkpoint_rule=rule,
         judgement=judgement, budget=asdict(certified.run.meter.budget), **_fields(certificate),

@@ -1,6 +1,6 @@
 """Can the active policy be patched at all? Asked before a job starts, so that the answer comes at once."""
 
-from saferule_ros.dataset.storage import INDEX_NAME
+from saferule_ros.dataset.storage import INDEX_NAME, read_index
 from saferule_ros.errors import SaferuleError
 from saferule_ros.policy.manifest import Manifest
 from saferule_ros.policy.store import PolicyStore
@@ -15,11 +15,12 @@ class NotPatchable(SaferuleError):
 
 
 def check_can_patch(workspace: Workspace) -> Manifest:
-    """The active bundle's manifest, if its learner's checkpoint and a dataset are there too.
+    """The active bundle's manifest, if its learner's checkpoint and the dataset that it learned from are there too.
 
     Raises:
         PolicyError: no store, no active policy, or a damaged one.
-        NotPatchable: its checkpoint, or the dataset, is missing.
+        NotPatchable: its checkpoint, or the dataset, is missing, or it is another dataset.
+        DatasetError: the dataset's index cannot be read.
     """
     if not (workspace.dataset / INDEX_NAME).is_file():
         raise NotPatchable(
@@ -33,5 +34,12 @@ def check_can_patch(workspace: Workspace) -> Manifest:
             f"policy {manifest.bundle_id} was exported from checkpoint {manifest.checkpoint_id!r}, "
             f"which is not in {str(workspace.checkpoints)!r}",
             "Copy the checkpoint there: unlearning goes on from the critics, which the policy alone lacks",
+        )
+    found = str(read_index(workspace.dataset).get("digest"))
+    if found != manifest.dataset_digest:
+        raise NotPatchable(
+            f"policy {manifest.bundle_id} was learned from dataset {manifest.dataset_digest[:16]}, and "
+            f"{str(workspace.dataset)!r} is {found[:16]}",
+            "Ingest the same bags again, without those that came later: that gives the same dataset; or train anew",
         )
     return manifest

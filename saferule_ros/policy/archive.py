@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saferule_ros.policy import durable
-from saferule_ros.policy.errors import BundleError
+from saferule_ros.policy.errors import BundleError, StoreError
 from saferule_ros.policy.invariants import FileKind, check_names, check_sizes
 from saferule_ros.policy.manifest import SIZE_CAPS
 from saferule_ros.policy.refusals import BundleFilesError
@@ -38,6 +38,21 @@ def pack(folder: Path, path: Path) -> None:
                 packed.writestr(zipfile.ZipInfo(name, _EPOCH), (folder / name).read_bytes())
         file.seek(0)
         durable.replace_file(path, file.read(), temporary)
+
+
+def destination(path: Path, bundle_id: str) -> Path:
+    """The file that a bundle is exported to: `path` itself, or one in it where it is a folder.
+
+    Raises:
+        StoreError: it is no folder, and no name of such a file; or its own folder is not there.
+    """
+    if path.is_dir():
+        return path / f"{bundle_id}{SUFFIX}"
+    if path.suffix != SUFFIX:
+        raise StoreError(f"{path} is no folder, and no file whose name ends in {SUFFIX}", "Give one of both")
+    if not path.parent.is_dir():
+        raise StoreError(f"there is no folder {path.parent}", "Make it, or mount what it is for")
+    return path
 
 
 @contextlib.contextmanager

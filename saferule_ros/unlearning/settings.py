@@ -94,9 +94,6 @@ class SafeRuleDiceSettings(CostSuppressionSettings):
     caution: float = Field(
         0.0, ge=-100, le=100, description="lambda at the start likewise; it is controlled on from there"
     )
-    # SafetyPointCircle1, injected, BAFFLE-style and Max Cost, 5 and 15 %, three seeds: with 0.5 a patch earns 25 in the
-    # mean and costs 47, with 0 it earns 20 and costs 41 (limit 25): no gain where the limit comes first.
-    imitated_share: float = Field(0.0, ge=0, le=1, description="as for the other learners, of what its actor clones")
     # Its critics judge the cloned policy and do not lead it: they have to follow it.
     fixed_targets: bool = Field(False, description="as for the other learners")
     forget_share: float = Field(0.2, ge=0, description="weight of D_f beside D_k in nu's loss")
