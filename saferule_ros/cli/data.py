@@ -115,8 +115,7 @@ def info(
         if as_json:
             print_json([asdict(record) for record in dataset.records])
         else:
-            headings = ("episode", "bag", ">steps", ">return", ">cost", ">fallbacks", ">lost")
-            print_table(headings, [
+            print_table(("episode", "bag", ">steps", ">return", ">cost", ">fallbacks", ">lost"), [
                 (one.id, one.bag_id, one.length, f"{one.episode_return:.4g}", f"{one.episode_cost:.4g}", one.fallbacks,
                  one.lost) for one in dataset.records
             ])  # fmt: skip
