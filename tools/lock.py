@@ -21,8 +21,9 @@ REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements"
 ORDER = (
     ("python", ()),
     ("sim", ("python",)),
-    ("fuzz", ("python",)),
     ("build", ("python",)),
+    ("ray", ("python", "sim", "build")),
+    ("fuzz", ("python",)),
     ("ros-kilted", ("python", "build")),
     ("ros-jazzy", ("python", "build")),
 )

@@ -42,6 +42,7 @@ def pins_for(places: Places, python_version: tuple[int, int], has_colcon: bool) 
     pins = read_lock(folder / "python.lock")
     if has_simulator(python_version):
         pins.update(read_lock(folder / "sim.lock"))
+        pins.update(read_lock(folder / "ray.lock"))
     if has_fuzzer(python_version):
         pins.update(read_lock(folder / "fuzz.lock"))
     if not places.sourced:
