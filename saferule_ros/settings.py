@@ -13,6 +13,9 @@ from saferule_ros.errors import SettingsError
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
+#: Characters of a wrong value that are shown.
+LONGEST_SHOWN = 200
+
 #: In the context of a model's validation: folder of the file that is read.
 FOLDER = "folder"
 
@@ -39,12 +42,19 @@ def load_settings_with(model: type[Settings], path: Path | None, given: Mapping[
         # Files that it names lie beside it, wherever the program was started.
         return model.model_validate(content, context={FOLDER: path.parent if path is not None else Path()})
     except ValidationError as error:
+        found = error.errors()
         wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'file'} = {item['input']!r}: {item['msg']}" for item in error.errors()
+            f"{'.'.join(map(str, item['loc'])) or 'file'} = {_short(item['input'])}: {item['msg']}" for item in found
         )
-        misspelt = [item for item in error.errors() if item["type"] == "extra_forbidden"]
-        known = ", ".join(_known_beside(model, (misspelt or error.errors())[0]["loc"]))
+        misspelt = [item for item in found if item["type"] == "extra_forbidden"]
+        known = ", ".join(_known_beside(model, (misspelt or found)[0]["loc"]))
         raise SettingsError(f"{file}: {wrong}", f"Known settings: {known}") from error
+
+
+def _short(value: Any) -> str:
+    """A value as it is shown: whole files are no help."""
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _known_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -19,7 +19,7 @@ from serving_samples import make_store
 
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.node_process import STOP_STAGES, NodeProcess, RunnerError
-from saferule_ros.nodes.runner import Runner
+from saferule_ros.nodes.runner import Runner, find_executable
 
 pytestmark = pytest.mark.ros
 
@@ -118,3 +118,11 @@ def test_parameters_tell_unit_and_range_and_refuse_changes_while_the_node_runs(r
     change = SetParameters.Request(parameters=[Parameter(name="stale_after", value=value)])
     result = ros.probe.call(SetParameters, "policy_server/set_parameters", change).results[0]
     assert not result.successful and "read-only" in result.reason
+
+
+def test_a_parameter_file_that_is_none_is_named(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("a: [\n")
+    command = [sys.executable, str(find_executable("fallback")), "--ros-args", "--params-file", str(bad)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 2 and str(bad) in done.stderr and "Traceback" not in done.stderr

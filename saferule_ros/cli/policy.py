@@ -247,7 +247,9 @@ def prune(
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A log in flights/, written after a fault.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="A log in flights/, of before a fault.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Decide every tick of a failsafe log once more, and compare. Exit status: 0 the same, 1 some came out different.

@@ -174,7 +174,7 @@ def _check(node_name: str, name: str, value: Any, about: _About) -> None:
 def _allowed(about: _About) -> str:
     unit = f" {about.unit}" if about.unit else ""
     if about.choices:
-        return "Allowed: " + ", ".join(repr(choice) for choice in about.choices)
+        return "Allowed: " + ", ".join(repr(str(choice)) for choice in about.choices)
     if about.low is not None:
         return f"Allowed: {about.low:g} to {about.high:g}{unit}"
     return "Required" if about.required else f"Give: {about.description}"

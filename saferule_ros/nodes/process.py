@@ -19,6 +19,7 @@ from typing import Protocol, Self, runtime_checkable
 import rclpy
 from rclpy.duration import Duration
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -57,7 +58,11 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     Returns:
         Exit status: 0 after a signal, 2 if the node refused its parameters or environment.
     """
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except rclpy_implementation.RCLError as error:  # a parameter file that is none, an argument that ROS does not know
+        get_logger("saferule_ros").fatal(f"{error}. Correct what follows --ros-args")
+        return EXIT_BAD_INPUT
     try:
         executor = SingleThreadedExecutor()
         with _StopSignals(executor) as signals:
