@@ -219,11 +219,11 @@ class Beating:
         ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/action") == 1, "the fallback may act")
         self.count = 0
 
-    def beat(self, safe: list[float], damping: float = 1.0, waits: bool = False) -> None:
+    def beat(self, safe: list[float], damping: float = 1.0, waits: bool = False, commanded: int = 1) -> None:
         self.count += 1
         self.beats.publish(Heartbeat(
             count=self.count, period=PERIOD, serving=True, waits=waits, safe_action=array.array("f", safe),
-            damping=damping,
+            damping=damping, sequence=commanded,
         ))  # fmt: skip
 
     def holder(self) -> str:
@@ -247,9 +247,17 @@ def test_what_is_held_is_held_until_a_server_that_began_anew_has_control(ros: Ro
     ros.probe.wait_for(lambda: robot.actions, "the fallback acts")
     for _ in range(2):  # a new server, which does not know where the robot is: not steady yet
         seen = len(robot.actions)
-        robot.beat([0.0, 0.0], waits=True)
+        robot.beat([0.0, 0.0], waits=True, commanded=0)
         ros.probe.wait_for(lambda seen=seen: len(robot.actions) > seen + 3, "the fallback goes on")
     assert robot.holder() == "fallback"
+
+    def beats_again() -> bool:
+        robot.beat([0.0, 0.0], waits=True, commanded=0)
+        return bool(ros.probe.becomes(lambda: robot.holder() == "policy_server", PERIOD / 4))
+
+    ros.probe.wait_for(beats_again, "it has control")
+    seen = len(robot.actions)  # and dies before its first command
+    ros.probe.wait_for(lambda: len(robot.actions) > seen + 3, "the fallback acts again")
     assert np.unique([action.data for action in robot.actions], axis=0) == pytest.approx(np.array([[0.3, 0.7]]))
 
 

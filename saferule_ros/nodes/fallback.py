@@ -106,8 +106,10 @@ class Fallback(Node):
             return
         self._holds = True
         self._in_a_row = 0
-        # Of before the silence: a server that begins anew does not know what is being held, and declares zeros.
-        self._safe, self._damping = np.array(beat.safe_action, np.float32), beat.damping
+        # Of before the silence: a server that begins anew does not know what is being held, and declares zeros. Until
+        # it has commanded something, what was sent here last is what the robot has.
+        if beat.sequence or not self._safe.size:
+            self._safe, self._damping = np.array(beat.safe_action, np.float32), beat.damping
         self._command()
         self._commands.reset()
         self._tell(f"no sign of life from policy_server after beat {beat.count}", time.monotonic() - self._heard)

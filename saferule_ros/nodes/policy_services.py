@@ -6,6 +6,7 @@ Steps of a swap that take time run in a thread beside control (Background); Swap
 from __future__ import annotations
 
 import math
+import time
 import traceback
 from collections.abc import Callable
 from typing import TypeVar
@@ -29,6 +30,9 @@ from saferule_ros.policy.store import PolicyStore
 from saferule_ros.policy.swap_life import Event, State, SwapLife, SwapRefusedError
 from saferule_ros.safeguard.model import Safeguard
 from saferule_ros.srv import RollbackPolicy, SwapPolicy
+
+# How often the store is told again what it could not be told [s].
+STORE_RETRY = 5.0
 
 Switched = TypeVar("Switched", SwapPolicy.Response, RollbackPolicy.Response)
 
@@ -73,6 +77,7 @@ class PolicyServices:
         self.flights = FlightLogs(node, path, settings.flights_folder)
         self.places = Places()
         self.trial_fault = ""
+        self._tried = 0.0  # when the store was last told, monotonic [s]
         self.unproved = ""  # what got through its probation, while the store could not be told so yet
         aside = ReentrantCallbackGroup()  # control goes on while these wait, see Background
         node.create_service(SwapPolicy, "~/swap", self._on_swap, callback_group=aside)
@@ -113,6 +118,7 @@ class PolicyServices:
             self._safeguard.require_sizes(spec.observation_size, spec.action_size, f"policy {runtime.bundle_id}")
         served = Served(runtime, self._limits.of(runtime))
         self.places = self._policies.places()
+        self.unproved = ""  # the store has decided
         try:
             self._kept = PolicyRuntime(*self._policies.get(self._policies.require("previous")))
         except NoPolicyError:
@@ -151,7 +157,9 @@ class PolicyServices:
 
     def tell_store_again(self) -> None:
         """To be called now and then: what the store could not be told at the end of a probation, it is told later."""
-        if self.unproved and not self.busy and self.life.state is State.STEADY and self._after is None:
+        if not self.unproved or self._after is not None or self.life.state is not State.STEADY:
+            return
+        if time.monotonic() - self._tried >= STORE_RETRY:
             self._prove_good(Verdict(self.unproved, ""))
 
     def judge(self, policy_id: str) -> GateReport:
@@ -279,7 +287,7 @@ class PolicyServices:
             self._then(Background(self._node, "revert", lambda: self._reverted(verdict.fault, PROBATION)), verdict)
 
     def _prove_good(self, verdict: Verdict) -> None:
-        self.unproved = verdict.policy_id
+        self.unproved, self._tried = verdict.policy_id, time.monotonic()
         work = Background(self._node, "prove_good", lambda: self._swapper.prove_good(verdict.policy_id))
         self._then(work, verdict)
 

@@ -194,7 +194,7 @@ class PolicyStore(StoreReader):
             in_service = frozenset(filter(None, (places.active, places.previous)))
             check_version(manifest, places.version_floor, in_service)
             if acting is not None:
-                self.get(acting)
+                self.path(acting)
             after = places.activated(bundle_id, manifest.version, trial, acting)
             if after != places:
                 self._commit(after, "activate", places.active, bundle_id, reason, requester)
