@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
 from ros_helpers import DEADLINE, READY, Ros, ros  # noqa: F401
@@ -23,7 +25,7 @@ from std_msgs.msg import Empty
 from test_node_policy_server import vectors
 
 from saferule_ros.nodes import qos
-from saferule_ros.nodes.fallback import REASON
+from saferule_ros.nodes.fallback import REASON, Fallback
 from saferule_ros.nodes.lease import SLACK, lease, takeover_after
 from saferule_ros.nodes.node_process import NodeProcess
 from saferule_ros.policy.store import PolicyStore
@@ -277,6 +279,29 @@ def test_a_fallback_that_was_held_up_itself_takes_nothing_from_a_server_that_bea
         ros.probe.becomes(lambda: False, PERIOD / 4)
     assert not robot.actions and robot.holder() == "policy_server"
     ros.probe.wait_for(lambda: robot.actions, "and acts when the server is silent indeed")
+
+
+def test_a_beat_that_waits_where_a_silence_seems_to_be_over_counts(ros: Ros) -> None:
+    """rclpy runs a timer that is due before it takes a message that has come."""
+    rclpy.init(domain_id=ros.domain)
+    try:
+        fallback = Fallback()
+        executor = SingleThreadedExecutor()
+        executor.add_node(fallback)
+        beats = ros.probe.publisher(Heartbeat, "policy_server/heartbeat", qos.HEARTBEAT)
+        beat = Heartbeat(count=1, period=PERIOD, serving=True, safe_action=array.array("f", [1.0]), sequence=1)
+        while fallback._newest is None:
+            beats.publish(beat)
+            executor.spin_once(PERIOD)
+        due = time.monotonic() + takeover_after(PERIOD)
+        beats.publish(beat)
+        ros.probe.becomes(lambda: False, due + SLACK / 4 - time.monotonic())  # it does not spin
+        executor.spin_once(0.0)
+        assert not fallback._holds
+        executor.shutdown()
+        fallback.destroy_node()
+    finally:
+        rclpy.try_shutdown()
 
 
 def test_without_its_fallback_a_guarded_server_commands_nothing(ros: Ros, tmp_path: Path) -> None:
