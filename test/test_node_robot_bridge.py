@@ -207,6 +207,7 @@ def test_bad_actions_silence_and_the_end_stop_the_robot_and_a_service_begins_an_
 
 
 def test_a_bridge_that_never_commanded_sends_no_stop_either(ros: Ros, contract: Path) -> None:
+    change(contract, stop=[0.1] * 7)
     commands = ros.probe.record(JointTrajectory, COMMANDS, qos.COMMANDS)
     bridge = ros.runner.start("robot_bridge", parameters={"contract": str(contract)})
     ros.runner.wait_ready(READY)
