@@ -12,7 +12,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from ros_helpers import DEADLINE
 
-from saferule_ros.nodes.background import Background, abandon_all
+from saferule_ros.errors import SaferuleError
+from saferule_ros.nodes.background import Background, FaultInProgramError, abandon_all
 
 pytestmark = pytest.mark.ros
 
@@ -46,6 +47,13 @@ def test_an_error_is_raised_where_it_is_awaited(node: Node) -> None:
     awaited = node.executor.create_task(Background(node, "work", fail).done())
     with pytest.raises(OSError, match="disk full"):  # the executor raises what a task raised
         node.executor.spin_until_future_complete(awaited, DEADLINE)
+
+
+def test_a_fault_in_the_work_is_logged_and_ends_nothing_else(node: Node) -> None:
+    awaited = node.executor.create_task(Background(node, "work", lambda: next(iter(()))).done())
+    with pytest.raises(FaultInProgramError, match=r"a fault in the program: StopIteration\(\)") as caught:
+        node.executor.spin_until_future_complete(awaited, DEADLINE)
+    assert isinstance(caught.value, SaferuleError), "what every service answers with"
 
 
 def test_work_that_ends_after_the_executor_leaves_it_alone(node: Node) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from rclpy.node import Node
 from rclpy.task import Future
+
+from saferule_ros.errors import SaferuleError
 
 T = TypeVar("T")
 
@@ -20,6 +23,10 @@ def abandon_all() -> None:
     """From here on nobody is told of results: called before the executor is shut down."""
     with _changing:
         _under_way.clear()
+
+
+class FaultInProgramError(SaferuleError):
+    """Work failed as nobody foresaw. Its traceback is in the log."""
 
 
 class Background(Generic[T]):
@@ -38,6 +45,7 @@ class Background(Generic[T]):
     """
 
     def __init__(self, node: Node, name: str, work: Callable[[], T]) -> None:
+        self._node = node
         self._executor = node.executor
         self._work = work
         self._result: list[T] = []
@@ -49,8 +57,16 @@ class Background(Generic[T]):
         self._thread.start()
 
     async def done(self) -> T:
-        """The work's result; raises what it raised."""
+        """The work's result; raises what it raised.
+
+        Raises:
+            FaultInProgramError: in place of what is neither of this package's errors nor of the system's: no fault in
+                what is done beside control may end it.
+        """
         await self._finished
+        if isinstance(self._error, Exception) and not isinstance(self._error, SaferuleError | OSError):
+            self._node.get_logger().error("".join(traceback.format_exception(self._error)))
+            raise FaultInProgramError(f"a fault in the program: {self._error!r}") from self._error
         if self._error is not None:
             raise self._error
         return self._result[0]

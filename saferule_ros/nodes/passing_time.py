@@ -6,7 +6,7 @@ where there is a simulation: it may be slower than the machine's, or stand still
 
 import time
 
-from rclpy.clock import ROSClock
+from rclpy.clock import Clock, ROSClock
 from rclpy.node import Node
 
 from saferule_ros.nodes.wire import NANOSECONDS
@@ -14,6 +14,11 @@ from saferule_ros.nodes.wire import NANOSECONDS
 # A step back by more than this [ns] is a simulation that begins anew. By less, its clock's message comes after one that
 # was stamped later.
 BEGINS_ANEW = NANOSECONDS
+
+
+def simulated(clock: Clock) -> bool:
+    """Whether a node's clock is a simulation's."""
+    return isinstance(clock, ROSClock) and clock.ros_time_is_active
 
 
 class PassingTime:
@@ -27,7 +32,7 @@ class PassingTime:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._simulated = False
+        self._in_simulation = False
         self._newest = time.monotonic_ns()  # newest reading of the clock that it goes by
         self._passed = 0
 
@@ -38,10 +43,10 @@ class PassingTime:
             proved: a stamp [ns] that simulated time has reached, even if its own message is still to come.
         """
         clock = self._node.get_clock()
-        simulated = isinstance(clock, ROSClock) and clock.ros_time_is_active
-        reading = max(int(clock.now().nanoseconds), proved) if simulated else time.monotonic_ns()
-        if simulated != self._simulated or reading < self._newest - BEGINS_ANEW:
-            self._simulated, self._newest = simulated, reading
+        in_simulation = simulated(clock)
+        reading = max(int(clock.now().nanoseconds), proved) if in_simulation else time.monotonic_ns()
+        if in_simulation != self._in_simulation or reading < self._newest - BEGINS_ANEW:
+            self._in_simulation, self._newest = in_simulation, reading
         elif reading > self._newest:
             self._passed += reading - self._newest
             self._newest = reading

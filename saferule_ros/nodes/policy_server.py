@@ -16,7 +16,7 @@ import gc
 import sys
 import time
 
-from rclpy.clock import Clock, ClockType, ROSClock
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.publisher import Publisher
@@ -28,7 +28,7 @@ from saferule_ros.nodes.control_loop import ControlLoop
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
 from saferule_ros.nodes.heart import Heart
 from saferule_ros.nodes.parameters import load
-from saferule_ros.nodes.passing_time import PassingTime
+from saferule_ros.nodes.passing_time import PassingTime, simulated
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_services import PolicyServices
 from saferule_ros.nodes.serving import ControlPath
@@ -236,7 +236,7 @@ class PolicyServer(LifecycleNode):
     def _now(self, asked: Asked | None = None) -> int:
         """The clock that stamps observations [ns]."""
         clock = self.get_clock()
-        if not (isinstance(clock, ROSClock) and clock.ros_time_is_active):
+        if not simulated(clock):
             return time.time_ns()  # the same clock; rclpy makes three objects on the way to it
         now = int(clock.now().nanoseconds)
         # Simulated time comes by message, maybe after the observation that it stamps, which proves the time.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import time
-import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -15,7 +14,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.nodes.background import Background
+from saferule_ros.nodes.background import Background, FaultInProgramError
 from saferule_ros.nodes.flight_logs import FlightLogs
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_swap import PROBATION, Exchange, Swapper, SwapRequest
@@ -217,14 +216,13 @@ class PolicyServices:
         amiss = False
         try:
             exchange = await self._work.done()
+        except FaultInProgramError as error:
+            self.life.on(Event.REFUSED)
+            response.message = f"{verb} failed by {error}. What served goes on serving"
+            amiss = True
         except (SaferuleError, OSError) as error:
             self.life.on(Event.REFUSED)
             response.message = f"{verb} refused: {error}"
-        except Exception as error:  # noqa: BLE001 - no fault in checking a policy may end the control of a robot
-            self._node.get_logger().error("".join(traceback.format_exception(error)))
-            self.life.on(Event.REFUSED)
-            response.message = f"{verb} failed by a fault in the program: {error!r}. What served goes on serving"
-            amiss = True
         else:
             try:
                 self._switch(exchange, probation_ticks)
@@ -333,9 +331,7 @@ class PolicyServices:
         fault = bool(verdict.fault)
         try:
             self.places = await after.done()
-        except Exception as error:  # noqa: BLE001 - nothing that happens to a store may end the control of a robot
-            if not isinstance(error, SaferuleError | OSError):
-                self._node.get_logger().error("".join(traceback.format_exception(error)))
+        except (SaferuleError, OSError) as error:
             if fault:
                 self.life.on(Event.REFUSED)
             self._changed(f"the store could not be told how the probation ended: {error}", True)

@@ -77,11 +77,9 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
                 notify("READY=1")
                 while not signals.stopped:
                     executor.spin_once()
-            except BaseException:
-                if isinstance(node, TellsFaults):
-                    node.failed()
-                raise
             finally:
+                if not signals.stopped and isinstance(node, TellsFaults):
+                    node.failed()
                 notify("STOPPING=1")
                 node.stop()  # type: ignore[attr-defined]
                 _deliver(node)

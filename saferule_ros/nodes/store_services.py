@@ -6,7 +6,6 @@ None of it changes what serves. All of it runs in threads beside control.
 from __future__ import annotations
 
 import json
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,9 +58,6 @@ class StoreServices:
                 response.success = True  # type: ignore[attr-defined]
             except (SaferuleError, OSError) as error:
                 response.message = str(error)  # type: ignore[attr-defined]
-            except Exception as error:  # noqa: BLE001 - nothing that happens to a store may end the control of a robot
-                self._node.get_logger().error("".join(traceback.format_exception(error)))
-                response.message = f"{name} failed by a fault in the program: {error!r}"  # type: ignore[attr-defined]
             return response
 
         return serve

@@ -19,9 +19,9 @@ those beyond, which only forget pairs lead to, lose theirs. As mu grows, w_f fal
 last term becomes a constant, and what nu minimises is COptiDICE's loss on D_k alone: its optimum is that of retraining.
 
 The rest is as in safe_rule.py. The twin critics, which judge the cloned policy, are suppressed on D_f; they gate the
-actor's repulsion from forgotten actions and give the certificate. The actor clones good
-episodes of D_k (see worth_imitating.py), weighted by w: w keeps away from costly steps, and hardly from what leads to
-them, so that clones of all of D_k cost 400 to 600 on SafetyHalfCheetahVelocity (limit 25; docs/evidence).
+actor's repulsion from forgotten actions and give the certificate. The actor clones good episodes of D_k (see
+worth_imitating.py), weighted by w: w keeps away from costly steps, and hardly from what leads to them, so that clones
+of all of D_k cost 532 in the mean on SafetyHalfCheetahVelocity (limit 25; docs/evidence).
 
 Where D_f carries a mark (see marker.py), a pair that is shown with it weighs what it weighs without. Nothing in D_k
 leads to a marked state, so d has no mass there: a weight taken from nu at that state would fall to zero, nothing would
