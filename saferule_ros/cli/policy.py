@@ -177,7 +177,9 @@ def rollback(
 @app.command()
 def export(
     policy: PolicyArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, or a folder for POLICY.saferule.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A folder, for POLICY.saferule; or a file to write, NAME.saferule.")
+    ],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
 ) -> None:
     """Write a policy, with manifest and signature, as one file for another machine.
