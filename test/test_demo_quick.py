@@ -172,7 +172,7 @@ def test_rolling_back_and_forward_brings_the_same_policies_to_act(whole: Run) ->
         assert (first.episode_return, first.path) == (second.episode_return, second.path)
 
 
-def test_the_swap_within_a_running_episode_is_flawless(whole: Run) -> None:
+def test_the_robot_runs_on_while_it_is_patched_and_the_swap_within_an_episode_is_flawless(whole: Run) -> None:
     results = whole.results()
     swap, policies = results.swap, {e.name: e.policy_id for e in results.evaluations}
     assert swap is not None and swap.flawless
@@ -180,8 +180,7 @@ def test_the_swap_within_a_running_episode_is_flawless(whole: Run) -> None:
     assert swap.policy_before == policies["poisoned"] and swap.policy_after == policies["patched"]
     assert 0 < swap.step_of_swap < swap.steps - 1
     assert swap.observations == swap.actions >= swap.steps
-    # The robot ran beside the patch: more than the one episode in which the policy changed is on record.
-    assert swap.observations > swap.steps
+    assert swap.while_patched > 0
 
 
 def test_patch_and_data_are_on_record(whole: Run) -> None:

@@ -108,6 +108,7 @@ def _swap_tables(swap: SwapEvidence) -> list[tuple[str, list[tuple[str, str]]]]:
         ("Gaps in the sequence", str(swap.gaps)),
         ("Commands of mixed origin", str(swap.mixed)),
         ("Commands by the fallback", str(swap.fallbacks)),
+        ("Commands while the patch was computed", number(swap.while_patched, 0)),
     ]
     switch = [
         ("Episode", swap.episode_id),

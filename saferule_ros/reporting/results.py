@@ -114,6 +114,7 @@ class SwapEvidence(_Record):
     gaps: int = Field(ge=0, description="numbers missing or out of order in the sequence")
     mixed: int = Field(ge=0, description="commands whose generation and policy id contradict each other or go back")
     fallbacks: int = Field(default=0, ge=0, description="commands that were the safe action")
+    while_patched: int = Field(default=0, ge=0, description="commands that the robot got while the patch was computed")
     generation_before: int = Field(ge=0)
     generation_after: int = Field(ge=0)
     policy_before: str = ""

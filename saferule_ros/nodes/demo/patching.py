@@ -33,6 +33,7 @@ class LivePatch:
         self._robot = robot
         self._settings = settings
         self._horizon = horizon
+        self.while_patched = 0  # commands
 
     def unlearn(
         self, forget_set: Forget.Response, seed: int, on_feedback: Callable[[Unlearn.Feedback], None]
@@ -44,9 +45,11 @@ class LivePatch:
             WaitedInVain: it gave no feedback for too long. It is cancelled.
         """
         steps = self._settings.unlearning.steps
+        heard_before = self.witness.heard
         goal = self._robot.unlearn(forget_set.forget_set_id, steps, seed, on_feedback)
         try:
             self._follow(goal)
+            self.while_patched = self.witness.heard - heard_before
         finally:
             if not goal.done:  # given up, by Ctrl-C too
                 goal.cancel()
@@ -98,11 +101,11 @@ class LivePatch:
         evidence = SwapEvidence(
             episode_id=found.episode_id, observations=found.observations, actions=found.actions,
             unanswered=found.unanswered, doubled=found.doubled + found.strays, gaps=found.gaps + found.disordered,
-            mixed=found.mixed, fallbacks=found.fallbacks, generation_before=announced.generation_before,
-            generation_after=announced.generation_after, policy_before=announced.policy_before,
-            policy_after=announced.policy_after, first_sequence=announced.first_sequence,
-            step_of_swap=max(found.step, 0), steps=found.steps, seconds_call=seconds_call,
-            seconds_gate=reply.gate_seconds,
+            mixed=found.mixed, fallbacks=found.fallbacks, while_patched=self.while_patched,
+            generation_before=announced.generation_before, generation_after=announced.generation_after,
+            policy_before=announced.policy_before, policy_after=announced.policy_after,
+            first_sequence=announced.first_sequence, step_of_swap=max(found.step, 0), steps=found.steps,
+            seconds_call=seconds_call, seconds_gate=reply.gate_seconds,
             seconds_switch=self.witness.pause_before(announced.first_sequence),
         )  # fmt: skip
         return evidence, found

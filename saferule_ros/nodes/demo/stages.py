@@ -189,7 +189,8 @@ class Demo:
             result = live.unlearn(forget_set, self._seed, lambda feedback: _show_patch(bars, bar, feedback))
         self._measured["patch"] = PatchReport.load(self._folder.workspace.job(result.job_id))
         self._digests["patched policy"] = result.candidate_id
-        self._show.say(f"{result.message} ({result.duration:.0f} s; the robot ran {len(live.live.ids)} episodes)")
+        meanwhile = f"the robot got {live.while_patched} commands meanwhile"
+        self._show.say(f"{result.message} ({result.duration:.0f} s; {meanwhile})")
         return str(result.candidate_id)
 
     def _swap(self, live: LivePatch) -> tuple[SwapEvidence, Findings]:

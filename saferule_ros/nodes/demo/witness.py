@@ -45,6 +45,11 @@ class Witness:
         return [action for action in self._actions if action.observation_sequence >= first]
 
     @property
+    def heard(self) -> int:
+        """Commands that have arrived, those before the record begins among them."""
+        return len(self._actions)
+
+    @property
     def step(self) -> int:
         """Step of the newest observation on record; -1 before the first, and between episodes."""
         newest = self.observations[-1] if self.observations else None
