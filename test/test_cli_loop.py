@@ -166,6 +166,17 @@ def test_a_patch_over_another_dataset_than_was_learned_from_is_refused_at_once(l
     assert set((later / "jobs").iterdir()) == jobs
 
 
+def test_wrong_settings_of_a_patch_are_refused_at_once(learned: Path, tmp_path: Path) -> None:
+    chosen = str(as_json("forget", "new", "--bag", "bad", "--reason", "test", workspace=learned)["id"])
+    jobs = set((learned / "jobs").iterdir())
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("keep_outweigh: 2.0")
+    assert "keep_outweigh = 2.0" in refused("patch", chosen, "--settings", wrong, workspace=learned)
+    assert "is not asked for" in refused("patch", chosen, "--judging", wrong, workspace=learned)
+    assert "keep_outweigh = 2.0" in refused("patch", chosen, "--judge", "advise", "--judging", wrong, workspace=learned)
+    assert set((learned / "jobs").iterdir()) == jobs
+
+
 class Terminal:
     """`saferule` with a terminal as its standard error, so that it draws its progress bar live."""
 

@@ -317,6 +317,26 @@ def test_what_is_missing_in_the_workspace_is_named(
     unlearning.client.destroy()
 
 
+def test_wrong_settings_of_a_patch_are_refused_before_anything_is_stored(
+    ros: Ros, workspace: Workspace, tmp_path: Path
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("steps: -1")
+    ros.runner.start(NAME, parameters={"workspace": str(workspace.root), "settings": str(settings)})
+    ros.runner.wait_ready(READY)
+    response = forget(ros, bag_ids=[BAD_BAG], start=True)
+    assert not response.accepted and "steps = -1" in response.message and not list(workspace.forget_sets.iterdir())
+
+
+def test_settings_of_a_check_that_is_not_asked_for_end_the_node_with_a_reason(
+    ros: Ros, workspace: Workspace, tmp_path: Path
+) -> None:
+    judging = tmp_path / "judging.yaml"
+    judging.write_text("{}")
+    node = ros.runner.start(NAME, parameters={"workspace": str(workspace.root), "judging": str(judging)})
+    assert node.wait(READY) == 2 and "is not asked for" in node.log_tail()
+
+
 def test_a_goal_for_an_unknown_forget_set_is_aborted_with_a_reason(ros: Ros, unlearning: Unlearning) -> None:
     known = forget(ros, bag_ids=[BAD_BAG]).forget_set_id
     status, result = unlearning.send("0123456789abcdef").result()

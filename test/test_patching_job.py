@@ -15,15 +15,19 @@ from patch_samples import BAD_BAG, BAD_EPISODES, KEEP_EPISODES, STEPS, make_work
 
 from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.errors import SettingsError
+from saferule_ros.learning.algorithms import ALGORITHMS
 from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.patching.forget import store_forget_set
-from saferule_ros.patching.job import run_patch
+from saferule_ros.patching.job import METHOD, run_patch
 from saferule_ros.patching.origin import OriginError
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress
+from saferule_ros.patching.readiness import NotPatchable, check_can_patch
 from saferule_ros.patching.report import PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.settings import unlearning_settings
 from saferule_ros.patching.unlearning import Unlearning
 from saferule_ros.policy.store import PolicyStore
+from saferule_ros.unlearning.methods import method_for
 from saferule_ros.unlearning.settings import RunSettings
 from saferule_ros.workspace import Workspace
 
@@ -161,6 +165,20 @@ def test_neither_learning_nor_a_patch_imports_torchs_compiler(tmp_path: Path) ->
 def test_a_share_that_makes_no_sense_is_refused(workspace: Workspace) -> None:
     with pytest.raises(SettingsError, match=r"held_out = 0\.6"):
         patch(workspace, "wrong", {"held_out": 0.6})
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_settings_are_checked_before_a_job_as_the_job_itself_reads_them(algorithm: str) -> None:
+    assert type(unlearning_settings(algorithm, None)) is method_for(METHOD, ALGORITHMS[algorithm]).settings
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_before_a_job(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    damaged = Workspace(tmp_path)
+    index = next(damaged.checkpoints.iterdir()) / "checkpoint.json"
+    index.write_text("{")
+    with pytest.raises(NotPatchable, match=r"checkpoint.json' cannot be read.*Copy the checkpoint"):
+        check_can_patch(damaged)
 
 
 def test_reports_of_older_versions_are_read(report: PatchReport, tmp_path: Path) -> None:

@@ -78,10 +78,11 @@ def patch(
 
     place = Workspace(workspace)
     chosen = ForgetSet.load(place.forget_sets, forget_set)
-    check_can_patch(place)
+    mode = _mode(judge)
+    check_can_patch(place, settings, mode, judging)
     request = PatchRequest(
         job_id=new_job_id(chosen.id), workspace=workspace.absolute(), forget_set_id=chosen.id, steps=steps, seed=seed,
-        settings=settings.absolute() if settings else None, judge=_mode(judge),
+        settings=settings.absolute() if settings else None, judge=mode,
         judging=judging.absolute() if judging else None, nice=nice, threads=threads, device=device,
         requester=requester,
     )  # fmt: skip

@@ -11,7 +11,7 @@ It never touches what is served: a job ends with a candidate in the store, which
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
@@ -44,6 +44,7 @@ from saferule_ros.patching.readiness import check_can_patch
 from saferule_ros.patching.recovery import close_interrupted_jobs
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import JudgeMode, PatchRequest
+from saferule_ros.patching.settings import judging_settings
 from saferule_ros.srv import Forget
 from saferule_ros.workspace import Workspace
 
@@ -75,15 +76,32 @@ class Parameters:
     diagnostics_period: float = parameter(1.0, "time between diagnostics", unit="s", low=0.1, high=60.0)
 
 
+class _Files(NamedTuple):
+    """Settings files that are there; None: the defaults."""
+
+    settings: Path | None
+    judging: Path | None
+
+    @classmethod
+    def of(cls, parameters: Parameters) -> Self:
+        """Raises SettingsError where one is not there. What is in it depends on the learner that is to forget."""
+        return cls(_there(parameters.settings), _there(parameters.judging))
+
+
+def _there(file: str) -> Path | None:
+    if file and not Path(file).is_file():
+        raise SettingsError(f"there is no settings file {file!r}", "Give a YAML file; empty: the defaults")
+    return Path(file) if file else None
+
+
 class UnlearningServer(Node):
     """See the module."""
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("unlearning_server", **node_arguments)
         self._settings = load(self, Parameters)
-        for file in filter(None, (self._settings.settings, self._settings.judging)):
-            if not Path(file).is_file():
-                raise SettingsError(f"there is no settings file {file!r}", "Give a YAML file; empty: the defaults")
+        self._files = _Files.of(self._settings)
+        judging_settings(JudgeMode(self._settings.judge), self._files.judging)
         self._workspace = Workspace(Path(self._settings.workspace)).create()
         self._goals = Goals()
         self._stopping = False
@@ -137,7 +155,7 @@ class UnlearningServer(Node):
         try:
             self._refuse_while_running()
             if request.start:
-                check_can_patch(self._workspace)
+                self._check_can_patch()
             stored = store_forget_set(
                 self._workspace, request.bag_ids, request.episode_ids, request.reason, request.requester,
                 [parse_steps(text) for text in request.steps], [parse_window(text) for text in request.times],
@@ -167,6 +185,10 @@ class UnlearningServer(Node):
                 "Wait for its end or cancel it; then ask again",
             )
 
+    def _check_can_patch(self) -> None:
+        mode = JudgeMode(self._settings.judge)
+        check_can_patch(self._workspace, self._files.settings, mode, self._files.judging)
+
     def _start_job(self, forget_set_id: str, steps: int, seed: int, requester: str) -> str:
         assert self._jobs is not None
         request = request_for(
@@ -175,10 +197,10 @@ class UnlearningServer(Node):
             forget_set_id=forget_set_id,
             steps=steps,
             seed=seed,
-            settings=Path(self._settings.settings) if self._settings.settings else None,
+            settings=self._files.settings,
             judge=self._settings.judge,
             device=self._settings.device,
-            judging=Path(self._settings.judging) if self._settings.judging else None,
+            judging=self._files.judging,
             nice=self._settings.nice,
             threads=self._settings.threads,
             requester=requester,
@@ -194,7 +216,7 @@ class UnlearningServer(Node):
             if running is None or running.forget_set_id != asked.forget_set_id or self._stopping:
                 self._refuse_while_running()
                 wanted = ForgetSet.load(self._workspace.forget_sets, asked.forget_set_id)
-                check_can_patch(self._workspace)
+                self._check_can_patch()
                 who = wanted.requester or "unlearn goal"  # a goal itself says nobody
                 self._start_job(asked.forget_set_id, asked.steps or self._settings.steps, asked.seed, who)
         except SaferuleError as error:

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from saferule_ros.errors import SettingsError
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
-from saferule_ros.patching.judging import JudgingSettings, Verdict, judge_patch
+from saferule_ros.patching.judging import Verdict, judge_patch
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import JudgeMode, PatchRequest
+from saferule_ros.patching.settings import JudgingSettings, judging_settings
 from saferule_ros.patching.trail import Trail
 from saferule_ros.patching.unlearning import Unlearning, described
 from saferule_ros.patching.values import save_values
@@ -75,7 +75,7 @@ def _run(
     workspace = Workspace(request.workspace)
 
     with _timed(seconds, Stage.LOADING):
-        judging = _judging_settings(request)
+        judging = judging_settings(request.judge, request.judging)
         unlearning = Unlearning(
             workspace, parent.checkpoint_id, request.forget_set_id, METHOD,
             lambda kind: load_settings(kind, request.settings), request.steps, request.seed, request.device,
@@ -110,7 +110,8 @@ def _run(
                 certified.go_back_to(trail.load(verdict.step), verdict.step)
         if not verdict.propose:
             return PatchReport(
-                outcome=Outcome.WITHHELD, message=f"nothing is proposed: {verdict.reason}. What serves was not touched",
+                outcome=Outcome.WITHHELD,
+                message=f"nothing is proposed: {verdict.reason}. What serves was not touched{_still_waiting(store)}",
                 duration=time.monotonic() - clock, budget=asdict(certified.run.meter.budget),
                 finished=datetime.now(UTC).isoformat(timespec="milliseconds"), judgement=judgement, **known,
             )  # fmt: skip
@@ -169,18 +170,10 @@ def _judged(
     return judge_patch(unlearning, trail, request.judge, judging, request.seed, show, cancelled)
 
 
-def _judging_settings(request: PatchRequest) -> JudgingSettings:
-    """Read before anything is done, so that a mistake in them costs nothing.
-
-    Raises:
-        SettingsError: a file that cannot be read or is wrong, or one without a check that it could be for.
-    """
-    if request.judging and request.judge is JudgeMode.NONE:
-        raise SettingsError(
-            f"settings of the offline check are given ({request.judging}), and it is not asked for",
-            f"Set judge to {JudgeMode.ADVISE} or {JudgeMode.REQUIRE}, or leave the settings out",
-        )
-    return load_settings(JudgingSettings, request.judging)
+def _still_waiting(store: PolicyStore) -> str:
+    """A swap without an id takes it: whoever reads that nothing is proposed may not think of that."""
+    candidate = store.place("candidate")
+    return f", and the candidate is still {candidate}, of before" if candidate else ""
 
 
 def _fields(certificate: Certificate | None) -> dict[str, Any]:

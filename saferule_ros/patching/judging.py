@@ -9,19 +9,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.pieces import whole_name
 from saferule_ros.evaluation.fitting import ModelCancelled
 from saferule_ros.evaluation.judge import CannotJudge, Judge, Judged
 from saferule_ros.evaluation.selection import Selection, cost_bound, select
-from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
+from saferule_ros.evaluation.settings import SelectionSettings
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.learning.trainer import TrainingDiverged, TrainProgress
 from saferule_ros.patching.progress import PatchCancelled
 from saferule_ros.patching.request import JudgeMode
+from saferule_ros.patching.settings import JudgingSettings
 from saferule_ros.patching.trail import Trail
 from saferule_ros.patching.unlearning import Unlearning
 
@@ -29,15 +28,6 @@ from saferule_ros.patching.unlearning import Unlearning
 Progress = Callable[[float, float], None]
 # Of the judging, learning the model takes about so much where ten policies are judged.
 MODEL_SHARE = 0.7
-
-
-class JudgingSettings(BaseModel):
-    """Of the judging, as a YAML file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    judge: JudgeSettings = Field(default_factory=lambda: JudgeSettings.model_validate({}))
-    rule: SelectionSettings = Field(default_factory=lambda: SelectionSettings.model_validate({}))
 
 
 @dataclass(frozen=True)

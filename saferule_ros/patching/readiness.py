@@ -1,7 +1,12 @@
 """Can the active policy be patched at all? Asked before a job starts, so that the answer comes at once."""
 
+import json
+from pathlib import Path
+
 from saferule_ros.dataset.storage import INDEX_NAME, read_index
 from saferule_ros.errors import SaferuleError
+from saferule_ros.patching.request import JudgeMode
+from saferule_ros.patching.settings import judging_settings, unlearning_settings
 from saferule_ros.policy.manifest import Manifest
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.workspace import Workspace
@@ -14,14 +19,21 @@ class NotPatchable(SaferuleError):
     """What a patch starts from is not all there."""
 
 
-def check_can_patch(workspace: Workspace) -> Manifest:
+def check_can_patch(
+    workspace: Workspace, settings: Path | None = None, judge: JudgeMode = JudgeMode.NONE, judging: Path | None = None
+) -> Manifest:
     """The active bundle's manifest, if its learner's checkpoint and the dataset that it learned from are there too.
+
+    Args:
+        settings, judge, judging: as a PatchRequest has them.
 
     Raises:
         PolicyError: no store, no active policy, or a damaged one.
-        NotPatchable: its checkpoint, or the dataset, is missing, or it is another dataset.
+        NotPatchable: its checkpoint, or the dataset, is missing or damaged, or it is another dataset.
+        SettingsError: a settings file that cannot be read or is wrong, or one of a check that is not asked for.
         DatasetError: the dataset's index cannot be read.
     """
+    judging_settings(judge, judging)
     if not (workspace.dataset / INDEX_NAME).is_file():
         raise NotPatchable(
             f"there is no dataset in {str(workspace.dataset)!r}",
@@ -35,6 +47,7 @@ def check_can_patch(workspace: Workspace) -> Manifest:
             f"which is not in {str(workspace.checkpoints)!r}",
             "Copy the checkpoint there: unlearning goes on from the critics, which the policy alone lacks",
         )
+    unlearning_settings(_algorithm(folder), settings)
     found = str(read_index(workspace.dataset).get("digest"))
     if found != manifest.dataset_digest:
         raise NotPatchable(
@@ -43,3 +56,11 @@ def check_can_patch(workspace: Workspace) -> Manifest:
             "Ingest the same bags again, without those that came later: that gives the same dataset; or train anew",
         )
     return manifest
+
+
+def _algorithm(checkpoint: Path) -> str:
+    index = checkpoint / CHECKPOINT_INDEX
+    try:
+        return str(json.loads(index.read_bytes())["algorithm"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotPatchable(f"{str(index)!r} cannot be read: {error!r}", "Copy the checkpoint there again") from error
