@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -43,12 +43,17 @@ def load_settings_with(model: type[Settings], path: Path | None, given: Mapping[
         return model.model_validate(content, context={FOLDER: path.parent if path is not None else Path()})
     except ValidationError as error:
         found = error.errors()
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc'])) or 'file'} = {_short(item['input'])}: {item['msg']}" for item in found
-        )
+        wrong = "; ".join(_told(_located(model, item)[0], item) for item in found)
         misspelt = [item for item in found if item["type"] == "extra_forbidden"]
-        known = ", ".join(_known_beside(model, (misspelt or found)[0]["loc"]))
+        known = ", ".join(_located(model, (misspelt or found)[0])[1])
         raise SettingsError(f"{file}: {wrong}", f"Known settings: {known}") from error
+
+
+def _told(place: str, error: Mapping[str, Any]) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    if not place and error["type"] == "value_error":
+        return str(message)  # of settings that do not fit each other: the message names them
+    return f"{place or 'file'} = {_short(error['input'])}: {message}"
 
 
 def _short(value: Any) -> str:
@@ -57,16 +62,30 @@ def _short(value: Any) -> str:
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
-def _known_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Names, as a file has them, of the settings beside the one at a location; where that cannot be told, of all."""
-    for step in location[:-1]:
-        field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
-        inner = _models_in(field.annotation) if field is not None else []
-        if len(inner) == 1:
-            model = inner[0]
-        elif field is not None:
-            break  # of several kinds, or of none
-    return [field.alias or name for name, field in model.model_fields.items()]
+def _located(model: type[BaseModel], error: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Where an error is, as a file has it, and the names of the settings beside it.
+
+    Where a setting may be of several kinds, pydantic names the kind in the location too, which no file does.
+    """
+    path: list[int | str] = []
+    models, beside, any_name = [model], [model], False
+    location = error["loc"]
+    for place, step in enumerate(location, 1):
+        field = next((f for m in models for name, f in m.model_fields.items() if step in (name, f.alias)), None)
+        no_field = place == len(location) and error["type"] == "extra_forbidden"
+        if field is None and isinstance(step, str) and not (any_name or no_field):
+            continue
+        path.append(step)
+        if field is not None:
+            beside, models, any_name = models, _models_in(field.annotation), _has_names_of_its_own(field.annotation)
+        else:
+            beside, any_name = models or beside, False
+    return ".".join(map(str, path)), [f.alias or name for m in beside for name, f in m.model_fields.items()]
+
+
+def _has_names_of_its_own(annotation: Any) -> bool:
+    """Whether it is a mapping: its keys are no fields, and a file's all the same."""
+    return get_origin(annotation) is dict or any(map(_has_names_of_its_own, get_args(annotation)))
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

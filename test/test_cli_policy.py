@@ -88,7 +88,7 @@ def test_a_damaged_policy_is_listed_as_such_and_not_activated(robot: Robot) -> N
 
 
 def test_a_deadline_that_cannot_be_met_is_refused(robot: Robot) -> None:
-    result = saferule("policy", "verify", "--deadline", "1e-9", workspace=robot.workspace)
+    result = saferule("policy", "verify", "active", "--deadline", "1e-9", workspace=robot.workspace)
     assert result.returncode == 1 and "deadline" in result.stdout
 
 

@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import pytest
+import yaml
 
 from saferule_ros.contract.model import Contract
 from saferule_ros.errors import SettingsError
 from saferule_ros.settings import load_settings
 from saferule_ros.unlearning.settings import SafeRuleSettings
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_file_overrides_defaults_and_no_file_is_all_defaults(tmp_path):
@@ -38,6 +43,24 @@ def test_the_names_beside_a_misspelt_one_are_told_as_a_file_has_them(tmp_path, c
     with pytest.raises(SettingsError) as caught:
         load_settings(Contract, path)
     assert known in caught.value.hint and "schema_" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("cost", "told", "known"),
+    [
+        ('"min(scan <"', r"cost = 'min\(scan <': 'min\(scan <' is no expression", "cost"),
+        ("3", "cost = 3: Input should be a valid string", "cost"),
+        ("{expression: scan}", "cost.safeguard = .*: Field required; cost.expression = 'scan': Extra", "safeguard"),
+        ("{safeguard: away.yaml}", r"cost.safeguard = 'away.yaml': .*away.yaml' cannot be read", "safeguard"),
+    ],
+)
+def test_a_setting_of_several_kinds_is_told_of_as_the_kind_that_was_given(tmp_path, cost, told, known):
+    path = tmp_path / "contract.yaml"
+    drive = yaml.safe_load((ROOT / "config" / "contracts" / "differential_drive.yaml").read_text())
+    path.write_text(yaml.safe_dump(drive | {"cost": yaml.safe_load(cost)}))
+    with pytest.raises(SettingsError, match=told) as caught:
+        load_settings(Contract, path)
+    assert known in caught.value.hint.removeprefix("Known settings: ").split(", ")
 
 
 def test_missing_file_is_named(tmp_path):

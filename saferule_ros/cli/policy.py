@@ -104,7 +104,7 @@ def show(
 
 @app.command()
 def verify(
-    policy: PolicyArgument = "active",
+    policy: PolicyArgument = "candidate",
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     deadline: DeadlineOption = 0.0,
     new_contract: NewContractOption = False,

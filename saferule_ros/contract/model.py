@@ -8,15 +8,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    model_validator,
+)
 
 from saferule_ros.contract.paths import FieldPath
 from saferule_ros.dataset.expression import Expression, ExpressionError
+from saferule_ros.errors import SaferuleError
 from saferule_ros.safeguard.model import Safeguard, load_safeguard
 from saferule_ros.settings import FOLDER, load_settings
 
 CONTRACT_SCHEMA = "saferule_ros/contract/1"
 NANOSECONDS = 10**9
+# What gives a reward or cost.
+BY_EXPRESSION, BY_SAFEGUARD = "by expression", "by safeguard"
 
 
 def _path(text: str) -> str:
@@ -34,7 +47,17 @@ def _expression(text: str) -> str:
 
 def _safeguard(given: Any, info: ValidationInfo) -> Any:
     """The content of a file that is named; its path counts from the folder of the contract."""
-    return load_safeguard((info.context or {}).get(FOLDER, Path()) / given) if isinstance(given, str) else given
+    if not isinstance(given, str):
+        return given
+    try:
+        return load_safeguard((info.context or {}).get(FOLDER, Path()) / given)
+    except SaferuleError as error:  # to be told with the contract's name, and the place in it
+        raise ValueError(str(error)) from error
+
+
+def _kind(given: Any) -> str:
+    """Of a reward or cost: an error is told of the kind that was given, and not of the other one too."""
+    return BY_SAFEGUARD if isinstance(given, (dict, Guarded)) else BY_EXPRESSION
 
 
 _NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -113,6 +136,11 @@ class Guarded(_Part):
     safeguard: Annotated[Safeguard, BeforeValidator(_safeguard)] = Field(description="file, from the contract's folder")
 
 
+Signal = Annotated[
+    Annotated[ExpressionText, Tag(BY_EXPRESSION)] | Annotated[Guarded, Tag(BY_SAFEGUARD)], Discriminator(_kind)
+]
+
+
 class EpisodeRules(_Part):
     """Where an episode ends. A tick that cannot be made ends one too: nothing ever reaches across a hole."""
 
@@ -182,8 +210,8 @@ class Contract(_Part):
     tick: Tick
     sources: dict[Annotated[str, Field(pattern=_NAME)], Source] = Field(min_length=1)
     history: History = Field(default_factory=lambda: History.model_validate({}))
-    reward: ExpressionText | Guarded = Field("0", description="of the transition that led here")
-    cost: ExpressionText | Guarded = Field("0", description="of the transition that led here, >= 0")
+    reward: Signal = Field("0", description="of the transition that led here")
+    cost: Signal = Field("0", description="of the transition that led here, >= 0")
     episode: EpisodeRules = Field(default_factory=lambda: EpisodeRules.model_validate({}))
     action: Action
 
