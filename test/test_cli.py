@@ -12,8 +12,10 @@ from recording_samples import ObservationMessage, received, record, record_episo
 from reporting_samples import make_results
 
 from saferule_ros import __version__
+from saferule_ros.attacks.registry import ATTACKS
 from saferule_ros.cli.robot import RobotError, robot
 from saferule_ros.errors import SettingsError
+from saferule_ros.learning.algorithms import ALGORITHMS
 from saferule_ros.policy.errors import SpecError
 from saferule_ros.workspace import Workspace
 
@@ -60,6 +62,12 @@ def test_every_verb_has_help_that_teaches(workspace: Path) -> None:
         assert f"saferule {' '.join(verb)}" in text.partition("Example")[2], f"{verb} has no example"
         if verb[0] != "policy" or verb[1] == "verify":
             assert "rites" in text or verb[1:] in (["list"], ["show"]), f"{verb} does not say what it writes"
+
+
+def test_what_may_be_asked_for_is_named_in_the_help(workspace: Path) -> None:
+    for verb, names in (("compare", [*ATTACKS, *ALGORITHMS]), ("poison", ATTACKS), ("train", ALGORITHMS)):
+        text = done(verb, "--help", workspace=workspace)
+        assert not [name for name in names if name not in text], verb
 
 
 def test_help_imports_nothing_heavy() -> None:

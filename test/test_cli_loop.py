@@ -39,7 +39,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done("collect", TASK, "-n", 1, "--bag", "bad", "--driver", "unsafe", "--erase-cost", "--add", workspace=root)
     settings = root / "small.yaml"
     settings.write_text(SMALL)
-    done("train", "--task", TASK, "--steps", 60, "--settings", settings, workspace=root)
+    done("train", "--task", TASK, "--steps", 60, "--settings", settings, "--requester", "anna", workspace=root)
     return root
 
 
@@ -115,6 +115,11 @@ def test_collect_is_reproducible_also_where_it_was_stopped(learned: Path, tmp_pa
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_who_asked_for_a_policy_is_on_record(learned: Path) -> None:
+    events = as_json("audit", workspace=learned)
+    assert [(event["event"], event["requester"]) for event in events[:2]] == [("add", "anna"), ("activate", "anna")]
+
+
 def test_a_patch_on_a_gpu_that_is_not_there_says_so(learned: Path) -> None:
     forget_set = as_json("forget", "new", "--bag", "bad", workspace=learned)
     said = refused("patch", forget_set["id"], "--device", "cuda", workspace=learned, status=1)

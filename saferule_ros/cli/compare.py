@@ -38,7 +38,9 @@ def register(app: typer.Typer) -> None:
 def compare(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A Safety-Gymnasium task, e.g. SafetyPointCircle1.")],
     algorithm: AlgorithmOption = "bcq_lag",
-    attack: Annotated[str, typer.Option(help="How the data is poisoned.")] = "injected",
+    attack: Annotated[
+        str, typer.Option(help="How the data is poisoned: injected, max_cost, trigger or baffle.")
+    ] = "injected",
     ratio: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of the data that is poisoned: 0.15.")] = 0.15,
     seeds: Annotated[int, typer.Option(min=1, help="How many: 1 to that number.")] = 1,
     settings: Annotated[

@@ -8,9 +8,11 @@ import typer
 
 from saferule_ros.cli.options import (
     DEFAULT_WORKSPACE,
+    YOU,
     AlgorithmOption,
     DeviceOption,
     JsonOption,
+    RequesterOption,
     RobotOption,
     SeedOption,
     SettingsOption,
@@ -56,6 +58,7 @@ def train(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch: small networks gain nothing from more.")] = 1,
     device: DeviceOption = Device.CPU,
+    requester: RequesterOption = YOU,
     as_json: JsonOption = False,
 ) -> None:
     """Learn a policy offline and put it into the policy store.
@@ -92,7 +95,7 @@ def train(
 
         try:
             learned = learn_policy(
-                place, spec, limits, chosen, steps, seed, show, activate, device, stopped
+                place, spec, limits, chosen, steps, seed, show, activate, device, stopped, requester
             )
         except TrainingCancelled as error:
             raise fail(error.what, error.hint, CANCELLED) from None

@@ -31,7 +31,7 @@ class LearnedPolicy(NamedTuple):
 def learn_policy(
     workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: CommonSettings, steps: int, seed: int,
     on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool | None = True, device: str = "cpu",
-    cancelled: Callable[[], bool] = lambda: False,
+    cancelled: Callable[[], bool] = lambda: False, requester: str = "",
 ) -> LearnedPolicy:  # fmt: skip
     """Learns a policy from the workspace's dataset and puts it into the workspace's store.
 
@@ -47,6 +47,7 @@ def learn_policy(
             as a policy that was on no trial must not take the place of one that serves.
         device: that learns, cpu or cuda.
         cancelled: asked before every step.
+        requester: who asks, for the record.
 
     Raises:
         TrainingCancelled: `cancelled()` became true; what was learned so far is kept in the workspace.
@@ -66,12 +67,12 @@ def learn_policy(
     store = PolicyStore(workspace.store).create()
     meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
     reason = f"learned from {dataset.episodes} episodes, seed {seed}"
-    manifest = bundle_learner(store, learner, np.asarray(dataset.observations), spec, meta, seed, reason)
+    manifest = bundle_learner(store, learner, np.asarray(dataset.observations), spec, meta, seed, reason, requester)
     with store.reserving(manifest.bundle_id):
         pass_gate(store, manifest)
         if activate is None:
             activate = store.places().active is None
         if activate:
-            store.activate(manifest.bundle_id, reason=reason)
+            store.activate(manifest.bundle_id, reason=reason, requester=requester)
     replay = learner.replay(dataset)
     return LearnedPolicy(manifest, activate, calibrate(learner, replay) if isinstance(learner, CriticLearner) else None)
