@@ -178,6 +178,32 @@ def verdict(chosen: int | None, costs: list[float], limit: float) -> str:
     return "rightly proposed" if costs[chosen] <= limit else "bad one proposed"
 
 
+# What is proposed of a trail in each mode of `saferule patch --judge`: a column of `choices`, or nothing.
+MODES: dict[str, Callable[[Json], str | None]] = {
+    "none": lambda made: "last",
+    "advise": lambda made: "model" if made["trusted"] else "last",
+    "require": lambda made: "model" if made["trusted"] else None,
+}
+
+
+def mode_row(name: str, rows: list[Json]) -> str:
+    """How often what a mode proposes keeps the limit, and what it earns beside the simulator's choice."""
+    good = bad = kept_back = rightly = 0
+    shares = []
+    for made in rows:
+        who = MODES[name](made)
+        proposed = made["choices"][who] if who else None
+        if proposed is None:
+            kept_back, rightly = kept_back + (made["good"] > 0), rightly + (made["good"] == 0)
+        elif proposed["cost"] > made["limit"]:
+            bad += 1
+        else:
+            good += 1
+            shares.append(proposed["return"] / made["choices"]["best"]["return"])
+    of_best = f"{np.median(shares):.0%} | {min(shares):.0%}" if shares else "– | –"
+    return f"| {name} | {good} | {bad} | {kept_back} | {rightly} | {of_best} |"
+
+
 def policies(name: str, rows: list[Json]) -> str:
     """How many policies, good and bad ones, are expected to keep the limit."""
     count, good, good_passed, bad_passed = (
@@ -202,6 +228,7 @@ def document(rows: list[Json], settings: JudgeSettings, rule: SelectionSettings)
     names = list(rows[0]["spearman"]) if rows else []
     whos = ("best", "model", "last", "fixed step", "certificate")
     verdicts = Counter(made["verdict"] for made in rows)
+    trails = [made for made in rows if made["group"] != FINAL]
     lines = [
         "# Choosing a checkpoint from logs: judged by the simulator", "",
         "Written by `python benchmarks/checkpoint_selection.py --grid GRID --trails TRAILS --out FILE`; do not edit.",
@@ -218,6 +245,12 @@ def document(rows: list[Json], settings: JudgeSettings, rule: SelectionSettings)
         f"|{'---|' * 6}",
         *(policies(name, [made for made in rows if made["trusted"] == trusted])
           for name, trusted in (("passed its check", True), ("did not", False))), "",
+        "## What each mode proposes", "",
+        f"{len(trails)} trails, on {sum(made['trusted'] for made in trails)} of which the model passed its check. The "
+        "return of what is proposed and keeps the limit is compared with the best step's.", "",
+        "| mode | proposed, keeps the limit | proposed, does not | nothing, and some step keeps it | nothing, and none "
+        "does | median return, best step's is 100 % | least |", f"|{'---|' * 7}",
+        *(mode_row(name, trails) for name in MODES), "",
         "## What is chosen: simulated return / cost", "",
         f"| trial | candidates | {' | '.join(whos)} | verdict |", f"|{'---|' * (len(whos) + 3)}",
         *(f"| {made['trial']} | {made['group']} | {' | '.join(chosen(made, who) for who in whos)} "

@@ -62,16 +62,16 @@ def node(*arguments: object, **attributes: object) -> onnx.NodeProto:
     return helper.make_node(*arguments, **attributes)
 
 
-def slow() -> onnx.ModelProto:
-    """A chain of 128 x 128 products that hang on the input: some hundred microseconds."""
-    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [128, 128])
+def slow(side: int = 128, products: int = 6) -> onnx.ModelProto:
+    """A chain of products of square matrices that hang on the input: some hundred microseconds, unless told more."""
+    shape = helper.make_tensor("shape", TensorProto.INT64, [2], [side, side])
     small = helper.make_tensor("small", TensorProto.FLOAT, [1], [1e-3])
     half = helper.make_tensor("half", TensorProto.FLOAT, [1], [0.5])
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [0, 1])
     nodes = [node("Tanh", ["observation"], ["t"]), node("Mul", ["t", "small"], ["s"])]
     nodes.append(node("Expand", ["s", "shape"], ["m0"]))
-    nodes += [node("MatMul", [f"m{i}", "m0"], [f"m{i + 1}"]) for i in range(6)]
-    nodes.append(node("ReduceMin", ["m6", "axes"], ["least"], keepdims=1))
+    nodes += [node("MatMul", [f"m{i}", "m0"], [f"m{i + 1}"]) for i in range(products)]
+    nodes.append(node("ReduceMin", [f"m{products}", "axes"], ["least"], keepdims=1))
     nodes += [node("Mul", ["least", "least"], ["sq"]), node("Clip", ["sq", "", "tiny"], ["c"])]
     nodes += [node("Mul", ["t", "half"], ["h"]), node("Add", ["h", "c"], ["action"])]
     tiny = helper.make_tensor("tiny", TensorProto.FLOAT, [], [1e-9])
@@ -347,6 +347,13 @@ def test_a_gate_that_crashes_or_hangs_is_a_refusal(
     assert not hung.passed and "did not end in 0.5 s" in hung.summary
     instead("print('{}')")
     assert not run_gate_process(store.root, good, SMALL, 0.05).passed
+
+
+def test_a_gate_that_nobody_waits_for_ends_when_its_processor_time_is_used_up(
+    store: PolicyStore, tmp_path: Path
+) -> None:
+    endless = add_onnx(store, slow(side=1024, products=1000), tmp_path).bundle_id  # many seconds for each action
+    assert command(store, endless, "--cpu-seconds", "4").returncode == -signal.SIGKILL
 
 
 def test_a_niced_gate_lowers_its_priority(store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
