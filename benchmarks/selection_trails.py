@@ -59,6 +59,7 @@ RUNS = {
     ),
     "lambda-0.5": Run("safe_rule", {"steps": 600, "caution": -1.5}, 100),
     "fine-tune": Run("fine_tune", {"steps": 2000}, 200),
+    "learning": Run("retrain", {"steps": 4000}, 400),  # no patch: from scratch, from the same keep data
 }  # fmt: skip
 
 

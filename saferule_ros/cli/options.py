@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from saferule_ros.device import Device
+from saferule_ros.patching.judge_mode import JudgeMode
 
 DEFAULT_WORKSPACE = Path("workspace")
 
@@ -39,6 +40,12 @@ DeviceOption = Annotated[
 ]
 AlgorithmOption = Annotated[
     str, typer.Option("--algorithm", help="bcq_lag, bear_lag, cpq or copti_dice. Default: the settings' or bcq_lag.")
+]
+JudgeOption = Annotated[
+    JudgeMode, typer.Option("--judge", help="Offline check: not at all, where its model can be trusted, or always.")
+]
+JudgingOption = Annotated[
+    Path | None, typer.Option("--judging", exists=True, dir_okay=False, help="YAML with settings of that check.")
 ]
 
 

@@ -12,19 +12,22 @@ from saferule_ros.cli.options import (
     YOU,
     DeviceOption,
     JsonOption,
+    JudgeOption,
+    JudgingOption,
     RequesterOption,
     SeedOption,
     SettingsOption,
     WorkspaceOption,
 )
-from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, WRONG_INPUT, fail
+from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, fail
 from saferule_ros.device import Device
+from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
     from saferule_ros.patching.progress import PatchProgress
     from saferule_ros.patching.report import PatchReport
-    from saferule_ros.patching.request import JudgeMode, PatchRequest
+    from saferule_ros.patching.request import PatchRequest
 
 
 def register(app: typer.Typer) -> None:
@@ -40,12 +43,8 @@ def patch(
     steps: Annotated[int, typer.Option(min=0, help="Unlearning steps; 0: as the settings say.")] = 0,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
-    judge: Annotated[
-        str, typer.Option(metavar="MODE", help="Offline check: none, advise (where its model can be trusted), require.")
-    ] = "none",
-    judging: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="YAML with settings of that check.")
-    ] = None,
+    judge: JudgeOption = JudgeMode.NONE,
+    judging: JudgingOption = None,
     nice: Annotated[int, typer.Option(min=0, max=19, help="How far the work steps back behind everything else.")] = 10,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Of torch: the robot needs the other cores.")] = 1,
     device: DeviceOption = Device.CPU,
@@ -78,11 +77,10 @@ def patch(
 
     place = Workspace(workspace)
     chosen = ForgetSet.load(place.forget_sets, forget_set)
-    mode = _mode(judge)
-    check_can_patch(place, settings, mode, judging)
+    check_can_patch(place, settings, judge, judging)
     request = PatchRequest(
         job_id=new_job_id(chosen.id), workspace=workspace.absolute(), forget_set_id=chosen.id, steps=steps, seed=seed,
-        settings=settings.absolute() if settings else None, judge=mode,
+        settings=settings.absolute() if settings else None, judge=judge,
         judging=judging.absolute() if judging else None, nice=nice, threads=threads, device=device,
         requester=requester,
     )  # fmt: skip
@@ -104,15 +102,6 @@ def patch(
             f'"{{policy_id: {report.candidate_id}}}"; without a trial, from the next start on: '
             "saferule policy activate candidate"
         )
-
-
-def _mode(name: str) -> JudgeMode:
-    from saferule_ros.patching.request import JudgeMode
-
-    try:
-        return JudgeMode(name)
-    except ValueError:
-        raise fail(f"unknown mode {name!r} of --judge", f"Known: {', '.join(JudgeMode)}", WRONG_INPUT) from None
 
 
 def _run(request: PatchRequest) -> PatchReport:

@@ -12,6 +12,8 @@ from saferule_ros.cli.options import (
     AlgorithmOption,
     DeviceOption,
     JsonOption,
+    JudgeOption,
+    JudgingOption,
     RequesterOption,
     RobotOption,
     SeedOption,
@@ -19,9 +21,10 @@ from saferule_ros.cli.options import (
     TaskOption,
     WorkspaceOption,
 )
-from saferule_ros.cli.teaching import CANCELLED, fail
+from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, fail
 from saferule_ros.device import Device
 from saferule_ros.errors import SaferuleError
+from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -58,6 +61,11 @@ def train(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Of torch: small networks gain nothing from more.")] = 1,
     device: DeviceOption = Device.CPU,
+    judge: JudgeOption = JudgeMode.NONE,
+    judging: JudgingOption = None,
+    every: Annotated[
+        int, typer.Option("--checkpoint-every", min=1, help="Steps from one policy that is judged to the next.")
+    ] = 400,
     requester: RequesterOption = YOU,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,6 +75,10 @@ def train(
     policy store, which has passed the gate. Settings are those of the algorithm: hidden, batch, discount, …
 
     Ctrl-C stops, and the same command goes on from there, with the same result as if it had not stopped.
+
+    With --judge the policies along the way drive in a model that is learned from the same data, which takes some
+    minutes: the one that is expected to earn most within the cost limit is taken, or none (exit status 1; the last
+    checkpoint is kept). `advise` takes the last one where the model fails its own check, `require` none.
 
     \b
     Examples:
@@ -78,14 +90,16 @@ def train(
     from saferule_ros.cli.robot import robot
     from saferule_ros.cli.stopping import stop_asked
     from saferule_ros.learning.choice import learner_settings
+    from saferule_ros.patching.settings import judging_settings
 
     chosen = learner_settings(algorithm, settings)
+    check_settings = judging_settings(judge, judging)
     place = Workspace(workspace)
     spec, limits = robot(task, robot_file)
     _check_fit(place, spec)
     # Only now: torch takes seconds to load, and what is wrong should be said at once.
     from saferule_ros.learning.trainer import TrainingCancelled, TrainProgress, limit_threads
-    from saferule_ros.patching.learn import learn_policy
+    from saferule_ros.patching.learn import Judging, NothingProposed, learn_policy
 
     limit_threads(threads)
     with stop_asked() as stopped, bar("learning") as advance:
@@ -93,19 +107,26 @@ def train(
         def show(at: TrainProgress) -> None:
             advance(at.step, at.steps, losses(at.losses), at.time_left)
 
+        def show_judging(share: float, time_left: float) -> None:
+            advance(round(100 * share), 100, "judging the policies along the way", time_left)
+
         try:
             learned = learn_policy(
-                place, spec, limits, chosen, steps, seed, show, activate, device, stopped, requester
-            )
+                place, spec, limits, chosen, steps, seed, show, activate, device, stopped, requester,
+                Judging(judge, check_settings, every, show_judging),
+            )  # fmt: skip
+        except NothingProposed as error:
+            raise fail(error.what, error.hint, CHECK_FAILED) from None
         except TrainingCancelled as error:
             raise fail(error.what, error.hint, CANCELLED) from None
     if as_json:
-        print_json(_as_json(learned, {"steps": steps, "seed": seed, "device": device}, chosen, limits))
+        print_json(_as_json(learned, {"steps": steps, "seed": seed, "device": device}, chosen, limits, judge))
         return
     manifest = learned.manifest
     print_facts([
         ("policy", manifest.bundle_id), ("checkpoint", manifest.checkpoint_id),
         ("dataset", manifest.dataset_digest[:16]), ("store", place.store),
+        *([("chosen by", learned.verdict.reason), ("steps behind it", str(learned.steps))] if learned.verdict else []),
         ("active", "yes" if learned.active else f"no: saferule policy activate {manifest.bundle_id}"),
         *_told(learned.calibration),
     ])  # fmt: skip
@@ -114,7 +135,7 @@ def train(
 
 
 def _as_json(
-    learned: LearnedPolicy, asked: dict[str, object], settings: CommonSettings, limits: TaskLimits
+    learned: LearnedPolicy, asked: dict[str, object], settings: CommonSettings, limits: TaskLimits, judge: JudgeMode
 ) -> dict[str, object]:
     from saferule_ros.reporting.provenance import machine, versions
 
@@ -122,7 +143,8 @@ def _as_json(
 
     return {
         "policy_id": manifest.bundle_id, "checkpoint_id": manifest.checkpoint_id, "algorithm": manifest.algorithm,
-        "active": learned.active,
+        "active": learned.active, "policy_steps": learned.steps,
+        "judgement": None if learned.verdict is None else learned.verdict.as_json(judge),
         "dataset_digest": manifest.dataset_digest, **asked, "settings": settings.model_dump(mode="json"),
         "limits": limits.model_dump(mode="json"),
         "calibration": None if calibration is None else calibration._asdict(), "versions": versions(),

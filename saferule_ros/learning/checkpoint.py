@@ -118,6 +118,11 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
     return learner, description["dataset_digest"]
 
 
+def steps_of(folder: Path) -> int:
+    """How many gradient steps are behind a checkpoint; raises CheckpointError as load_checkpoint does."""
+    return int(_description(folder)["steps_done"])
+
+
 def _put_in_place(working: Path, checkpoint: Path) -> None:
     """Gives a complete folder its name."""
     sync_folder(working)

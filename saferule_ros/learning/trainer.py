@@ -49,6 +49,7 @@ def train(
     device: torch.device | str = "cpu",
     unfinished: Unfinished | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    after_step: Callable[[Learner, int], None] = lambda *_: None,
 ) -> Learner:
     """Learns a policy from all of a dataset.
 
@@ -63,6 +64,7 @@ def train(
         unfinished: where it is kept now and then, and when it is told to stop; a call that finds something there goes
             on from it, unless it took more steps than are asked for. To be discarded once the result is saved.
         cancelled: asked before every step.
+        after_step: called after every step with the learner and the number of steps behind it.
 
     Raises:
         TrainingDiverged: a loss is not finite.
@@ -90,6 +92,7 @@ def train(
             unfinished.save(learner)
         losses = captured.take(learner.phase, take_step)
         learner.steps_done += 1
+        after_step(learner, step)
         if step % REPORT_EVERY == 0 or step == steps:
             numbers = as_numbers(losses)
             check_finite(numbers, step)

@@ -38,12 +38,13 @@ from saferule_ros.nodes.job_messages import (
 from saferule_ros.nodes.job_runner import JobRefused, JobRunner, request_for
 from saferule_ros.nodes.parameters import load, parameter
 from saferule_ros.patching.forget import StoredForgetSet, store_forget_set
+from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.process import STOP_SECONDS, new_job_id
 from saferule_ros.patching.progress import PatchProgress
 from saferule_ros.patching.readiness import check_can_patch
 from saferule_ros.patching.recovery import close_interrupted_jobs
 from saferule_ros.patching.report import Outcome, PatchReport
-from saferule_ros.patching.request import JudgeMode, PatchRequest
+from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.settings import judging_settings
 from saferule_ros.srv import Forget
 from saferule_ros.workspace import Workspace

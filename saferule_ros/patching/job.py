@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
+from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.judging import Verdict, judge_patch
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.report import Outcome, PatchReport
-from saferule_ros.patching.request import JudgeMode, PatchRequest
+from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.settings import JudgingSettings, judging_settings
 from saferule_ros.patching.trail import Trail
 from saferule_ros.patching.unlearning import Unlearning, described
@@ -82,10 +84,12 @@ def _run(
         )  # fmt: skip
         certified, settings, dataset = unlearning.certified, unlearning.settings, unlearning.dataset
         learner, forget_set = certified.run.learner, unlearning.forget_set
-        trail = Trail(workspace.job(request.job_id), learner, dataset.digest, settings)
+        trail = Trail(workspace.job(request.job_id), dataset.digest, settings.checkpoint_every, settings.steps)
 
     with _timed(seconds, Stage.UNLEARNING):
-        steps_done = unlearn(certified.run, lambda at: on_progress(_progress(at, ends)), cancelled, trail.after_step)
+        steps_done = unlearn(
+            certified.run, lambda at: on_progress(_progress(at, ends)), cancelled, partial(trail.after_step, learner)
+        )  # fmt: skip
         if steps_done < settings.steps:
             raise PatchCancelled(
                 f"cancelled after {steps_done} of {settings.steps} steps", "What serves was not touched"
@@ -102,12 +106,11 @@ def _run(
     if request.judge is not JudgeMode.NONE:
         with _timed(seconds, Stage.JUDGING):
             verdict = _judged(request, unlearning, trail, judging, on_progress, cancelled)
-            judgement = {"mode": str(request.judge), "propose": verdict.propose, "step": verdict.step,
-                         "reason": verdict.reason, **verdict.numbers}  # fmt: skip
+            judgement = verdict.as_json(request.judge)
             judged = verdict.reason
             rule = f"{CHECKPOINT_RULE}; {judged}" if verdict.step is None else judged
             if verdict.step not in (None, steps_done):
-                certified.go_back_to(trail.load(verdict.step), verdict.step)
+                certified.go_back_to(trail.load(verdict.step, learner.device), verdict.step)
         if not verdict.propose:
             return PatchReport(
                 outcome=Outcome.WITHHELD,

@@ -1,4 +1,4 @@
-"""A patch's own offline check: which of its policies is proposed, or none, by a model learned from the keep data.
+"""The offline check of a patch, or of learning: which policy is proposed, or none, by a model learned from data.
 
 The model first has to pass a check itself (see evaluation/). Where it does not, it knows nothing, neither good nor bad;
 what then happens is the mode's affair.
@@ -18,8 +18,8 @@ from saferule_ros.evaluation.settings import SelectionSettings
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.learning.trainer import TrainingDiverged, TrainProgress
+from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.progress import PatchCancelled
-from saferule_ros.patching.request import JudgeMode
 from saferule_ros.patching.settings import JudgingSettings
 from saferule_ros.patching.trail import Trail
 from saferule_ros.patching.unlearning import Unlearning
@@ -46,12 +46,16 @@ class Verdict:
     reason: str
     numbers: Mapping[str, Any]
 
+    def as_json(self, mode: JudgeMode) -> dict[str, Any]:
+        """All of it, as reports have it."""
+        return {"mode": str(mode), "propose": self.propose, "step": self.step, "reason": self.reason, **self.numbers}
+
 
 def judge_patch(
     unlearning: Unlearning, trail: Trail, mode: JudgeMode, settings: JudgingSettings, seed: int,
     on_progress: Progress = lambda *_: None, cancelled: Callable[[], bool] = lambda: False,
 ) -> Verdict:  # fmt: skip
-    """Lets every policy of a finished run drive in a model learned from its keep data, and decides.
+    """Lets every policy of a finished patch drive in a model learned from its keep data, and decides.
 
     Args:
         trail: the checkpoints that it left on its way.
@@ -60,7 +64,33 @@ def judge_patch(
     Raises:
         PatchCancelled: `cancelled()` became true.
     """
-    learner = unlearning.certified.run.learner
+    run = unlearning.certified.run
+    try:
+        return judge_policies(
+            lambda: _trusted(unlearning), run.learner, run.steps_done, trail, mode, settings, seed, on_progress,
+            cancelled, unlearning.parent,
+        )  # fmt: skip
+    except ModelCancelled as error:
+        raise PatchCancelled(error.what, "What serves was not touched") from error
+
+
+def judge_policies(
+    data: Callable[[], EpisodeDataset], last: Learner, steps_done: int, trail: Trail, mode: JudgeMode,
+    settings: JudgingSettings, seed: int, on_progress: Progress = lambda *_: None,
+    cancelled: Callable[[], bool] = lambda: False, parent: Callable[[], Learner] | None = None,
+) -> Verdict:  # fmt: skip
+    """Lets every policy of a finished run drive in a model learned from data, and decides.
+
+    Args:
+        data: what the model learns from; may raise CannotJudge.
+        last: the run's result, after `steps_done` steps.
+        trail: the checkpoints that the run left on its way.
+        seed: of the model, and of where policies start in it.
+        parent: the learner that was patched: judged too, for comparison.
+
+    Raises:
+        ModelCancelled: `cancelled()` became true.
+    """
     began = time.monotonic()
 
     def report(share: float) -> None:
@@ -70,24 +100,20 @@ def judge_patch(
         report(MODEL_SHARE * at.step / at.steps)
 
     try:
-        judge = Judge(
-            _trusted(unlearning), learner.units.to("cpu"), learner.limits, settings.judge, seed, show, cancelled
-        )  # fmt: skip
-    except ModelCancelled as error:
-        raise PatchCancelled(error.what, "What serves was not touched") from error
+        judge = Judge(data(), last.units.to("cpu"), last.limits, settings.judge, seed, show, cancelled)
     except (CannotJudge, TrainingDiverged) as error:
         return Verdict(mode is JudgeMode.ADVISE, None, f"not judged: {error.what}", {})
     steps = [kept.step for kept in trail.checkpoints]
     judged = {}
     for count, step in enumerate(steps):
         if cancelled():
-            raise PatchCancelled(f"cancelled after {count} policies were judged", "What serves was not touched")
+            raise ModelCancelled(f"cancelled after {count} policies were judged")
         report(MODEL_SHARE + (1.0 - MODEL_SHARE) * count / (len(steps) + 2))
-        judged[step] = judge.judge(_serving(trail.load(step)))
-    judged[unlearning.certified.run.steps_done] = judge.judge(_serving(learner))
-    parent = judge.judge(_serving(unlearning.parent()))
-    selection = select(judged, judge.check, learner.limits.cost_limit, settings.rule)
-    return _decided(selection, parent, mode, settings.rule)
+        judged[step] = judge.judge(_serving(trail.load(step, last.device)))
+    judged[steps_done] = judge.judge(_serving(last))
+    of_parent = judge.judge(_serving(parent())) if parent else None
+    selection = select(judged, judge.check, last.limits.cost_limit, settings.rule)
+    return _decided(selection, of_parent, mode, settings.rule)
 
 
 def _trusted(unlearning: Unlearning) -> EpisodeDataset:
@@ -105,19 +131,21 @@ def _trusted(unlearning: Unlearning) -> EpisodeDataset:
     return keep.subset(trusted)
 
 
-def _decided(selection: Selection, parent: Judged, mode: JudgeMode, rule: SelectionSettings) -> Verdict:
-    of_parent = cost_bound(parent, selection.check, rule)
-    numbers = {
+def _decided(selection: Selection, parent: Judged | None, mode: JudgeMode, rule: SelectionSettings) -> Verdict:
+    numbers: dict[str, Any] = {
         "check": _known(asdict(selection.check)), "allowed": selection.allowed,
-        "parent": _known(asdict(parent) | {"bound": of_parent}),
         "judged": {str(step): _known(asdict(one) | {"bound": selection.bounds[step]})
                    for step, one in selection.judged.items()},
     }  # fmt: skip
+    reason = selection.reason
+    if parent is not None:
+        of_parent = cost_bound(parent, selection.check, rule)
+        numbers["parent"] = _known(asdict(parent) | {"bound": of_parent})
+        reason += f"; of the policy that was patched the bound is {of_parent:.1f}"
     if not selection.trusted:
         if mode is JudgeMode.REQUIRE:
             return Verdict(False, None, selection.reason, numbers)
         return Verdict(True, None, f"not judged: {selection.reason}", numbers)
-    reason = f"{selection.reason}; of the policy that was patched the bound is {of_parent:.1f}"
     return Verdict(selection.step is not None, selection.step, reason, numbers)
 
 

@@ -6,18 +6,47 @@ from typing import NamedTuple
 import numpy as np
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.errors import SaferuleError
+from saferule_ros.evaluation.fitting import ModelCancelled
 from saferule_ros.learning.calibration import Calibration, calibrate
 from saferule_ros.learning.checkpoint import save_checkpoint
-from saferule_ros.learning.learner import CriticLearner
+from saferule_ros.learning.learner import CriticLearner, Learner
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
-from saferule_ros.learning.trainer import TrainProgress, train
+from saferule_ros.learning.trainer import TrainingCancelled, TrainProgress, train
 from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
+from saferule_ros.patching.judge_mode import JudgeMode
+from saferule_ros.patching.judging import Verdict, judge_policies
+from saferule_ros.patching.settings import JudgingSettings
+from saferule_ros.patching.trail import Trail
 from saferule_ros.policy.bundle import BundleMeta, Manifest
 from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.settings import name_of
 from saferule_ros.workspace import Workspace
+
+
+class NothingProposed(SaferuleError):
+    """No policy of the run passed its offline check."""
+
+
+class Judging(NamedTuple):
+    """Of the offline check that chooses one of the run's policies, or none: the same as in a patch.
+
+    Attributes:
+        mode: whether there is one; without, the policy after the last step is taken.
+        settings: of model, check and rule.
+        every: steps from one checkpoint to the next.
+        on_progress: called with the share that is done and an estimate of the time left [s].
+    """
+
+    mode: JudgeMode = JudgeMode.NONE
+    settings: JudgingSettings = JudgingSettings.model_validate({})
+    every: int = 400
+    on_progress: Callable[[float, float], None] = lambda *_: None
+
+
+NOT_JUDGED = Judging()
 
 
 class LearnedPolicy(NamedTuple):
@@ -26,12 +55,14 @@ class LearnedPolicy(NamedTuple):
     manifest: Manifest
     active: bool  # whether it is the active policy now
     calibration: Calibration | None  # None for a learner without critics
+    steps: int  # behind the policy: fewer than were asked for where the offline check chose an earlier one
+    verdict: Verdict | None  # of the offline check; None where it was not asked for
 
 
 def learn_policy(
     workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: CommonSettings, steps: int, seed: int,
     on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool | None = True, device: str = "cpu",
-    cancelled: Callable[[], bool] = lambda: False, requester: str = "",
+    cancelled: Callable[[], bool] = lambda: False, requester: str = "", judging: Judging = NOT_JUDGED,
 ) -> LearnedPolicy:  # fmt: skip
     """Learns a policy from the workspace's dataset and puts it into the workspace's store.
 
@@ -48,9 +79,11 @@ def learn_policy(
         device: that learns, cpu or cuda.
         cancelled: asked before every step.
         requester: who asks, for the record.
+        judging: whether an offline check chooses the policy.
 
     Raises:
         TrainingCancelled: `cancelled()` became true; what was learned so far is kept in the workspace.
+        NothingProposed: no policy passed the offline check; the last checkpoint is kept.
         SaferuleError: unreadable dataset, divergence, or a policy that the gate refused; nothing was activated.
     """
     dataset = EpisodeDataset.load(workspace.dataset)
@@ -59,14 +92,31 @@ def learn_policy(
         "action_bounds": [spec.action_low, spec.action_high], "seed": seed, "device": device,
     }  # fmt: skip
     unfinished = Unfinished(workspace.training / name_of(asked))
+    every = 0 if judging.mode is JudgeMode.NONE else judging.every
+    trail = Trail(workspace.training / f"{name_of(asked)}.trail", dataset.digest, every, steps)
     learner = train(
-        dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress, device, unfinished, cancelled
-    )
+        dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress, device, unfinished, cancelled,
+        trail.after_step,
+    )  # fmt: skip
+    verdict = None
+    if judging.mode is not JudgeMode.NONE:
+        unfinished.save(learner)  # judging takes a while, and can be cancelled as well
+        verdict = _judged(judging, dataset, learner, trail, seed, cancelled)
+        if verdict.step not in (None, steps):
+            learner = trail.load(verdict.step, device)
     checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
     unfinished.discard()
+    trail.discard()
+    if verdict is not None and not verdict.propose:
+        raise NothingProposed(
+            f"no policy is proposed: {verdict.reason}",
+            f"The last one's checkpoint is kept: `saferule export {checkpoint_id}` makes a policy of it all the same",
+        )
     store = PolicyStore(workspace.store).create()
     meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
     reason = f"learned from {dataset.episodes} episodes, seed {seed}"
+    if verdict is not None:
+        reason += f"; {verdict.reason}"
     manifest = bundle_learner(store, learner, np.asarray(dataset.observations), spec, meta, seed, reason, requester)
     with store.reserving(manifest.bundle_id):
         pass_gate(store, manifest)
@@ -75,4 +125,17 @@ def learn_policy(
         if activate:
             store.activate(manifest.bundle_id, reason=reason, requester=requester)
     replay = learner.replay(dataset)
-    return LearnedPolicy(manifest, activate, calibrate(learner, replay) if isinstance(learner, CriticLearner) else None)
+    calibration = calibrate(learner, replay) if isinstance(learner, CriticLearner) else None
+    return LearnedPolicy(manifest, activate, calibration, learner.steps_done, verdict)
+
+
+def _judged(
+    judging: Judging, dataset: EpisodeDataset, learner: Learner, trail: Trail, seed: int, cancelled: Callable[[], bool]
+) -> Verdict:
+    try:
+        return judge_policies(
+            lambda: dataset, learner, learner.steps_done, trail, judging.mode, judging.settings, seed,
+            judging.on_progress, cancelled,
+        )  # fmt: skip
+    except ModelCancelled as error:
+        raise TrainingCancelled(error.what, "The same command goes on from there") from error

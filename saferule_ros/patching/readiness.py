@@ -5,7 +5,7 @@ from pathlib import Path
 
 from saferule_ros.dataset.storage import INDEX_NAME, read_index
 from saferule_ros.errors import SaferuleError
-from saferule_ros.patching.request import JudgeMode
+from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.settings import judging_settings, unlearning_settings
 from saferule_ros.policy.manifest import Manifest
 from saferule_ros.policy.store import PolicyStore

@@ -1,22 +1,14 @@
 """What a patch job is asked to do: a small JSON file that says all of it."""
 
-from enum import StrEnum
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from saferule_ros.device import Device
+from saferule_ros.patching.judge_mode import JudgeMode
 
 # Job and forget set ids become folder and file names: nothing in them may leave the folder they belong in.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
-
-
-class JudgeMode(StrEnum):
-    """Whether a patch is judged before it is proposed."""
-
-    NONE = "none"  # not at all: the policy after the last step is the candidate
-    ADVISE = "advise"  # so it is where the model cannot be trusted; where it can, what it says counts
-    REQUIRE = "require"  # nothing is proposed that a trusted model has not found to be within the limit
 
 
 class PatchRequest(BaseModel):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from saferule_ros.errors import SettingsError
 from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
-from saferule_ros.patching.request import JudgeMode
+from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.settings import load_settings
 from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleDiceSettings, SafeRuleSettings
 
