@@ -68,7 +68,7 @@ class Workspace:
 
     @property
     def training(self) -> Path:
-        """Learning and unlearning that was stopped and can go on, a folder each."""
+        """Learning and unlearning that was stopped and can go on, or found nothing to propose, a folder each."""
         return self.root / "training"
 
     @property

@@ -114,14 +114,15 @@ def test_collect_is_reproducible_also_where_it_was_stopped(learned: Path, tmp_pa
     assert len(digests) == 1
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_learning_is_judged_where_that_is_asked_for_and_says_what_came_of_it(learned: Path) -> None:
     asked = ("train", "--task", TASK, "--steps", 20, "--settings", learned / "small.yaml", "--no-activate")
     judged = as_json(*asked, "--judge", "advise", "--checkpoint-every", 10, workspace=learned)
     # Three episodes are too few to learn a model from.
-    assert judged["policy_steps"] == 20 and judged["judgement"]["reason"].startswith("not judged: 3 episodes")
-    assert "no policy is proposed: not judged" in refused(*asked, "--judge", "require", workspace=learned, status=1)
+    assert judged["policy_steps"] == 20 and judged["judgement"]["reason"].startswith("not judged: there are 3 episodes")
+    assert judged["judgement"]["checkpoint_every"] == 10 and judged["judgement"]["settings"]["rule"]
+    assert "there are 3 episodes to learn from" in refused(*asked, "--judge", "require", workspace=learned)
     assert "is not asked for" in refused(*asked, "--judging", learned / "small.yaml", workspace=learned)
+    assert "no policy is judged" in refused(*asked, "--checkpoint-every", 10, workspace=learned)
 
 
 def test_who_asked_for_a_policy_is_on_record(learned: Path) -> None:
@@ -129,6 +130,7 @@ def test_who_asked_for_a_policy_is_on_record(learned: Path) -> None:
     assert [(event["event"], event["requester"]) for event in events[:2]] == [("add", "anna"), ("activate", "anna")]
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_patch_on_a_gpu_that_is_not_there_says_so(learned: Path) -> None:
     forget_set = as_json("forget", "new", "--bag", "bad", workspace=learned)
     said = refused("patch", forget_set["id"], "--device", "cuda", workspace=learned, status=1)

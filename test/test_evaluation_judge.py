@@ -14,8 +14,9 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.pieces import piece, split_steps, whole_name
 from saferule_ros.evaluation.check import ModelCheck, check_model, replayed_costs
 from saferule_ros.evaluation.fitting import fit_model, untrained
-from saferule_ros.evaluation.judge import CannotJudge, Judge, Judged
+from saferule_ros.evaluation.judge import Judge, Judged
 from saferule_ros.evaluation.ranking import rank_correlation
+from saferule_ros.evaluation.requirements import CannotJudge
 from saferule_ros.evaluation.selection import select
 from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
 from saferule_ros.learning.settings import TaskLimits
@@ -105,7 +106,7 @@ def test_a_judge_ranks_policies_by_their_cost_and_return(judge) -> None:
 
 
 def test_a_judge_says_how_many_episodes_it_needs(dataset) -> None:
-    with pytest.raises(CannotJudge, match=r"19 episodes are kept.*needs 20"):
+    with pytest.raises(CannotJudge, match=r"there are 19 episodes.*needs 20"):
         Judge(dataset.subset(range(19)), units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
 
 
@@ -113,7 +114,7 @@ def test_pieces_of_one_episode_count_once_and_episodes_that_terminate_are_refuse
     few = dataset.subset(range(19))
     cut = split_steps(few, np.arange(len(few)) % 7 < 6)[0]
     assert cut.episodes > 19
-    with pytest.raises(CannotJudge, match="19 episodes are kept"):
+    with pytest.raises(CannotJudge, match="there are 19 episodes"):
         Judge(cut, units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
     ended = [dataclasses.replace(dataset.episode(k), terminated=k == 3, truncated=k != 3) for k in range(30)]
     with pytest.raises(CannotJudge, match="1 of 30 episodes terminated"):

@@ -164,7 +164,7 @@ def test_a_patch_that_fails_its_own_check_is_not_proposed_and_the_status_says_so
     status, result = goal.result()
     opened.client.destroy()
     assert (status, result.success, result.candidate_id) == (GoalStatus.STATUS_ABORTED, False, "")
-    assert f"nothing is proposed: not judged: {KEEP_EPISODES} episodes are kept" in result.message
+    assert f"nothing is proposed: not judged: there are {KEEP_EPISODES} episodes" in result.message
     assert "judging" in {f.stage for f in goal.feedback}
     final = ros.probe.wait_for(lambda: jobs[-1].state == "withheld" and jobs[-1], "the job's status is published")
     assert final.message == result.message and PolicyStore(workspace.store).place("candidate") is None

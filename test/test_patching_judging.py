@@ -11,7 +11,8 @@ from patch_samples import BAD_BAG, TRAINING_STEPS, make_workspace
 
 from saferule_ros.errors import SettingsError
 from saferule_ros.evaluation.check import ModelCheck
-from saferule_ros.evaluation.judge import CannotJudge, Judged
+from saferule_ros.evaluation.judge import Judged
+from saferule_ros.evaluation.requirements import CannotJudge
 from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.learning.trainer import TrainingDiverged
 from saferule_ros.patching.forget import store_forget_set
@@ -153,7 +154,7 @@ def test_with_few_episodes_nothing_can_be_judged(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     few = Workspace(tmp_path)
     advised, _ = patch(few, "few", "advise", TRUSTED)
-    assert advised.success and "not judged: 12 episodes are kept" in advised.checkpoint_rule
+    assert advised.success and "not judged: there are 12 episodes" in advised.checkpoint_rule
     required, _ = patch(few, "few-required", "require", TRUSTED)
     assert required.outcome is Outcome.WITHHELD and required.budget["steps"] == 12 and required.digests["dataset"]
 

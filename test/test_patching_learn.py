@@ -10,10 +10,13 @@ from learning_cases import SMALL
 from patch_samples import SPEC, STEPS, make_dataset
 
 from saferule_ros.evaluation.judge import Judged
-from saferule_ros.learning.checkpoint import load_checkpoint
+from saferule_ros.evaluation.requirements import CannotJudge
+from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import TrainingCancelled
 from saferule_ros.patching import judging as judging_module
+from saferule_ros.patching.export import export_bundle
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.learn import Judging, LearnedPolicy, NothingProposed, learn_policy
 from saferule_ros.patching.settings import JudgingSettings
@@ -24,6 +27,7 @@ MODEL = {"members": 2, "hidden": 8, "batch": 16, "single_steps": 60, "unroll_ste
 # A rank correlation is never below -1, never above 1; an episode of 20 steps costs between 0 and 20.
 TRUSTED, DISTRUSTED = {"correlation": -1.0, "least_within": 0}, {"correlation": 1.0}
 ANYTHING, NOTHING = {"share_of_limit": 10.0}, {"share_of_limit": 1e-9}
+NEVER = {"correlation": 1.0, "share_of_limit": 1e-9}
 LEARNING_STEPS, EVERY = 24, 8
 
 
@@ -36,13 +40,13 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def learn(
     workspace: Workspace, mode: JudgeMode, rule: dict[str, float], steps: int = LEARNING_STEPS, cancelled=lambda: False,
-    on_progress=lambda _: None, on_judging=lambda *_: None,
+    on_progress=lambda _: None, on_judging=lambda *_: None, every: int = EVERY,
 ) -> LearnedPolicy:  # fmt: skip
     settings = JudgingSettings.model_validate({"judge": {"model": MODEL, "starts": 3}, "rule": rule})
     limits = TaskLimits(cost_limit=SPEC.cost_limit, horizon=STEPS)
     return learn_policy(
         workspace, SPEC, limits, SMALL, steps, 0, on_progress, cancelled=cancelled,
-        judging=Judging(mode, settings, EVERY, on_judging),
+        judging=Judging(mode, settings, every, on_judging),
     )  # fmt: skip
 
 
@@ -76,14 +80,25 @@ def test_without_a_check_nothing_is_kept_along_the_way(workspace: Workspace, mon
 
 
 @pytest.mark.parametrize("mode", [JudgeMode.ADVISE, JudgeMode.REQUIRE])
-def test_where_no_policy_is_within_the_limit_none_is_made_and_the_last_checkpoint_is_kept(
+def test_where_no_policy_is_within_the_limit_none_is_made_and_the_last_checkpoint_can_be_exported(
     workspace: Workspace, mode: JudgeMode
 ) -> None:
-    with pytest.raises(NothingProposed, match=r"no candidate is within the limit.*saferule export [0-9a-f]{16}"):
+    with pytest.raises(NothingProposed, match=r"no candidate is within the limit.*`saferule export`") as refused:
         learn(workspace, mode, TRUSTED | NOTHING)
     assert not (workspace.store / "places.json").exists()
-    (kept,) = workspace.checkpoints.iterdir()
-    assert load_checkpoint(kept)[0].steps_done == LEARNING_STEPS
+    assert load_checkpoint(workspace.checkpoint(refused.value.checkpoint_id))[0].steps_done == LEARNING_STEPS
+    assert list(refused.value.verdict.numbers["judged"]) == ["8", "16", "24"]
+    exported = export_bundle(workspace, refused.value.checkpoint_id, SPEC, seed=0)
+    assert [entry.bundle_id for entry in PolicyStore(workspace.store).list()] == [exported.bundle_id]
+
+
+def test_what_was_learned_and_not_proposed_is_judged_anew_with_other_settings(workspace: Workspace) -> None:
+    with pytest.raises(NothingProposed):
+        learn(workspace, JudgeMode.ADVISE, TRUSTED | NOTHING)
+    learning: list[int] = []
+    learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING, on_progress=lambda at: learning.append(at.step))
+    assert not learning and learned.verdict is not None
+    assert list(learned.verdict.numbers["judged"]) == ["8", "16", "24"] and not list(workspace.training.iterdir())
 
 
 def test_a_model_that_fails_its_own_check_leaves_the_last_policy_unless_a_judgement_is_required(
@@ -100,7 +115,7 @@ def test_what_was_cancelled_while_it_was_judged_is_not_learned_again(
     workspace: Workspace, earliest_earns_most: None
 ) -> None:
     judging: list[float] = []
-    with pytest.raises(TrainingCancelled, match="goes on from there"):
+    with pytest.raises(TrainingCancelled, match="the same command judges anew"):
         learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING, cancelled=lambda: bool(judging),
               on_judging=lambda share, _: judging.append(share))  # fmt: skip
     learning: list[int] = []
@@ -108,12 +123,55 @@ def test_what_was_cancelled_while_it_was_judged_is_not_learned_again(
     assert not learning and learned.steps == EVERY and not list(workspace.training.iterdir())
 
 
-def test_learning_that_was_stopped_between_two_checkpoints_judges_those_of_before_as_well(
-    workspace: Workspace, earliest_earns_most: None
-) -> None:
-    asked = iter(range(LEARNING_STEPS))
+def at_step(learner: Learner, step: int) -> Learner:
+    learner.steps_done = step
+    return learner
+
+
+def stopped(workspace: Workspace, mode: JudgeMode, after: int, **changes: int) -> None:
+    asked = iter(range(100))
     with pytest.raises(TrainingCancelled):
-        learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING, cancelled=lambda: next(asked) == EVERY + 3)
+        learn(workspace, mode, TRUSTED | ANYTHING, cancelled=lambda: next(asked) == after, **changes)
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes"),
+    [(JudgeMode.ADVISE, {}), (JudgeMode.ADVISE, {"every": 6}), (JudgeMode.ADVISE, {"steps": 16}), (JudgeMode.NONE, {})],
+    ids=["the same", "other steps between two policies", "fewer steps", "without a check"],
+)
+def test_however_learning_was_stopped_all_policies_along_the_way_are_judged(
+    workspace: Workspace, earliest_earns_most: None, mode: JudgeMode, changes: dict[str, int]
+) -> None:
+    stopped(workspace, mode, 11, **changes)
     learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING)
     assert learned.verdict is not None and list(learned.verdict.numbers["judged"]) == ["8", "16", "24"]
     assert learned.steps == EVERY
+
+
+def test_a_run_that_goes_on_to_more_steps_judges_what_was_its_last_policy_as_well(
+    workspace: Workspace, earliest_earns_most: None
+) -> None:
+    with pytest.raises(NothingProposed):
+        learn(workspace, JudgeMode.REQUIRE, NEVER, steps=16)
+    learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING)
+    assert learned.verdict is not None and list(learned.verdict.numbers["judged"]) == ["8", "16", "24"]
+
+
+def test_what_a_kill_left_beyond_the_last_save_is_not_trusted(workspace: Workspace, earliest_earns_most: None) -> None:
+    stopped(workspace, JudgeMode.ADVISE, 11)
+    (run,) = workspace.training.iterdir()
+    (kept,) = (run / "checkpoints").iterdir()
+    later = save_checkpoint(at_step(load_checkpoint(kept)[0], 16), run / "checkpoints", "")
+    learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING)
+    assert not (run / "checkpoints" / later).exists() and learned.steps == EVERY
+
+
+def test_data_that_does_not_do_for_a_judge_is_told_before_anything_is_learned(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "robot").create()
+    make_dataset(12).save(workspace.dataset)
+    learning: list[int] = []
+    with pytest.raises(CannotJudge, match=r"there are 16 episodes to learn from.*20 or more"):
+        learn(workspace, JudgeMode.REQUIRE, TRUSTED, on_progress=lambda at: learning.append(at.step))
+    assert not learning
+    advised = learn(workspace, JudgeMode.ADVISE, TRUSTED)
+    assert advised.verdict is not None and advised.verdict.reason.startswith("not judged: there are 16 episodes")

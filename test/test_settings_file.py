@@ -35,6 +35,7 @@ def test_wrong_content_is_named_with_its_value(tmp_path, content, told):
         ("sources: {position: {topic: /joints, max_agee: 1}}", "max_age"),
         ("acton: {}", "schema, name"),
         ("action: {topics: /arm}", "max_rate"),
+        ("sources: {joints: {topic: /joints, max_agee: 1}}", "max_age"),  # called like one of the settings
     ],
 )
 def test_the_names_beside_a_misspelt_one_are_told_as_a_file_has_them(tmp_path, content, known):
@@ -61,6 +62,13 @@ def test_a_setting_of_several_kinds_is_told_of_as_the_kind_that_was_given(tmp_pa
     with pytest.raises(SettingsError, match=told) as caught:
         load_settings(Contract, path)
     assert known in caught.value.hint.removeprefix("Known settings: ").split(", ")
+
+
+def test_a_mistake_in_what_is_called_like_a_setting_is_told_with_its_place(tmp_path):
+    path = tmp_path / "contract.yaml"
+    path.write_text("sources: {joints: {topic: /joints, max_age: -1}}\n")
+    with pytest.raises(SettingsError, match=r"sources\.joints\.type = .*sources\.joints\.max_age = -1"):
+        load_settings(Contract, path)
 
 
 def test_missing_file_is_named(tmp_path):

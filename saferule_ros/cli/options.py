@@ -42,7 +42,11 @@ AlgorithmOption = Annotated[
     str, typer.Option("--algorithm", help="bcq_lag, bear_lag, cpq or copti_dice. Default: the settings' or bcq_lag.")
 ]
 JudgeOption = Annotated[
-    JudgeMode, typer.Option("--judge", help="Offline check: not at all, where its model can be trusted, or always.")
+    JudgeMode,
+    typer.Option(
+        "--judge",
+        help="Offline check. advise: it decides where its model can be trusted; require: without that, nothing passes.",
+    ),
 ]
 JudgingOption = Annotated[
     Path | None, typer.Option("--judging", exists=True, dir_okay=False, help="YAML with settings of that check.")

@@ -21,7 +21,7 @@ from saferule_ros.cli.options import (
     TaskOption,
     WorkspaceOption,
 )
-from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, fail
+from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, WRONG_INPUT, fail
 from saferule_ros.device import Device
 from saferule_ros.errors import SaferuleError
 from saferule_ros.patching.judge_mode import JudgeMode
@@ -30,7 +30,9 @@ from saferule_ros.workspace import Workspace
 if TYPE_CHECKING:
     from saferule_ros.learning.calibration import Calibration
     from saferule_ros.learning.settings import CommonSettings, TaskLimits
+    from saferule_ros.patching.judging import Verdict
     from saferule_ros.patching.learn import LearnedPolicy
+    from saferule_ros.patching.settings import JudgingSettings
     from saferule_ros.policy.spec import PolicySpec
 
 
@@ -64,8 +66,9 @@ def train(
     judge: JudgeOption = JudgeMode.NONE,
     judging: JudgingOption = None,
     every: Annotated[
-        int, typer.Option("--checkpoint-every", min=1, help="Steps from one policy that is judged to the next.")
-    ] = 400,
+        int | None,
+        typer.Option("--checkpoint-every", min=1, help="With --judge: steps from policy to policy; 400 if not given."),
+    ] = None,
     requester: RequesterOption = YOU,
     as_json: JsonOption = False,
 ) -> None:
@@ -79,6 +82,7 @@ def train(
     With --judge the policies along the way drive in a model that is learned from the same data, which takes some
     minutes: the one that is expected to earn most within the cost limit is taken, or none (exit status 1; the last
     checkpoint is kept). `advise` takes the last one where the model fails its own check, `require` none.
+    The model needs 20 episodes that do not terminate.
 
     \b
     Examples:
@@ -90,10 +94,14 @@ def train(
     from saferule_ros.cli.robot import robot
     from saferule_ros.cli.stopping import stop_asked
     from saferule_ros.learning.choice import learner_settings
-    from saferule_ros.patching.settings import judging_settings
+    from saferule_ros.patching.settings import EVERY, judging_settings
 
     chosen = learner_settings(algorithm, settings)
-    check_settings = judging_settings(judge, judging)
+    check = judging_settings(judge, judging)
+    if every is not None and judge is JudgeMode.NONE:
+        raise fail(f"--checkpoint-every is {every}, and no policy is judged", "Give --judge as well", WRONG_INPUT)
+    if judge is not JudgeMode.NONE and (every or EVERY) >= steps:
+        note(f"of {steps} steps, only the policy after the last is judged: see --checkpoint-every")
     place = Workspace(workspace)
     spec, limits = robot(task, robot_file)
     _check_fit(place, spec)
@@ -102,6 +110,7 @@ def train(
     from saferule_ros.patching.learn import Judging, NothingProposed, learn_policy
 
     limit_threads(threads)
+    asked: dict[str, object] = {"steps": steps, "seed": seed, "device": device}
     with stop_asked() as stopped, bar("learning") as advance:
 
         def show(at: TrainProgress) -> None:
@@ -113,14 +122,20 @@ def train(
         try:
             learned = learn_policy(
                 place, spec, limits, chosen, steps, seed, show, activate, device, stopped, requester,
-                Judging(judge, check_settings, every, show_judging),
+                Judging(judge, check, every or EVERY, show_judging),
             )  # fmt: skip
         except NothingProposed as error:
+            if as_json:
+                print_json({
+                    "policy_id": None, "checkpoint_id": error.checkpoint_id, **asked,
+                    "judgement": _judgement(error.verdict, judge, check, every or EVERY),
+                })  # fmt: skip
             raise fail(error.what, error.hint, CHECK_FAILED) from None
         except TrainingCancelled as error:
             raise fail(error.what, error.hint, CANCELLED) from None
     if as_json:
-        print_json(_as_json(learned, {"steps": steps, "seed": seed, "device": device}, chosen, limits, judge))
+        judgement = _judgement(learned.verdict, judge, check, every or EVERY) if learned.verdict else None
+        print_json(_as_json(learned, asked | {"judgement": judgement}, chosen, limits))
         return
     manifest = learned.manifest
     print_facts([
@@ -135,7 +150,7 @@ def train(
 
 
 def _as_json(
-    learned: LearnedPolicy, asked: dict[str, object], settings: CommonSettings, limits: TaskLimits, judge: JudgeMode
+    learned: LearnedPolicy, asked: dict[str, object], settings: CommonSettings, limits: TaskLimits
 ) -> dict[str, object]:
     from saferule_ros.reporting.provenance import machine, versions
 
@@ -144,12 +159,15 @@ def _as_json(
     return {
         "policy_id": manifest.bundle_id, "checkpoint_id": manifest.checkpoint_id, "algorithm": manifest.algorithm,
         "active": learned.active, "policy_steps": learned.steps,
-        "judgement": None if learned.verdict is None else learned.verdict.as_json(judge),
         "dataset_digest": manifest.dataset_digest, **asked, "settings": settings.model_dump(mode="json"),
         "limits": limits.model_dump(mode="json"),
         "calibration": None if calibration is None else calibration._asdict(), "versions": versions(),
         "machine": machine(),
     }  # fmt: skip
+
+
+def _judgement(verdict: Verdict, judge: JudgeMode, settings: JudgingSettings, every: int) -> dict[str, object]:
+    return verdict.as_json(judge) | {"settings": settings.model_dump(mode="json"), "checkpoint_every": every}
 
 
 def _told(calibration: Calibration | None) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """The rule that chooses one of a run's checkpoints, or none. [ours]
 
-A patch that does not pass its own offline check is not proposed.
+What does not pass its own offline check is not proposed.
 """
 
 import math

@@ -92,12 +92,12 @@ def train(
             unfinished.save(learner)
         losses = captured.take(learner.phase, take_step)
         learner.steps_done += 1
-        after_step(learner, step)
         if step % REPORT_EVERY == 0 or step == steps:
             numbers = as_numbers(losses)
             check_finite(numbers, step)
             elapsed = time.monotonic() - started
             on_progress(TrainProgress(step, steps, elapsed / (step - first) * (steps - step), numbers))
+        after_step(learner, step)
     return learner
 
 

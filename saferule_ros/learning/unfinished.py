@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from saferule_ros.dataset.durable import write_atomically
-from saferule_ros.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from saferule_ros.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint, steps_of
 from saferule_ros.learning.learner import Learner
 
 # A kill without warning costs at most this much work [s].
@@ -45,6 +45,12 @@ class Unfinished:
     def due(self) -> bool:
         """Whether it should be saved again, should it be killed without warning."""
         return time.monotonic() - self._saved > self._save_every
+
+    @property
+    def steps(self) -> int:
+        """How many steps are behind what was saved last; 0 if nothing is there."""
+        pointer = self.folder / POINTER
+        return steps_of(self.folder / json.loads(pointer.read_bytes())["checkpoint_id"]) if pointer.exists() else 0
 
     def load(self, device: torch.device | str = "cpu") -> Kept | None:
         """What was saved last; None if nothing is there.

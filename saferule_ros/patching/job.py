@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,10 @@ from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.judging import Verdict, judge_patch
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
-from saferule_ros.patching.report import Outcome, PatchReport
+from saferule_ros.patching.report import Outcome, PatchReport, TrailCheckpoint
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.settings import JudgingSettings, judging_settings
-from saferule_ros.patching.trail import Trail
+from saferule_ros.patching.trail import CHECKPOINTS, Trail
 from saferule_ros.patching.unlearning import Unlearning, described
 from saferule_ros.patching.values import save_values
 from saferule_ros.policy.bundle import BundleMeta, Manifest
@@ -84,12 +83,15 @@ def _run(
         )  # fmt: skip
         certified, settings, dataset = unlearning.certified, unlearning.settings, unlearning.dataset
         learner, forget_set = certified.run.learner, unlearning.forget_set
-        trail = Trail(workspace.job(request.job_id), dataset.digest, settings.checkpoint_every, settings.steps)
+        trail = Trail(workspace.job(request.job_id) / CHECKPOINTS, dataset.digest, settings.checkpoint_every)
 
     with _timed(seconds, Stage.UNLEARNING):
-        steps_done = unlearn(
-            certified.run, lambda at: on_progress(_progress(at, ends)), cancelled, partial(trail.after_step, learner)
-        )  # fmt: skip
+
+        def keep(step: int) -> None:
+            if step < settings.steps:  # the last one becomes the candidate
+                trail.after_step(learner, step)
+
+        steps_done = unlearn(certified.run, lambda at: on_progress(_progress(at, ends)), cancelled, keep)
         if steps_done < settings.steps:
             raise PatchCancelled(
                 f"cancelled after {steps_done} of {settings.steps} steps", "What serves was not touched"
@@ -98,7 +100,8 @@ def _run(
     known: dict[str, Any] = {
         "job_id": request.job_id, "forget_set_id": forget_set.id, "forgotten_before": unlearning.forgotten_before,
         "parent_id": parent.bundle_id, "seconds": seconds,
-        "checkpoints": trail.checkpoints, "digests": {"dataset": dataset.digest, "forget_set": forget_set.id},
+        "checkpoints": [TrailCheckpoint(**kept._asdict()) for kept in trail.kept],
+        "digests": {"dataset": dataset.digest, "forget_set": forget_set.id},
         "forget_weight": certified.run.forget_weight, "marked_values": certified.run.marked_values,
         "left_out": certified.run.left_out, "started": started.isoformat(timespec="milliseconds"),
     }  # fmt: skip

@@ -12,7 +12,8 @@ from typing import Any
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.pieces import whole_name
 from saferule_ros.evaluation.fitting import ModelCancelled
-from saferule_ros.evaluation.judge import CannotJudge, Judge, Judged
+from saferule_ros.evaluation.judge import Judge, Judged
+from saferule_ros.evaluation.requirements import CannotJudge
 from saferule_ros.evaluation.selection import Selection, cost_bound, select
 from saferule_ros.evaluation.settings import SelectionSettings
 from saferule_ros.learning.learner import Learner
@@ -103,7 +104,7 @@ def judge_policies(
         judge = Judge(data(), last.units.to("cpu"), last.limits, settings.judge, seed, show, cancelled)
     except (CannotJudge, TrainingDiverged) as error:
         return Verdict(mode is JudgeMode.ADVISE, None, f"not judged: {error.what}", {})
-    steps = [kept.step for kept in trail.checkpoints]
+    steps = [kept.step for kept in trail.before(steps_done)]
     judged = {}
     for count, step in enumerate(steps):
         if cancelled():

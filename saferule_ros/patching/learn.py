@@ -1,5 +1,6 @@
 """A first policy, from the workspace's dataset to an active bundle: what a patch later starts from."""
 
+import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -8,17 +9,18 @@ import numpy as np
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.errors import SaferuleError
 from saferule_ros.evaluation.fitting import ModelCancelled
+from saferule_ros.evaluation.requirements import CannotJudge, episodes_to_judge_by
 from saferule_ros.learning.calibration import Calibration, calibrate
 from saferule_ros.learning.checkpoint import save_checkpoint
 from saferule_ros.learning.learner import CriticLearner, Learner
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
-from saferule_ros.learning.trainer import TrainingCancelled, TrainProgress, train
+from saferule_ros.learning.trainer import TrainingCancelled, TrainingDiverged, TrainProgress, train
 from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.judging import Verdict, judge_policies
-from saferule_ros.patching.settings import JudgingSettings
-from saferule_ros.patching.trail import Trail
+from saferule_ros.patching.settings import EVERY, JudgingSettings
+from saferule_ros.patching.trail import CHECKPOINTS, Trail
 from saferule_ros.policy.bundle import BundleMeta, Manifest
 from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.policy.store import PolicyStore
@@ -27,7 +29,24 @@ from saferule_ros.workspace import Workspace
 
 
 class NothingProposed(SaferuleError):
-    """No policy of the run passed its offline check."""
+    """No policy of the run passed its offline check.
+
+    Args:
+        verdict: what the check found.
+        checkpoint_id: of the last one's learner.
+    """
+
+    def __init__(self, verdict: Verdict, checkpoint_id: str) -> None:
+        super().__init__(
+            f"no policy is proposed: {verdict.reason}",
+            f"The last one's checkpoint is {checkpoint_id}, of which `saferule export` makes a policy all the same, "
+            "with the --task or --robot that it was learned for. All of it is kept: the same command judges anew",
+        )
+        self.verdict, self.checkpoint_id = verdict, checkpoint_id
+
+
+# Of a run that was stopped: the learner as it last was.
+LATEST = "latest"
 
 
 class Judging(NamedTuple):
@@ -36,13 +55,13 @@ class Judging(NamedTuple):
     Attributes:
         mode: whether there is one; without, the policy after the last step is taken.
         settings: of model, check and rule.
-        every: steps from one checkpoint to the next.
+        every: steps from one policy that is judged to the next; the last one is judged as well.
         on_progress: called with the share that is done and an estimate of the time left [s].
     """
 
     mode: JudgeMode = JudgeMode.NONE
     settings: JudgingSettings = JudgingSettings.model_validate({})
-    every: int = 400
+    every: int = EVERY
     on_progress: Callable[[float, float], None] = lambda *_: None
 
 
@@ -83,7 +102,8 @@ def learn_policy(
 
     Raises:
         TrainingCancelled: `cancelled()` became true; what was learned so far is kept in the workspace.
-        NothingProposed: no policy passed the offline check; the last checkpoint is kept.
+        NothingProposed: no policy passed the offline check.
+        CannotJudge: a judgement is required, and the data does not do for one; told before anything is learned.
         SaferuleError: unreadable dataset, divergence, or a policy that the gate refused; nothing was activated.
     """
     dataset = EpisodeDataset.load(workspace.dataset)
@@ -91,27 +111,27 @@ def learn_policy(
         "dataset": dataset.digest, "limits": limits.model_dump(), "settings": settings.model_dump(),
         "action_bounds": [spec.action_low, spec.action_high], "seed": seed, "device": device,
     }  # fmt: skip
-    unfinished = Unfinished(workspace.training / name_of(asked))
-    every = 0 if judging.mode is JudgeMode.NONE else judging.every
-    trail = Trail(workspace.training / f"{name_of(asked)}.trail", dataset.digest, every, steps)
-    learner = train(
-        dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress, device, unfinished, cancelled,
-        trail.after_step,
-    )  # fmt: skip
-    verdict = None
-    if judging.mode is not JudgeMode.NONE:
+    every, verdict = _to_be_judged(dataset, judging)
+    run = workspace.training / name_of(asked | {"checkpoint_every": every})
+    unfinished = Unfinished(run / LATEST)
+    trail = Trail.resumed(run / CHECKPOINTS, dataset.digest, every, unfinished.steps)
+    try:
+        learner = train(
+            dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress, device, unfinished, cancelled,
+            trail.after_step,
+        )  # fmt: skip
+    except TrainingDiverged:
+        shutil.rmtree(run, ignore_errors=True)  # it would diverge again
+        raise
+    if every:
         unfinished.save(learner)  # judging takes a while, and can be cancelled as well
         verdict = _judged(judging, dataset, learner, trail, seed, cancelled)
         if verdict.step not in (None, steps):
             learner = trail.load(verdict.step, device)
     checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
-    unfinished.discard()
-    trail.discard()
-    if verdict is not None and not verdict.propose:
-        raise NothingProposed(
-            f"no policy is proposed: {verdict.reason}",
-            f"The last one's checkpoint is kept: `saferule export {checkpoint_id}` makes a policy of it all the same",
-        )
+    if verdict and not verdict.propose:
+        raise NothingProposed(verdict, checkpoint_id)
+    shutil.rmtree(run, ignore_errors=True)
     store = PolicyStore(workspace.store).create()
     meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
     reason = f"learned from {dataset.episodes} episodes, seed {seed}"
@@ -129,6 +149,19 @@ def learn_policy(
     return LearnedPolicy(manifest, activate, calibration, learner.steps_done, verdict)
 
 
+def _to_be_judged(dataset: EpisodeDataset, judging: Judging) -> tuple[int, Verdict | None]:
+    """How often a policy is kept, 0 for never; and what is to be said of the last one where none can be judged."""
+    if judging.mode is JudgeMode.NONE:
+        return 0, None
+    try:
+        episodes_to_judge_by(dataset)
+    except CannotJudge as error:
+        if judging.mode is JudgeMode.REQUIRE:
+            raise
+        return 0, Verdict(True, None, f"not judged: {error.what}", {})
+    return judging.every, None
+
+
 def _judged(
     judging: Judging, dataset: EpisodeDataset, learner: Learner, trail: Trail, seed: int, cancelled: Callable[[], bool]
 ) -> Verdict:
@@ -138,4 +171,4 @@ def _judged(
             judging.on_progress, cancelled,
         )  # fmt: skip
     except ModelCancelled as error:
-        raise TrainingCancelled(error.what, "The same command goes on from there") from error
+        raise TrainingCancelled(error.what, "What was learned is kept: the same command judges anew") from error

@@ -1,6 +1,6 @@
-"""What the settings files of a patch hold.
+"""Settings of a patch and of the offline check, which learning can have as well.
 
-They are read twice: before a job starts, so that a mistake costs nothing, and by the job itself.
+Those of a patch are read twice: before a job starts, so that a mistake costs nothing, and by the job itself.
 """
 
 from pathlib import Path
@@ -15,6 +15,8 @@ from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleDi
 
 # By its name, as its class needs torch, and whoever asks for a patch may have none.
 COPTI_DICE = "copti_dice"
+# Of learning, steps from one policy that is judged to the next: ten in the 4,000 steps of `saferule train`.
+EVERY = 400
 
 
 class JudgingSettings(BaseModel):

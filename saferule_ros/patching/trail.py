@@ -8,49 +8,67 @@ whoever chooses one later saves it among the workspace's checkpoints.
 import shutil
 import time
 from pathlib import Path
+from typing import NamedTuple, Self
 
 import torch
 
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint, steps_of
 from saferule_ros.learning.learner import Learner
-from saferule_ros.patching.report import TrailCheckpoint
 
 CHECKPOINTS = "checkpoints"
+
+
+class Kept(NamedTuple):
+    """A checkpoint that was kept along the way."""
+
+    step: int  # of the run: how many of its steps are behind it
+    checkpoint_id: str
+    seconds: float  # that writing it took
 
 
 class Trail:
     """Saves a learner every so many steps, durably.
 
     Args:
-        folder: of the run. What a stopped run of learning left there counts, as its steps are taken alike again.
+        folder: of the checkpoints.
         dataset_digest: of the dataset that it learned from.
         every: steps from one checkpoint to the next; 0: none is kept.
-        steps: how many there are; the learner after the last one is the run's result, and not saved here.
     """
 
-    def __init__(self, folder: Path, dataset_digest: str, every: int, steps: int) -> None:
-        self._folder, self._digest, self._every, self._steps = folder / CHECKPOINTS, dataset_digest, every, steps
-        found = ((steps_of(path), path.name) for path in self._folder.glob("*") if not path.name.startswith("."))
-        kept = [(step, name) for step, name in sorted(found) if self._due(step)]
-        self.checkpoints = [TrailCheckpoint(step=step, checkpoint_id=name, seconds=0.0) for step, name in kept]
+    def __init__(self, folder: Path, dataset_digest: str, every: int) -> None:
+        self.folder, self._digest, self._every = folder, dataset_digest, every
+        self.kept: list[Kept] = []
+
+    @classmethod
+    def resumed(cls, folder: Path, dataset_digest: str, every: int, steps: int) -> Self:
+        """Of learning that goes on after so many steps: what was kept up to there counts, what came later goes.
+
+        Raises:
+            CheckpointError: a checkpoint in the folder is damaged.
+        """
+        trail = cls(folder, dataset_digest, every)
+        for path in sorted(folder.glob("*")):
+            step = steps_of(path) if steps else 0
+            if not step or step > steps:
+                shutil.rmtree(path)
+            else:
+                trail.kept.append(Kept(step, path.name, 0.0))
+        trail.kept.sort()
+        return trail
+
+    def before(self, step: int) -> list[Kept]:
+        """What was kept before a step, in the order of the steps."""
+        return [kept for kept in self.kept if kept.step < step]
 
     def load(self, step: int, device: torch.device | str) -> Learner:
         """The learner as it was after a step that was kept."""
-        (kept,) = (kept for kept in self.checkpoints if kept.step == step)
-        return load_checkpoint(self._folder / kept.checkpoint_id, device)[0]
+        (kept,) = (kept for kept in self.kept if kept.step == step)
+        return load_checkpoint(self.folder / kept.checkpoint_id, device)[0]
 
     def after_step(self, learner: Learner, step: int) -> None:
         """To be called after every step."""
-        if not self._due(step):
+        if not self._every or step % self._every:
             return
         began = time.monotonic()
-        checkpoint_id = save_checkpoint(learner, self._folder, self._digest)
-        made = TrailCheckpoint(step=step, checkpoint_id=checkpoint_id, seconds=time.monotonic() - began)
-        self.checkpoints = [kept for kept in self.checkpoints if kept.step != step] + [made]
-
-    def discard(self) -> None:
-        """Removes the folder."""
-        shutil.rmtree(self._folder.parent, ignore_errors=True)
-
-    def _due(self, step: int) -> bool:
-        return bool(self._every) and step % self._every == 0 and step < self._steps
+        checkpoint_id = save_checkpoint(learner, self.folder, self._digest)
+        self.kept.append(Kept(step, checkpoint_id, time.monotonic() - began))
