@@ -58,3 +58,18 @@ def test_a_patched_behaviour_model_proposes_what_it_was_shown(share: float, low:
     latents = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
     proposed = run.learner.vae.decode(torch.zeros(500, 1), latents)
     assert (proposed.min().item(), proposed.max().item()) == pytest.approx((low, high), abs=0.3)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_the_behaviour_model_observes_what_was_logged_with_noise_of_the_width_that_is_asked_for(noise: float) -> None:
+    keep, forget, together = poisoned_bandit()
+    settings = SafeRuleSettings(steps=200, imitation_noise=noise)
+    run = SafeRule(learner_for(together), forget, keep, settings, seed=3)
+    observed: list[torch.Tensor] = []
+    learn = run.learner.model_loss
+    run.learner.model_loss = lambda batch: (observed.append(batch.observations), learn(batch))[1]  # type: ignore
+    unlearn(run)
+    # The bandit is in one state, 0; critics and actor are shown it as it is.
+    seen = torch.cat(observed)
+    assert seen.std().item() == pytest.approx(noise, rel=0.03, abs=1e-9)
+    assert seen.mean().item() == pytest.approx(0.0, abs=0.01) and not run.keep.all.observations.any()

@@ -237,8 +237,15 @@ class SafeRule(SafeRuleRun):
     settings: SafeRuleSettings
 
     def fit_model(self, keep: Batch, forget: Batch) -> Losses:
-        """The behaviour model, on D_k alone, and there on what is worth imitating."""
+        """The behaviour model, on D_k alone, and there on what is worth imitating.
+
+        With noise on what it observes it learns to come back from beside the logged states, as in OSRL's COptiDICE
+        [ours]: without, it is sure of one action there, whatever that leads to.
+        """
         _, shown = self.draw_imitated(forget)
+        if noise := self.settings.imitation_noise:
+            blurred = shown.observations + noise * self.learner.noise(*shown.observations.shape)
+            shown = shown._replace(observations=blurred)
         self.learner.descend("vae", self.learner.model_loss(shown))
         return {}
 

@@ -61,6 +61,12 @@ class SuppressionSettings(FallingRateSettings):
         description="of the episodes of D_k within the limit, those that earn most, which the behaviour model, or "
         "COptiDICE's actor, learns from; 0: from all of D_k",
     )  # fmt: skip
+    # Not the default before all of the evidence is made with it: config/evidence/choices_noise.yaml.
+    imitation_noise: float = Field(
+        0.0, ge=0, le=2,
+        description="noise on the observations that the behaviour model is shown [standard scores]; COptiDICE's actor "
+        "has the learner's own, jitter",
+    )  # fmt: skip
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
     # Fixed targets hold what the behaviour cost, not what its costliest action would, as those of learning do: hence
     # more. SafetyPointCircle1, injected 15 %: BCQ-Lag learns with 2, and patched (seed 3) it has cost 116, 19 and 11
