@@ -143,6 +143,24 @@ def test_results_of_other_settings_are_refused_and_named(out, trial, results) ->
         run_trial(longer, out, lambda _: None, NEVER)
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_a_result_from_before_a_setting_is_one_with_the_value_that_changes_nothing(
+    out, trial, results, tmp_path, noise: float
+) -> None:
+    older = tmp_path / "older"
+    shutil.copytree(out / "cells", older / "cells")
+    for path in older.rglob("results/safe_rule.json"):
+        content = json.loads(path.read_text())
+        del content["config"]["settings"]["imitation_noise"]
+        path.write_text(json.dumps(content))
+    asked = tiny_trial(unlearning={"safe_rule": {"steps": 20, "imitation_noise": noise}})
+    if noise:
+        with pytest.raises(OtherSettings, match="'imitation_noise': 0.0"):
+            finished(asked, older)
+    else:
+        assert finished(asked, older)
+
+
 def test_a_cancelled_trial_goes_on_where_it_was(out, trial, results, tmp_path) -> None:
     """Cancelled in the middle of retraining: training and Safe-RULE are there already, retraining goes on."""
     learned = out / "data" / TASK / "seed-1" / "learners"

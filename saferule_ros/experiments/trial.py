@@ -3,10 +3,11 @@
 Results are files that appear as they come. Whatever is there already is not made again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from saferule_ros.attacks.ground_truth import GroundTruth
 from saferule_ros.dataset.dataset import EpisodeDataset
@@ -28,6 +29,7 @@ from saferule_ros.sim.rollout import Act
 from saferule_ros.sim.tasks import task
 from saferule_ros.unlearning.retrain import Retrain
 from saferule_ros.unlearning.run import unlearn
+from saferule_ros.unlearning.settings import SETTINGS_THAT_CAME_LATER
 
 
 def run_trial(
@@ -68,9 +70,15 @@ def _stored(trial: Trial, places: TrialPlaces, method: str) -> TrialResult | Non
     path = places.result(method)
     if not path.exists():
         return None
-    found = TrialResult.load(path)
-    check_same(found.config, trial.config(method), str(path))
+    found, wanted = TrialResult.load(path), trial.config(method)
+    check_same(_as_of_today(found.config, wanted), wanted, str(path))
     return found
+
+
+def _as_of_today(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """With the settings that came after the result, as they were when there was no choice."""
+    later = {name: value for name, value in SETTINGS_THAT_CAME_LATER.items() if name in wanted["settings"]}
+    return {**config, "settings": {**later, **config["settings"]}}
 
 
 class _Work:

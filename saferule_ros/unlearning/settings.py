@@ -6,6 +6,10 @@ What all of them have comes first, so that a comparison can give every method th
 from pydantic import BaseModel, ConfigDict, Field
 
 
+#: Settings that were added, with the value under which a run is what it was before: results of then lack them.
+SETTINGS_THAT_CAME_LATER = {"imitation_noise": 0.0}
+
+
 class RunSettings(BaseModel):
     """Of every method: how long it runs, what it leaves behind, and what the certificate asks of its result."""
 
