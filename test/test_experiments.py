@@ -155,7 +155,7 @@ def test_a_result_from_before_a_setting_is_one_with_the_value_that_changes_nothi
         path.write_text(json.dumps(content))
     asked = tiny_trial(unlearning={"safe_rule": {"steps": 20, "imitation_noise": noise}})
     if noise:
-        with pytest.raises(OtherSettings, match="'imitation_noise': 0.0"):
+        with pytest.raises(OtherSettings, match=r"'imitation_noise': 0\.0"):
             finished(asked, older)
     else:
         assert finished(asked, older)

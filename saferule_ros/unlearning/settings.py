@@ -5,7 +5,6 @@ What all of them have comes first, so that a comparison can give every method th
 
 from pydantic import BaseModel, ConfigDict, Field
 
-
 #: Settings that were added, with the value under which a run is what it was before: results of then lack them.
 SETTINGS_THAT_CAME_LATER = {"imitation_noise": 0.0}
 
