@@ -35,6 +35,11 @@ class Trail:
     costs: list[float]
 
     @property
+    def learner(self) -> str:
+        """Task and algorithm."""
+        return ", ".join(self.trial.split("/")[:2])
+
+    @property
     def within(self) -> list[bool]:
         """Whether each checkpoint keeps the limit."""
         return [cost <= self.limit for cost in self.costs]
@@ -88,6 +93,23 @@ def step_by_step(found: list[Trail]) -> list[str]:
     return lines
 
 
+def learner_by_learner(found: list[Trail]) -> list[str]:
+    """The same of each task and algorithm: where the last step can be relied on, and where it cannot."""
+    lines = [
+        "| task, learner | trails | some step keeps the limit | the last one does | relapses "
+        "| return short of the best, median | most |", f"|{'---|' * 7}",
+    ]  # fmt: skip
+    for name in sorted({trail.learner for trail in found}):
+        these = [trail for trail in found if trail.learner == name]
+        possible = [trail for trail in these if trail.best is not None]
+        regrets = [trail.regret for trail in possible if trail.within[-1] and trail.regret is not None]
+        short = f"{np.median(regrets):.0%} | {max(regrets):.0%}" if regrets else "– | –"
+        lines.append(
+            f"| {name} | {len(these)} | {len(possible)} | {len(regrets)} | {sum(t.relapses for t in these)} | {short} |"
+        )
+    return lines
+
+
 def line(trail: Trail) -> str:
     """One trail of the table."""
 
@@ -118,7 +140,8 @@ def document(found: list[Trail]) -> str:
     return "\n".join([
         "# Best step and last step of each patch", "",
         "Written by `python benchmarks/best_steps.py --trails TRAILS --out FILE`; do not edit.", "",
-        summary, "", "## Step by step", "", *step_by_step(found), "",
+        summary, "", "## Learner by learner", "", *learner_by_learner(found), "",
+        "## Step by step", "", *step_by_step(found), "",
         "## Trail by trail", "",
         "| trial | best step: return / cost | last step | return short of the best | within the limit from step "
         "| relapses |", f"|{'---|' * 6}", *map(line, found), "",
