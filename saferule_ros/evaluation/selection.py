@@ -59,18 +59,19 @@ def select(
     allowed = settings.share_of_limit * cost_limit
     within = [step for step in judged if bounds[step] <= allowed]
     chosen: int | None = None
-    if doubt := _doubt(check, settings):
-        reason = f"the model is not trusted: {doubt}"
+    why = doubt(check, settings)
+    if why:
+        reason = f"the model is not trusted: {why}"
     elif not within:
         least = min(bounds, key=lambda step: bounds[step])
         reason = f"no candidate is within the limit: the least bound is {bounds[least]:.1f}, allowed are {allowed:.1f}"
     else:
         chosen = max(within, key=lambda step: judged[step].episode_return)
         reason = f"{len(within)} of {len(judged)} candidates are within the limit; step {chosen} is to earn most"
-    return Selection(chosen, reason, judged, bounds, allowed, not doubt, check)
+    return Selection(chosen, reason, judged, bounds, allowed, not why, check)
 
 
-def _doubt(check: ModelCheck, settings: SelectionSettings) -> str:
+def doubt(check: ModelCheck, settings: SelectionSettings) -> str:
     """Why a model is not to be trusted, or nothing."""
     if not check.correlation >= settings.correlation:  # also if it is NaN
         return (
