@@ -41,9 +41,10 @@ def document(rows: list[Row]) -> str:
     return "\n".join([
         "# Whether a model may be trusted", "",
         "Written by `python benchmarks/model_checks.py --grid GRID --out FILE`; do not edit.", "",
-        "The actions of held-out episodes are replayed in the model. Correlation: by rank, of what it says that they cost "
-        f"with what they did cost; {rule.correlation:g} is required. Within: how many it expects to keep the limit; "
-        f"{rule.least_within} are required. Shortfall: what these cost more than expected, with one standard error.", "",
+        "The actions of held-out episodes are replayed in the model. Correlation: by rank, of what it says that they "
+        f"cost with what they did cost; {rule.correlation:g} is required. Within: how many it expects to keep the "
+        f"limit; {rule.least_within} are required. Shortfall: what these cost more than expected, with one standard "
+        "error.", "",
         "| data | held-out episodes | correlation | within | shortfall | trusted |", f"|{'---|' * 6}", *lines, "",
         f"{made_with(machine(), versions())}.", "",
     ])  # fmt: skip
