@@ -119,7 +119,8 @@ def test_learning_is_judged_where_that_is_asked_for_and_says_what_came_of_it(lea
     judged = as_json(*asked, "--judge", "advise", "--checkpoint-every", 10, workspace=learned)
     # Three episodes are too few to learn a model from.
     assert judged["policy_steps"] == 20 and judged["judgement"]["reason"].startswith("not judged: there are 3 episodes")
-    assert judged["judgement"]["checkpoint_every"] == 10 and judged["judgement"]["settings"]["rule"]
+    told = saferule(*map(str, asked), "--judge", "advise", workspace=learned)
+    assert "no policy can be judged, the last one is taken: there are 3 episodes" in " ".join(told.stderr.split())
     assert "there are 3 episodes to learn from" in refused(*asked, "--judge", "require", workspace=learned)
     assert "is not asked for" in refused(*asked, "--judging", learned / "small.yaml", workspace=learned)
     assert "no policy is judged" in refused(*asked, "--checkpoint-every", 10, workspace=learned)

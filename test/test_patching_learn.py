@@ -1,5 +1,6 @@
 """Learning with an offline check: which of the policies along the way goes into the store, or none."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,10 @@ pytest.importorskip("onnxruntime", reason="a policy passes the gate first, which
 from learning_cases import SMALL
 from patch_samples import SPEC, STEPS, make_dataset
 
+from saferule_ros.errors import SaferuleError
 from saferule_ros.evaluation.judge import Judged
 from saferule_ros.evaluation.requirements import CannotJudge
-from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
+from saferule_ros.learning.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import TrainingCancelled
@@ -164,6 +166,49 @@ def test_what_a_kill_left_beyond_the_last_save_is_not_trusted(workspace: Workspa
     later = save_checkpoint(at_step(load_checkpoint(kept)[0], 16), run / "checkpoints", "")
     learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING)
     assert not (run / "checkpoints" / later).exists() and learned.steps == EVERY
+
+
+def test_fewer_steps_than_a_run_had_taken_are_taken_anew(workspace: Workspace, earliest_earns_most: None) -> None:
+    stopped(workspace, JudgeMode.ADVISE, 17)
+    learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING, steps=16)
+    assert learned.verdict is not None and list(learned.verdict.numbers["judged"]) == ["8", "16"]
+
+
+def test_a_checkpoint_that_was_half_written_is_no_hindrance(workspace: Workspace, earliest_earns_most: None) -> None:
+    stopped(workspace, JudgeMode.ADVISE, 11)
+    (run,) = workspace.training.iterdir()
+    (run / "checkpoints" / ".writing-4242").mkdir()
+    learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING)
+    assert learned.verdict is not None and list(learned.verdict.numbers["judged"]) == ["8", "16", "24"]
+
+
+@pytest.mark.parametrize("where", ["checkpoints/*/tensors.safetensors", "latest/*/checkpoint.json"])
+def test_what_is_damaged_of_a_stopped_run_is_told_before_anything_is_learned(workspace: Workspace, where: str) -> None:
+    stopped(workspace, JudgeMode.ADVISE, 11)
+    (run,) = workspace.training.iterdir()
+    (damaged,) = run.glob(where)
+    damaged.write_bytes(damaged.read_bytes()[:-3])
+    learning: list[int] = []
+    with pytest.raises(CheckpointError, match=f"Remove {run}: the same command then learns anew"):
+        learn(workspace, JudgeMode.ADVISE, TRUSTED, on_progress=lambda at: learning.append(at.step))
+    assert not learning
+    shutil.rmtree(run)
+    assert learn(workspace, JudgeMode.ADVISE, DISTRUSTED).steps == LEARNING_STEPS
+
+
+def test_what_the_gate_refused_is_not_learned_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from saferule_ros.patching import learn as module
+
+    def refuse(*_: object) -> None:
+        raise SaferuleError("the disk is full")
+
+    monkeypatch.setattr(module, "pass_gate", refuse)
+    with pytest.raises(SaferuleError, match="the disk is full"):
+        learn(workspace, JudgeMode.ADVISE, DISTRUSTED)
+    monkeypatch.undo()
+    learning: list[int] = []
+    learn(workspace, JudgeMode.ADVISE, DISTRUSTED, on_progress=lambda at: learning.append(at.step))
+    assert not learning and not list(workspace.training.iterdir())
 
 
 def test_data_that_does_not_do_for_a_judge_is_told_before_anything_is_learned(tmp_path: Path) -> None:

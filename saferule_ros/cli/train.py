@@ -104,7 +104,7 @@ def train(
         note(f"of {steps} steps, only the policy after the last is judged: see --checkpoint-every")
     place = Workspace(workspace)
     spec, limits = robot(task, robot_file)
-    _check_fit(place, spec)
+    _check_fit(place, spec, judge)
     # Only now: torch takes seconds to load, and what is wrong should be said at once.
     from saferule_ros.learning.trainer import TrainingCancelled, TrainProgress, limit_threads
     from saferule_ros.patching.learn import Judging, NothingProposed, learn_policy
@@ -167,7 +167,8 @@ def _as_json(
 
 
 def _judgement(verdict: Verdict, judge: JudgeMode, settings: JudgingSettings, every: int) -> dict[str, object]:
-    return verdict.as_json(judge) | {"settings": settings.model_dump(mode="json"), "checkpoint_every": every}
+    asked = {"settings": settings.model_dump(mode="json"), "checkpoint_every": every} if verdict.numbers else {}
+    return verdict.as_json(judge) | asked
 
 
 def _told(calibration: Calibration | None) -> list[tuple[str, str]]:
@@ -181,10 +182,11 @@ def _told(calibration: Calibration | None) -> list[tuple[str, str]]:
     ]
 
 
-def _check_fit(place: Workspace, spec: PolicySpec) -> None:
+def _check_fit(place: Workspace, spec: PolicySpec, judge: JudgeMode) -> None:
     """Before minutes of learning, not after them."""
     from saferule_ros.cli.output import note
     from saferule_ros.dataset.dataset import EpisodeDataset
+    from saferule_ros.evaluation.requirements import CannotJudge, episodes_to_judge_by
 
     dataset = EpisodeDataset.load(place.dataset)
     found, wanted = (dataset.observation_size, dataset.action_size), (spec.observation_size, spec.action_size)
@@ -199,3 +201,8 @@ def _check_fit(place: Workspace, spec: PolicySpec) -> None:
             f"{outside.mean():.0%} of the logged actions are outside of the bounds of {spec.task}, {spec.action_low} "
             f"to {spec.action_high}: is it the robot that the data is from? The policy stays within them"
         )
+    if judge is JudgeMode.ADVISE:  # where it is required, nothing is learned
+        try:
+            episodes_to_judge_by(dataset)
+        except CannotJudge as error:
+            note(f"no policy can be judged, the last one is taken: {error}")

@@ -11,7 +11,7 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.evaluation.fitting import ModelCancelled
 from saferule_ros.evaluation.requirements import CannotJudge, episodes_to_judge_by
 from saferule_ros.learning.calibration import Calibration, calibrate
-from saferule_ros.learning.checkpoint import save_checkpoint
+from saferule_ros.learning.checkpoint import CheckpointError, save_checkpoint
 from saferule_ros.learning.learner import CriticLearner, Learner
 from saferule_ros.learning.settings import CommonSettings, TaskLimits
 from saferule_ros.learning.trainer import TrainingCancelled, TrainingDiverged, TrainProgress, train
@@ -114,7 +114,12 @@ def learn_policy(
     every, verdict = _to_be_judged(dataset, judging)
     run = workspace.training / name_of(asked | {"checkpoint_every": every})
     unfinished = Unfinished(run / LATEST)
-    trail = Trail.resumed(run / CHECKPOINTS, dataset.digest, every, unfinished.steps)
+    try:
+        if unfinished.steps > steps:
+            shutil.rmtree(run)  # of more steps than are asked for: the way there is not this one's
+        trail = Trail.resumed(run / CHECKPOINTS, dataset.digest, every, unfinished.steps)
+    except CheckpointError as error:
+        raise CheckpointError(error.what, f"Remove {run}: the same command then learns anew") from error
     try:
         learner = train(
             dataset, limits, settings, (spec.low, spec.high), steps, seed, on_progress, device, unfinished, cancelled,
@@ -131,7 +136,6 @@ def learn_policy(
     checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
     if verdict and not verdict.propose:
         raise NothingProposed(verdict, checkpoint_id)
-    shutil.rmtree(run, ignore_errors=True)
     store = PolicyStore(workspace.store).create()
     meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
     reason = f"learned from {dataset.episodes} episodes, seed {seed}"
@@ -144,6 +148,7 @@ def learn_policy(
             activate = store.places().active is None
         if activate:
             store.activate(manifest.bundle_id, reason=reason, requester=requester)
+    shutil.rmtree(run, ignore_errors=True)  # only now: what was refused, or did not fit on the disk, can be tried again
     replay = learner.replay(dataset)
     calibration = calibrate(learner, replay) if isinstance(learner, CriticLearner) else None
     return LearnedPolicy(manifest, activate, calibration, learner.steps_done, verdict)

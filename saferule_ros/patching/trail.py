@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 
 import torch
 
-from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint, steps_of
+from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
 
 CHECKPOINTS = "checkpoints"
@@ -48,7 +48,8 @@ class Trail:
         """
         trail = cls(folder, dataset_digest, every)
         for path in sorted(folder.glob("*")):
-            step = steps_of(path) if steps else 0
+            half_written = path.name.startswith(".")
+            step = 0 if half_written or not steps else load_checkpoint(path)[0].steps_done
             if not step or step > steps:
                 shutil.rmtree(path)
             else:
