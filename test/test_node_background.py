@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import rclpy
@@ -11,6 +14,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from ros_helpers import DEADLINE
+from serving_samples import TanhPolicy
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.background import Background, FaultInProgramError, abandon_all
@@ -66,3 +70,49 @@ def test_work_that_ends_after_the_executor_leaves_it_alone(node: Node) -> None:
     release.set()
     work.join(DEADLINE)
     assert not awaited.done() and not work.told
+
+
+END_AMID_WORK = """
+import os, signal, sys, threading
+
+import onnxruntime
+from rclpy.node import Node
+
+from saferule_ros.nodes.background import Background
+from saferule_ros.nodes.process import main
+
+
+class Busy(Node):
+    def __init__(self):
+        super().__init__("busy")
+
+    def start(self):
+        loaded = threading.Event()
+
+        def work():
+            while True:
+                onnxruntime.InferenceSession(sys.argv[1])
+                loaded.set()
+
+        Background(self, "work", work)
+        loaded.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def stop(self):
+        pass
+
+
+main(Busy)
+"""
+
+
+def test_a_process_that_is_told_to_end_while_work_is_in_c_code_ends_in_good_order(tmp_path: Path) -> None:
+    """Left to the interpreter's own end, such a thread takes the process down with SIGABRT, nearly every time."""
+    model = tmp_path / "policy.onnx"
+    TanhPolicy(1).save(model)
+    tries = 3
+    for _ in range(tries):
+        ended = subprocess.run(
+            [sys.executable, "-c", END_AMID_WORK, str(model)], capture_output=True, text=True, timeout=DEADLINE
+        )  # fmt: skip
+        assert (ended.returncode, "terminate" in ended.stderr) == (0, False), ended.stderr
