@@ -71,17 +71,15 @@ def _located(model: type[BaseModel], error: Mapping[str, Any]) -> tuple[str, lis
     models, beside, any_name = [model], [model], False
     location = error["loc"]
     for place, step in enumerate(location, 1):
-        if any_name and isinstance(step, str):  # a key of a mapping, even where it is called like a field
-            path.append(step)
-            beside, any_name = models or beside, False
-            continue
-        field = next((f for m in models for name, f in m.model_fields.items() if step in (name, f.alias)), None)
-        no_field = place == len(location) and error["type"] == "extra_forbidden"
-        if field is None and isinstance(step, str) and not no_field:
+        is_key = any_name and isinstance(step, str)  # even where it is called like a field
+        fields = [f for m in models for name, f in m.model_fields.items() if step in (name, f.alias) and not is_key]
+        is_unknown = place == len(location) and error["type"] == "extra_forbidden"
+        if isinstance(step, str) and not (fields or is_key or is_unknown):
             continue
         path.append(step)
-        beside = models or beside
-        if field is not None:
+        beside, any_name = models or beside, any_name and not is_key
+        if fields:
+            field = fields[0]
             models, any_name = _models_in(field.annotation), _has_names_of_its_own(field.annotation)
     return ".".join(map(str, path)), [f.alias or name for m in beside for name, f in m.model_fields.items()]
 

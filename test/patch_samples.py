@@ -17,6 +17,12 @@ KEEP_BAG, BAD_BAG = "monday", "unplugged"
 KEEP_EPISODES, BAD_EPISODES, STEPS = 12, 4, 20
 TRAINING_STEPS = 40
 
+# Of the offline check: a model that is learned in a second, and rules for it.
+MODEL = {"members": 2, "hidden": 8, "batch": 16, "single_steps": 60, "unroll_steps": 20, "unroll": 4}
+# A rank correlation is never below -1, never above 1; an episode of 20 steps costs between 0 and 20.
+TRUSTED, DISTRUSTED = {"correlation": -1.0, "least_within": 0}, {"correlation": 1.0}
+ANYTHING, NOTHING = {"share_of_limit": 10.0}, {"share_of_limit": 1e-9}
+
 SPEC = PolicySpec(
     observation_size=3, action_size=2, action_low=(-1.0, -1.0), action_high=(1.0, 1.0), control_rate=20.0,
     task="Sample", cost_limit=5.0,

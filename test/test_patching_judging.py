@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("onnxruntime", reason="a patch ends at the gate, which needs ONNX Runtime")
 
-from patch_samples import BAD_BAG, TRAINING_STEPS, make_workspace
+from patch_samples import ANYTHING, BAD_BAG, DISTRUSTED, MODEL, NOTHING, TRAINING_STEPS, TRUSTED, make_workspace
 
 from saferule_ros.errors import SettingsError
 from saferule_ros.evaluation.check import ModelCheck
@@ -24,11 +24,6 @@ from saferule_ros.patching.request import PatchRequest
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.workspace import Workspace
-
-MODEL = {"members": 2, "hidden": 8, "batch": 16, "single_steps": 60, "unroll_steps": 20, "unroll": 4}
-# A rank correlation is never below -1, never above 1; an episode of 20 steps costs between 0 and 20.
-TRUSTED, DISTRUSTED = {"correlation": -1.0, "least_within": 0}, {"correlation": 1.0}
-ANYTHING, NOTHING = {"share_of_limit": 10.0}, {"share_of_limit": 1e-9}
 
 
 @pytest.fixture(scope="module")

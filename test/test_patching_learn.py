@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("onnxruntime", reason="a policy passes the gate first, which needs ONNX Runtime")
 
 from learning_cases import SMALL
-from patch_samples import SPEC, STEPS, make_dataset
+from patch_samples import ANYTHING, DISTRUSTED, MODEL, NOTHING, SPEC, STEPS, TRUSTED, make_dataset
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.evaluation.judge import Judged
@@ -25,10 +25,6 @@ from saferule_ros.patching.settings import JudgingSettings
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.workspace import Workspace
 
-MODEL = {"members": 2, "hidden": 8, "batch": 16, "single_steps": 60, "unroll_steps": 20, "unroll": 4}
-# A rank correlation is never below -1, never above 1; an episode of 20 steps costs between 0 and 20.
-TRUSTED, DISTRUSTED = {"correlation": -1.0, "least_within": 0}, {"correlation": 1.0}
-ANYTHING, NOTHING = {"share_of_limit": 10.0}, {"share_of_limit": 1e-9}
 NEVER = {"correlation": 1.0, "share_of_limit": 1e-9}
 LEARNING_STEPS, EVERY = 24, 8
 

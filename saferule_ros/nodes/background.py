@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 # Work under way. A thread that ends when its executor has been shut down must leave that alone.
 _under_way: set[Background] = set()
-# Their threads, until these have ended.
-_running: set[threading.Thread] = set()
 _changing = threading.Lock()
 
 
@@ -25,12 +23,6 @@ def abandon_all() -> None:
     """From here on nobody is told of results: called before the executor is shut down."""
     with _changing:
         _under_way.clear()
-
-
-def any_runs() -> bool:
-    """Whether some work is still being done: it will be cut off when this process ends."""
-    with _changing:
-        return bool(_running)
 
 
 class FaultInProgramError(SaferuleError):
@@ -62,7 +54,6 @@ class Background(Generic[T]):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         with _changing:
             _under_way.add(self)
-            _running.add(self._thread)
         self._thread.start()
 
     async def done(self) -> T:
@@ -95,7 +86,6 @@ class Background(Generic[T]):
         except BaseException as error:  # noqa: BLE001 - nothing is swallowed: it is raised where it is awaited
             self._error = error
         with _changing:
-            _running.discard(self._thread)
             if self not in _under_way:
                 return
             _under_way.discard(self)

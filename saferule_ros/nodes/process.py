@@ -25,7 +25,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.nodes.background import abandon_all, any_runs
+from saferule_ros.nodes.background import abandon_all
 from saferule_ros.nodes.readiness import LIFELINE, notify
 
 EXIT_BAD_INPUT = 2
@@ -97,7 +97,7 @@ def main(make_node: Callable[[], Node]) -> None:
     # rclpy logs through C++ streams that are flushed by now; Python's own are flushed here.
     sys.stdout.flush()
     sys.stderr.flush()
-    if any_runs():
+    if any(thread.daemon for thread in threading.enumerate()):
         # An interpreter that ends ends its daemon threads wherever they are. One that is within C++, such as loading a
         # policy, then takes the process down: std::terminate, and SIGABRT in place of the status.
         os._exit(status)

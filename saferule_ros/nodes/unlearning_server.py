@@ -11,7 +11,7 @@ It never touches what is served: a job ends with a candidate in the store, which
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
@@ -77,19 +77,8 @@ class Parameters:
     diagnostics_period: float = parameter(1.0, "time between diagnostics", unit="s", low=0.1, high=60.0)
 
 
-class _Files(NamedTuple):
-    """Settings files that are there; None: the defaults."""
-
-    settings: Path | None
-    judging: Path | None
-
-    @classmethod
-    def of(cls, parameters: Parameters) -> Self:
-        """Raises SettingsError where one is not there. What is in it depends on the learner that is to forget."""
-        return cls(_there(parameters.settings), _there(parameters.judging))
-
-
 def _there(file: str) -> Path | None:
+    """A settings file; None: the defaults. Raises SettingsError where it is not there."""
     if file and not Path(file).is_file():
         raise SettingsError(f"there is no settings file {file!r}", "Give a YAML file; empty: the defaults")
     return Path(file) if file else None
@@ -101,8 +90,10 @@ class UnlearningServer(Node):
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__("unlearning_server", **node_arguments)
         self._settings = load(self, Parameters)
-        self._files = _Files.of(self._settings)
-        judging_settings(JudgeMode(self._settings.judge), self._files.judging)
+        self._judge = JudgeMode(self._settings.judge)
+        # What is in the first depends on the learner that is to forget: it is read when a job is asked for.
+        self._patch_settings, self._judging = _there(self._settings.settings), _there(self._settings.judging)
+        judging_settings(self._judge, self._judging)
         self._workspace = Workspace(Path(self._settings.workspace)).create()
         self._goals = Goals()
         self._stopping = False
@@ -187,8 +178,7 @@ class UnlearningServer(Node):
             )
 
     def _check_can_patch(self) -> None:
-        mode = JudgeMode(self._settings.judge)
-        check_can_patch(self._workspace, self._files.settings, mode, self._files.judging)
+        check_can_patch(self._workspace, self._patch_settings, self._judge, self._judging)
 
     def _start_job(self, forget_set_id: str, steps: int, seed: int, requester: str) -> str:
         assert self._jobs is not None
@@ -198,10 +188,10 @@ class UnlearningServer(Node):
             forget_set_id=forget_set_id,
             steps=steps,
             seed=seed,
-            settings=self._files.settings,
-            judge=self._settings.judge,
+            settings=self._patch_settings,
+            judge=self._judge,
             device=self._settings.device,
-            judging=self._files.judging,
+            judging=self._judging,
             nice=self._settings.nice,
             threads=self._settings.threads,
             requester=requester,

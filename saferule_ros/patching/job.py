@@ -22,7 +22,7 @@ from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.judging import Verdict, judge_patch
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
-from saferule_ros.patching.report import Outcome, PatchReport, TrailCheckpoint
+from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.settings import JudgingSettings, judging_settings
 from saferule_ros.patching.trail import CHECKPOINTS, Trail
@@ -100,7 +100,7 @@ def _run(
     known: dict[str, Any] = {
         "job_id": request.job_id, "forget_set_id": forget_set.id, "forgotten_before": unlearning.forgotten_before,
         "parent_id": parent.bundle_id, "seconds": seconds,
-        "checkpoints": [TrailCheckpoint(**kept._asdict()) for kept in trail.kept],
+        "checkpoints": trail.kept,
         "digests": {"dataset": dataset.digest, "forget_set": forget_set.id},
         "forget_weight": certified.run.forget_weight, "marked_values": certified.run.marked_values,
         "left_out": certified.run.left_out, "started": started.isoformat(timespec="milliseconds"),

@@ -23,9 +23,9 @@ class TrailCheckpoint(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    step: int = Field(ge=0, description="unlearning steps behind it")
-    checkpoint_id: str = Field(description="its folder in jobs/<job>/checkpoints")
-    seconds: float = Field(ge=0, description="what writing it took [s]")
+    step: int = Field(ge=0, description="steps of the run behind it")
+    checkpoint_id: str = Field(description="its folder among the run's checkpoints")
+    seconds: float = Field(ge=0, description="what writing it took [s]; 0: not known, an earlier process wrote it")
 
 
 class PatchReport(BaseModel):

@@ -8,22 +8,15 @@ whoever chooses one later saves it among the workspace's checkpoints.
 import shutil
 import time
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import torch
 
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
+from saferule_ros.patching.report import TrailCheckpoint
 
 CHECKPOINTS = "checkpoints"
-
-
-class Kept(NamedTuple):
-    """A checkpoint that was kept along the way."""
-
-    step: int  # of the run: how many of its steps are behind it
-    checkpoint_id: str
-    seconds: float  # that writing it took
 
 
 class Trail:
@@ -37,7 +30,7 @@ class Trail:
 
     def __init__(self, folder: Path, dataset_digest: str, every: int) -> None:
         self.folder, self._digest, self._every = folder, dataset_digest, every
-        self.kept: list[Kept] = []
+        self.kept: list[TrailCheckpoint] = []
 
     @classmethod
     def resumed(cls, folder: Path, dataset_digest: str, every: int, steps: int) -> Self:
@@ -53,11 +46,11 @@ class Trail:
             if not step or step > steps:
                 shutil.rmtree(path)
             else:
-                trail.kept.append(Kept(step, path.name, 0.0))
-        trail.kept.sort()
+                trail.kept.append(TrailCheckpoint(step=step, checkpoint_id=path.name, seconds=0.0))
+        trail.kept.sort(key=lambda kept: kept.step)
         return trail
 
-    def before(self, step: int) -> list[Kept]:
+    def before(self, step: int) -> list[TrailCheckpoint]:
         """What was kept before a step, in the order of the steps."""
         return [kept for kept in self.kept if kept.step < step]
 
@@ -72,4 +65,5 @@ class Trail:
             return
         began = time.monotonic()
         checkpoint_id = save_checkpoint(learner, self.folder, self._digest)
-        self.kept.append(Kept(step, checkpoint_id, time.monotonic() - began))
+        seconds = time.monotonic() - began
+        self.kept.append(TrailCheckpoint(step=step, checkpoint_id=checkpoint_id, seconds=seconds))
