@@ -12,7 +12,7 @@ from evaluation_cases import HORIZON, LIMITS, SMALL, line, towards, units_of
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.pieces import piece, split_steps, whole_name
-from saferule_ros.evaluation.check import ModelCheck, check_model, replayed_costs
+from saferule_ros.evaluation.check import ModelCheck, check_model, replay
 from saferule_ros.evaluation.fitting import fit_model, untrained
 from saferule_ros.evaluation.judge import Judge, Judged
 from saferule_ros.evaluation.ranking import rank_correlation
@@ -53,7 +53,21 @@ def test_a_replay_counts_each_episode_to_its_own_end(dataset) -> None:
         made.out.bias.zero_()
     mixed = EpisodeDataset.from_episodes([dataset.episode(0), piece(dataset.episode(1), 0, 7)])
     expected = torch.tensor([0.5 * HORIZON, 0.5 * 7])  # each step costs half of the largest cost, 1
-    torch.testing.assert_close(replayed_costs(made, mixed), expected.expand(SMALL.members, 2))
+    torch.testing.assert_close(replay(made, mixed).costs, expected.expand(SMALL.members, 2))
+
+
+def test_an_episode_that_terminated_counts_as_a_whole_one_and_pieces_by_their_steps(dataset) -> None:
+    """A model that charges every step half: ten steps that ended by falling cost five in all, ten of a piece ten."""
+    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
+    with torch.no_grad():
+        made.out.weight.zero_()
+        made.out.bias.zero_()
+    fell = dataclasses.replace(piece(dataset.episode(0), 0, 10), id="fell", terminated=True, truncated=False)
+    check = check_model(made, EpisodeDataset.from_episodes([fell]), LIMITS)
+    assert check.predicted == pytest.approx(5.0) and (check.ended, check.expected_ended) == (1.0, 0.0)
+    last = piece(dataclasses.replace(dataset.episode(1), terminated=True, truncated=False), 10, 20)
+    check = check_model(made, EpisodeDataset.from_episodes([last]), LIMITS)
+    assert check.predicted == pytest.approx(10.0) and check.ended == 1.0
 
 
 def test_a_good_model_passes_its_check_and_a_random_one_does_not(dataset, judge) -> None:
@@ -110,15 +124,21 @@ def test_a_judge_says_how_many_episodes_it_needs(dataset) -> None:
         Judge(dataset.subset(range(19)), units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
 
 
-def test_pieces_of_one_episode_count_once_and_episodes_that_terminate_are_refused(dataset) -> None:
+def test_pieces_of_one_episode_count_once(dataset) -> None:
     few = dataset.subset(range(19))
     cut = split_steps(few, np.arange(len(few)) % 7 < 6)[0]
     assert cut.episodes > 19
     with pytest.raises(CannotJudge, match="there are 19 episodes"):
         Judge(cut, units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
-    ended = [dataclasses.replace(dataset.episode(k), terminated=k == 3, truncated=k != 3) for k in range(30)]
-    with pytest.raises(CannotJudge, match="1 of 30 episodes terminated"):
-        Judge(EpisodeDataset.from_episodes(ended), units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
+
+
+def test_where_episodes_terminate_a_judge_says_how_often_those_of_a_policy_do() -> None:
+    falling = line(edge=1.5)
+    judge = Judge(falling, units_of(falling), LIMITS, JudgeSettings(model=SMALL), seed=0)
+    assert judge.check.correlation > 0.8
+    assert judge.check.ended > 0.0 and judge.check.expected_ended == pytest.approx(judge.check.ended, abs=0.15)
+    stays, falls = judge.judge(towards(0.0)), judge.judge(towards(2.5))
+    assert stays.ended < 0.1 and falls.ended > 0.9
 
 
 def test_the_model_is_checked_on_episodes_of_which_it_saw_no_piece(dataset, monkeypatch) -> None:
@@ -148,6 +168,14 @@ def test_the_candidate_that_earns_most_within_the_limit_is_chosen() -> None:
     found = select(candidates, TRUSTED, cost_limit=25.0, settings=SelectionSettings())
     assert found.step == 200
     assert "2 of 3" in found.reason
+
+
+def test_how_often_the_chosen_one_is_expected_to_fall_is_told() -> None:
+    candidates = {100: judged(5.0), 200: dataclasses.replace(judged(5.0, earns=2.0), ended=0.4)}
+    found = select(candidates, TRUSTED, cost_limit=25.0, settings=SelectionSettings())
+    assert found.reason.endswith("step 200 is to earn most; 40% of its episodes are to terminate before the horizon")
+    del candidates[200]
+    assert "terminate" not in select(candidates, TRUSTED, cost_limit=25.0, settings=SelectionSettings()).reason
 
 
 def test_a_candidate_on_which_the_members_do_not_agree_is_not_within_the_limit() -> None:

@@ -12,6 +12,8 @@ from saferule_ros.evaluation.model import DynamicsEnsemble
 from saferule_ros.evaluation.rollout import roll_out
 from saferule_ros.evaluation.windows import Windows
 
+EDGE = 2.0
+
 
 @pytest.fixture(scope="module")
 def dataset():
@@ -23,10 +25,23 @@ def model(dataset) -> DynamicsEnsemble:
     return fit_model(dataset, units_of(dataset), SMALL, seed=0)
 
 
-def constant_model(dataset, change: float, reward: float, logit: float) -> DynamicsEnsemble:
+@pytest.fixture(scope="module")
+def falling():
+    """Data of a world with an edge: above x = 1 it costs, beyond 2 the episode is over."""
+    made = line(edge=EDGE)
+    assert 5 < sum(record.terminated for record in made.records) < 70
+    return made
+
+
+def constant_model(
+    dataset, change: float, reward: float, logit: float, end_logit: float | None = None
+) -> DynamicsEnsemble:
     """Moves by `change` standard scores in each step, whatever is done."""
     made = untrained(dataset, units_of(dataset), SMALL, seed=0)
     with torch.no_grad():
+        if made.end is not None:
+            made.end.weight.zero_()
+            made.end.bias.fill_(end_logit)
         made.out.weight.zero_()
         made.out.bias.zero_()
         made.out.bias[..., 0] = change / made.change[0]
@@ -68,7 +83,9 @@ def test_a_window_goes_on_from_the_models_own_predictions(dataset) -> None:
     torch.testing.assert_close(losses["costs"], torch.tensor(np.log(2.0), dtype=torch.float32))
 
 
-def test_gradients_of_an_unrolled_window_are_those_of_finite_differences(dataset) -> None:
+@pytest.mark.parametrize("edge", [np.inf, EDGE])
+def test_gradients_of_an_unrolled_window_are_those_of_finite_differences(edge: float) -> None:
+    dataset = line(edge=edge)
     made = untrained(dataset, units_of(dataset), SMALL.model_copy(update={"hidden": 4}), seed=0).double()
     window = Windows(dataset, made.units, members=SMALL.members, seed=2).draw(batch=4, steps=4)
     window = type(window)(*(part.double() for part in window))
@@ -107,6 +124,61 @@ def test_what_policies_cost_in_the_learned_model_is_what_they_cost(dataset, mode
     predicted = [float(imagined.costs.mean()) for imagined in found]
     true = [true_cost(target, starts[:, 0]) for target in targets]
     assert predicted == pytest.approx(true, abs=1.5)
+
+
+def test_windows_show_the_end_of_an_episode_that_terminated_as_often_as_any_other_step(falling) -> None:
+    fell = next(k for k, record in enumerate(falling.records) if record.terminated and record.length >= 7)
+    one = falling.subset([fell])
+    length = len(one)
+    window = Windows(one, units_of(falling), members=1, seed=3).draw(batch=7000, steps=5)
+    ended, present = window.ended[0], window.present[0]  # (B, W)
+    assert ended[:, 0].mean().item() == pytest.approx(1 / length, rel=0.15), "of single steps"
+    for k in range(1, 5):  # a k-th step is there for all first steps but the last k, and one of these is the end
+        assert present[:, k].mean().item() == pytest.approx((length - k) / length, rel=0.05)
+        assert (ended[:, k] * present[:, k]).mean().item() == pytest.approx(1 / length, rel=0.15)
+
+
+def test_what_lies_beyond_the_end_of_an_episode_is_not_learned_from(falling) -> None:
+    made = untrained(falling, units_of(falling), SMALL, seed=0)
+    window = Windows(falling, made.units, SMALL.members, seed=2).draw(batch=64, steps=8)
+    assert 0.0 < window.present.mean() < 1.0
+    beyond = 1.0 - window.present
+    spoiled = window._replace(
+        rewards=window.rewards + 9.0 * beyond, costs=window.costs * window.present, ended=window.ended + beyond,
+        following=window.following + 9.0 * beyond.unsqueeze(-1),
+    )  # fmt: skip
+    clean, same = window_losses(made, window), window_losses(made, spoiled)
+    assert set(clean) == {"observations", "rewards", "costs", "ends"}
+    for name, loss in clean.items():
+        torch.testing.assert_close(loss, same[name])
+
+
+def test_costs_and_returns_count_as_far_as_the_episode_is_expected_to_go_on(falling) -> None:
+    made = constant_model(falling, change=0.0, reward=0.5, logit=1.0, end_logit=-2.0)
+    found = roll_out(made, towards(1.0), torch.tensor([[0.0, 0.5]]), horizon=10)
+    goes_on = 1.0 - 1.0 / (1.0 + np.exp(2.0))
+    steps = (1.0 - goes_on**10) / (1.0 - goes_on)  # of a geometric series
+    cost = float(torch.sigmoid(torch.tensor(1.0)))
+    torch.testing.assert_close(found.costs, torch.full((SMALL.members, 1), steps * cost))
+    torch.testing.assert_close(found.returns, torch.full((SMALL.members, 1), steps * 0.5 / made.units.reward_scale))
+    torch.testing.assert_close(found.ended, torch.full((SMALL.members, 1), 1.0 - goes_on**10))
+
+
+def test_the_learned_model_knows_which_policies_fall_and_what_they_cost_until_then(falling) -> None:
+    model = fit_model(falling, units_of(falling), SMALL, seed=0)
+    starts = falling.initial_observations[:16]
+    targets = (-0.5, 0.5, 1.5, 3.0)  # safe, safe, costs to the horizon, costs until it falls
+    found = [roll_out(model, towards(target), torch.from_numpy(starts.copy()), HORIZON) for target in targets]
+    true = [true_cost(target, starts[:, 0], EDGE) for target in targets]
+    assert true[2] > true[3] + 5.0 > 6.0, "falling saves cost"
+    assert [float(imagined.costs.mean()) for imagined in found] == pytest.approx(true, abs=1.5)
+    *stays, falls = [float(imagined.ended.mean()) for imagined in found]
+    assert max(stays) < 0.2 and falls > 0.9
+
+
+def test_a_model_of_data_without_ends_knows_of_none(dataset, model) -> None:
+    assert model.end is None
+    assert float(roll_out(model, towards(2.5), torch.tensor([[0.0, 0.5]]), HORIZON).ended.max()) == 0.0
 
 
 def test_members_disagree_more_outside_the_data(dataset, model) -> None:

@@ -82,7 +82,7 @@ def train(
     With --judge the policies along the way drive in a model that is learned from the same data, which takes some
     minutes: the one that is expected to earn most within the cost limit is taken, or none (exit status 1; the last
     checkpoint is kept). `advise` takes the last one where the model fails its own check, `require` none.
-    The model needs 20 episodes that do not terminate.
+    The model needs 20 episodes.
 
     \b
     Examples:

@@ -8,12 +8,15 @@ policy drives is found with each policy (see rollout.py).
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.pieces import whole_name
+from saferule_ros.dataset.record import EpisodeRecord
 from saferule_ros.evaluation.model import DynamicsEnsemble
 from saferule_ros.evaluation.ranking import rank_correlation
 from saferule_ros.learning.settings import TaskLimits
@@ -25,11 +28,14 @@ class ModelCheck:
 
     Attributes:
         episodes: how many there were.
-        correlation: Spearman's rho of predicted and logged costs per step; NaN where all cost the same.
-        predicted, logged: mean cost by the model and by the log, raw units for a full episode.
+        correlation: Spearman's rho of predicted and logged costs; NaN where all cost the same.
+        predicted, logged: mean cost by the model and by the log, raw units for an episode: a full one, or one that
+            terminated.
         within: how many of the episodes it expects to keep the cost limit.
         shortfall: what these cost more than it expects, mean and one standard error of it, raw units for a full
             episode; 0 if they cost less; NaN with fewer than two.
+        ended: share of the episodes that terminated.
+        expected_ended: the model's chance of that, up to where each was over, in the mean.
     """
 
     episodes: int
@@ -38,19 +44,32 @@ class ModelCheck:
     logged: float
     within: int
     shortfall: float
+    ended: float = 0.0
+    expected_ended: float = 0.0
 
 
 def check_model(model: DynamicsEnsemble, held_out: EpisodeDataset, limits: TaskLimits) -> ModelCheck:
     """Replays episodes that the model did not learn from."""
-    # Per step: where single steps are to be forgotten, what is kept are pieces, which even their lengths would rank.
-    share = np.array([record.length for record in held_out.records]) / limits.horizon
-    predicted = replayed_costs(model, held_out).mean(0).numpy() / share
+    share = np.array([_share_of_episode(record, limits.horizon) for record in held_out.records])
+    replayed = replay(model, held_out)
+    predicted = replayed.costs.mean(0).numpy() / share
     logged = np.array([record.episode_cost for record in held_out.records]) / share
     within = predicted <= limits.cost_limit
     return ModelCheck(
         held_out.episodes, rank_correlation(predicted, logged), float(predicted.mean()), float(logged.mean()),
         int(within.sum()), _shortfall(logged[within] - predicted[within]),
+        float(np.mean([record.terminated for record in held_out.records])), float(replayed.ended.mean()),
     )  # fmt: skip
+
+
+def _share_of_episode(record: EpisodeRecord, horizon: int) -> float:
+    """How much of an episode it is, by its steps: where single ones are to be forgotten, pieces are kept.
+
+    Their lengths alone would rank costs. What terminated was a whole episode, however short.
+    """
+    if record.terminated and whole_name(record.id) == record.id:
+        return 1.0
+    return record.length / horizon
 
 
 def _shortfall(missed: np.ndarray) -> float:
@@ -60,18 +79,27 @@ def _shortfall(missed: np.ndarray) -> float:
     return max(float(missed.mean() + missed.std(ddof=1) / np.sqrt(len(missed))), 0.0)
 
 
+class Replayed(NamedTuple):
+    """What each of E members says of the recorded actions of each episode, up to where the episode was over."""
+
+    costs: Tensor  # (E, episodes) in all, raw units
+    ended: Tensor  # (E, episodes) chance that it terminated
+
+
 @torch.no_grad()
-def replayed_costs(model: DynamicsEnsemble, dataset: EpisodeDataset) -> Tensor:
-    """What each of E members says that the recorded actions of each episode cost in all: (E, episodes), raw units."""
+def replay(model: DynamicsEnsemble, dataset: EpisodeDataset) -> Replayed:
+    """Gives the model each episode's first observation, and its actions one after another."""
     starts = torch.tensor([record.start for record in dataset.records])
     last = torch.tensor([record.length for record in dataset.records]) - 1
     first = model.units.observations(torch.from_numpy(np.array(dataset.observations)[starts.numpy()]))
     actions = model.units.actions(torch.from_numpy(np.array(dataset.actions)))
     states = first.unsqueeze(0).expand(model.members, -1, -1)
     total = torch.zeros(model.members, len(starts))
+    alive = torch.ones_like(total)
     for step in range(int(last.max()) + 1):
         rows = starts + last.clamp(max=step)  # episodes that are over wait for the others
         prediction = model(states, actions[rows].unsqueeze(0).expand(model.members, -1, -1))
-        total += torch.where(step <= last, model.costs(prediction), 0.0)
+        total += torch.where(step <= last, alive * model.costs(prediction), 0.0)
+        alive = torch.where(step <= last, alive * model.going_on(prediction), alive)
         states = prediction.following
-    return total
+    return Replayed(total, 1.0 - alive)

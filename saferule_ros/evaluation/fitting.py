@@ -87,31 +87,36 @@ def untrained(dataset: EpisodeDataset, units: Units, settings: ModelSettings, se
     # What never changes would be divided by zero; its change is predicted as zero.
     both = torch.stack([torch.minimum(first.amin(0), then.amin(0)), torch.maximum(first.amax(0), then.amax(0))])
     largest = float(dataset.costs.max())
+    ends = float(dataset.terminated.mean())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return DynamicsEnsemble(
-            settings.members, units, change, both, largest if largest > 0 else 1.0, settings.hidden
+            settings.members, units, change, both, largest if largest > 0 else 1.0, settings.hidden, ends
         )  # fmt: skip
 
 
 def window_losses(model: DynamicsEnsemble, window: Window) -> dict[str, Tensor]:
-    """Mean loss of observations, rewards and costs over a window in which the model goes on from its own predictions.
+    """Mean losses of a window in which the model goes on from its own predictions: of states, rewards, costs and ends.
 
     The error of an observation after k steps counts in units of sqrt(k) times the change of one step: so much is it
-    as long as errors are noise. [ours]
+    as long as errors are noise. [ours] What lies beyond an episode's end counts nothing.
     """
     state = window.first
     length = window.actions.shape[2]
-    of_states, of_rewards, of_costs = [], [], []
+    of_states, of_rewards, of_costs, of_ends = [], [], [], []
     shares = window.costs / model.largest_cost
     scale = model.change.clamp(min=LEAST_CHANGE)
     for k in range(length):
         step = model(state, window.actions[:, :, k])
         state = step.following
-        of_states.append(F.huber_loss(state / scale, window.following[:, :, k] / scale) / (k + 1) ** 0.5)
-        of_rewards.append(F.huber_loss(step.rewards, window.rewards[:, :, k]))
-        of_costs.append(F.binary_cross_entropy_with_logits(step.cost_logits, shares[:, :, k]))
-    return {
-        "observations": torch.stack(of_states).mean(), "rewards": torch.stack(of_rewards).mean(),
-        "costs": torch.stack(of_costs).mean(),
-    }  # fmt: skip
+        there = window.present[:, :, k]  # (E, B)
+        missed = F.huber_loss(state / scale, window.following[:, :, k] / scale, reduction="none").mean(-1)
+        of_states.append((there * missed).mean() / (k + 1) ** 0.5)
+        of_rewards.append((there * F.huber_loss(step.rewards, window.rewards[:, :, k], reduction="none")).mean())
+        of_costs.append(F.binary_cross_entropy_with_logits(step.cost_logits, shares[:, :, k], there))
+        if step.end_logits is not None:
+            of_ends.append(F.binary_cross_entropy_with_logits(step.end_logits, window.ended[:, :, k], there))
+    losses = {"observations": of_states, "rewards": of_rewards, "costs": of_costs}
+    if of_ends:
+        losses["ends"] = of_ends
+    return {name: torch.stack(of_steps).mean() for name, of_steps in losses.items()}

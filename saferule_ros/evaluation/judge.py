@@ -31,12 +31,14 @@ class Judged:
         cost_spread: standard deviation of the members' means.
         episode_return: mean over members and starts, raw units.
         disagreement: standard deviation of the members' observations along the way, mean [standard scores].
+        ended: chance that the episode terminates before the horizon, mean over members and starts.
     """
 
     cost: float
     cost_spread: float
     episode_return: float
     disagreement: float
+    ended: float = 0.0
 
 
 class Judge:
@@ -51,7 +53,7 @@ class Judge:
         on_progress, cancelled: of learning the model, see fit_model.
 
     Raises:
-        CannotJudge: too few episodes, or some that terminate; see episodes_to_judge_by.
+        CannotJudge: too few episodes; see episodes_to_judge_by.
         ModelCancelled: `cancelled()` became true.
         TrainingDiverged: a loss is not finite.
     """
@@ -79,5 +81,5 @@ class Judge:
         imagined = roll_out(self.model, policy, self._starts, self._horizon)
         return Judged(
             float(imagined.costs.mean()), float(imagined.costs.mean(1).std()), float(imagined.returns.mean()),
-            float(imagined.spread.mean()),
+            float(imagined.spread.mean()), float(imagined.ended.mean()),
         )  # fmt: skip

@@ -11,6 +11,9 @@ from saferule_ros.evaluation.check import ModelCheck
 from saferule_ros.evaluation.judge import Judged
 from saferule_ros.evaluation.settings import SelectionSettings
 
+# Share of episodes: fewer that are expected to terminate would be told as 0 %.
+LEAST_TOLD = 0.005
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -68,6 +71,8 @@ def select(
     else:
         chosen = max(within, key=lambda step: judged[step].episode_return)
         reason = f"{len(within)} of {len(judged)} candidates are within the limit; step {chosen} is to earn most"
+        if judged[chosen].ended >= LEAST_TOLD:
+            reason += f"; {judged[chosen].ended:.0%} of its episodes are to terminate before the horizon"
     return Selection(chosen, reason, judged, bounds, allowed, not why, check)
 
 

@@ -1,4 +1,8 @@
-"""Stretches of episodes as tensors, drawn without Python per window; each member of an ensemble has its own draw."""
+"""Stretches of episodes as tensors, drawn without Python per window; each member of an ensemble has its own draw.
+
+[ours] Windows of an episode that terminated reach beyond its end, so that its last step is drawn as often as any other:
+else windows of 25 steps would have it 25 times too seldom, and the model would believe that robots rarely fall.
+"""
 
 from typing import NamedTuple
 
@@ -18,6 +22,8 @@ class Window(NamedTuple):
     rewards: Tensor  # (E, B, W)
     costs: Tensor  # (E, B, W) raw
     following: Tensor  # (E, B, W, O) the observation after each
+    ended: Tensor  # (E, B, W) 1 where the episode terminated with that step
+    present: Tensor  # (E, B, W) 0 after that, where nothing is known any more
 
 
 class Windows:
@@ -39,11 +45,13 @@ class Windows:
         self._actions = units.actions(tensor(dataset.actions))
         self._rewards = tensor(dataset.rewards) * units.reward_scale
         self._costs = tensor(dataset.costs)
+        self._ended = tensor(dataset.terminated)
         self._generator = torch.Generator().manual_seed(seed)
         count = dataset.episodes
         self._samples = torch.randint(count, (members, count), generator=self._generator)  # episodes of each member
         self._start = torch.tensor([record.start for record in dataset.records])
         self._length = torch.tensor([record.length for record in dataset.records])
+        self._terminated = torch.tensor([record.terminated for record in dataset.records])
 
     @property
     def longest(self) -> int:
@@ -53,18 +61,21 @@ class Windows:
     def draw(self, batch: int, steps: int) -> Window:
         """`batch` windows of `steps` transitions for each member; every window is equally likely within its sample.
 
-        Episodes shorter than that are left out: `steps` is at most `longest`.
+        Episodes shorter than that are left out, unless they terminated: `steps` is at most `longest`.
         """
-        room = (self._length - steps + 1).clamp(min=0)[self._samples].double()  # (E, episodes): windows that each has
+        each = torch.where(self._terminated, self._length, (self._length - steps + 1).clamp(min=0))
+        room = each[self._samples].double()  # (E, episodes): windows that each has
         # A bootstrap sample may hold no episode that is long enough: such a member draws from all of them.
         samples = torch.where(room.sum(1, keepdim=True) > 0, self._samples, torch.arange(len(self._start)))
-        room = (self._length - steps + 1).clamp(min=0)[samples].double()
+        room = each[samples].double()
         slots = torch.multinomial(room, batch, replacement=True, generator=self._generator)  # (E, B)
         episodes = samples.gather(1, slots)
         offset = torch.rand(slots.shape, generator=self._generator, dtype=torch.float64) * room.gather(1, slots)
         begin = self._start[episodes] + offset.long()
-        rows = begin.unsqueeze(-1) + torch.arange(steps)  # (E, B, W)
+        last = (self._start + self._length - 1)[episodes].unsqueeze(-1)  # (E, B, 1)
+        beyond = begin.unsqueeze(-1) + torch.arange(steps)  # (E, B, W)
+        rows = torch.minimum(beyond, last)
         return Window(
             self._observations[begin], self._actions[rows], self._rewards[rows], self._costs[rows],
-            self._following[rows],
+            self._following[rows], self._ended[rows], (beyond <= last).float(),
         )  # fmt: skip
