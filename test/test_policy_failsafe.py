@@ -60,6 +60,7 @@ FAULTS: dict[str, tuple[dict[str, object], Reason, str]] = {
     "an old observation": ({"now_ns": NOW + SECOND // 10}, Reason.STALE_OBSERVATION, "0.105000 s old, limit 0.1 s"),
     "time going back": ({"previous_stamp_ns": NOW}, Reason.TIME_BACKWARDS, "0.005000 s before"),
     "a stamp far ahead": ({"stamp_ns": NOW + SECOND}, Reason.TIME_BACKWARDS, "1.000000 s behind"),
+    "an unsafe state": ({"unsafe": "state pushed"}, Reason.UNSAFE, "the safeguard says: state pushed"),
     "a failed inference": ({"action": None, "error": "boom"}, Reason.INFERENCE_ERROR, "boom"),
     "an action despite an error": ({"error": "boom"}, Reason.INFERENCE_ERROR, "boom"),
     "nothing": ({"action": None}, Reason.INFERENCE_ERROR, "nothing"),

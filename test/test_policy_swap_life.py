@@ -206,7 +206,7 @@ def test_a_flight_log_decides_again_as_it_did(tmp_path: Path) -> None:
             has_policy=True, observation=row[: 28 - (number % 10 == 3)], stamp_ns=number * 20_000_000,
             previous_stamp_ns=(number - 1) * 20_000_000, now_ns=number * 20_000_000, last_action=last,
             action=TanhPolicy(1).act(row[None])[0], elapsed_s=0.03 if number % 10 == 5 else 0.001,
-            last_was_policy=number % 3 == 0,
+            last_was_policy=number % 3 == 0, unsafe="state pushed" if number % 10 == 7 else "",
         )  # fmt: skip
         decision = decide(limits, tick)
         last = decision.action
@@ -215,7 +215,7 @@ def test_a_flight_log_decides_again_as_it_did(tmp_path: Path) -> None:
     flight.write(recorder.copy(), path)
     replayed = flight.replay(path)
     assert replayed.ticks == 100 and replayed.differing == ()
-    assert {"none", "wrong_size", "late", "too_fast"} <= set(replayed.reasons)
+    assert {"none", "wrong_size", "unsafe", "late", "too_fast"} <= set(replayed.reasons)
     lines = path.read_text().splitlines()
     forged = json.loads(lines[7])
     forged["tick"]["elapsed_s"] = 5.0

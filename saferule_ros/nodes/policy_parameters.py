@@ -73,6 +73,9 @@ class Parameters:
         "not watched", low=-1.0, high=1e9,
     )  # fmt: skip
     safeguard: str = parameter("", "file of the safeguard that is watched in every tick; empty: none")
+    safeguard_enforced: bool = parameter(
+        False, "in an unsafe state the reaction goes out in place of the policy's action, for the reason `unsafe`"
+    )
     safeguard_tolerance: int = parameter(
         0, "unsafe ticks that a new policy may cause, in a shadow run and in its probation", low=0, high=10_000_000
     )
@@ -136,8 +139,12 @@ class Parameters:
         """What is watched.
 
         Raises:
-            SaferuleError: the file cannot be read, or is no safeguard.
+            SaferuleError: the file cannot be read, or is no safeguard; or none is given, and it is to be enforced.
         """
+        if self.safeguard_enforced and not self.safeguard:
+            raise SettingsError(
+                "safeguard_enforced is set, and there is no safeguard to enforce", "Give its file as `safeguard`"
+            )
         return load_safeguard(Path(self.safeguard).expanduser().absolute()) if self.safeguard else None
 
     def _beside_store(self, given: str, name: str) -> Path:

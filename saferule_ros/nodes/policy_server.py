@@ -55,7 +55,7 @@ class PolicyServer(LifecycleNode):
         super().__init__("policy_server")
         self._settings = settings = load(self, Parameters)
         safeguard = settings.load_safeguard()
-        self._path = ControlPath(safeguard, PassingTime(self))
+        self._path = ControlPath(safeguard, settings.safeguard_enforced, PassingTime(self))
         self._phase = "unconfigured"
         self._last_event = "started"
         self._last_complaint = ""

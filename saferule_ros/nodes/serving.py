@@ -95,6 +95,7 @@ class _Answered(NamedTuple):
     decision: Decision
     bad_input: bool
     before: NDArray[np.float32] | None  # the action that led to the observation
+    unsafe: str | None  # what the safeguard says of it, "" if nothing; None: it was not asked yet
 
 
 class ControlPath:
@@ -107,13 +108,17 @@ class ControlPath:
 
     Args:
         safeguard: what is watched in every tick; None: nothing.
+        enforced: in an unsafe state no policy acts. The safeguard is then asked before an answer, which otherwise it
+            never delays.
         passed: time that never goes back [ns], by which silence is measured; called with a stamp that it has reached.
     """
 
     def __init__(
-        self, safeguard: Safeguard | None = None, passed: Callable[[int], int] = lambda _: time.monotonic_ns()
-    ) -> None:
+        self, safeguard: Safeguard | None = None, enforced: bool = False,
+        passed: Callable[[int], int] = lambda _: time.monotonic_ns(),
+    ) -> None:  # fmt: skip
         self._passed = passed
+        self._enforced = enforced
         self.served: Served | None = None
         self.generation = 0
         self.first_sequence = 0  # Action.sequence of this generation's first action
@@ -205,14 +210,15 @@ class ControlPath:
             answered, self._answered = self._answered, None
             if answered is None:
                 return
-            served, asked, decision, bad_input, before = answered
-            broken = self._watch(asked, before)
+            served, asked, decision, bad_input, before, unsafe = answered
+            if unsafe is None:
+                unsafe = _told(self._watch(asked, before))
             if bad_input or served is not self.served:  # a fault of the input; or a switch came in between
                 return
             if self.tap is not None:
                 self.tap.put(asked.data, decision.action, asked.step == 0)
             if self.probation is not None:
-                self._on_probation(self.probation, asked, decision, broken.told if broken is not None else "")
+                self._on_probation(self.probation, asked, decision, unsafe)
 
     def episode_ended(self, asked: Asked) -> None:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
@@ -262,17 +268,19 @@ class ControlPath:
     def _answer(self, asked: Asked, now_ns: int) -> Command:
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
-        served, tick, fault, decision = self._decide(asked, now_ns)
+        unsafe = _told(self._watch(asked, self._last_action)) if self._enforced else None
+        served, tick, fault, decision = self._decide(asked, now_ns, unsafe or "")
         self._previous_stamp, self._elapsed = asked.stamp_ns, tick.elapsed_s
         self._heard, self._silent = self._passed(asked.stamp_ns), False
         if decision.use_policy:
             self._times[self._timed % REMEMBERED_TIMES] = tick.elapsed_s
             self._timed += 1
         self.flight.note(served.limits, served.id, tick, decision)
-        self._answered = _Answered(served, asked, decision, fault is not None, self._last_action)
+        bad_input = fault is not None and fault.reason is not Reason.UNSAFE
+        self._answered = _Answered(served, asked, decision, bad_input, self._last_action, unsafe)
         return self._command(decision, served.id, asked.sequence, asked.stamp_ns, now_ns, tick.elapsed_s)
 
-    def _decide(self, asked: Asked, now_ns: int) -> tuple[Served, Tick, Fault | None, Decision]:
+    def _decide(self, asked: Asked, now_ns: int, unsafe: str = "") -> tuple[Served, Tick, Fault | None, Decision]:
         """What is done about an observation. Changes nothing here."""
         start = time.perf_counter()
         served = self.served
@@ -286,6 +294,7 @@ class ControlPath:
             last_action=self._last_action,
             stopped=self.stopped,
             last_was_policy=self._last_was_policy,
+            unsafe=unsafe,
         )
         fault = input_fault(served.limits, tick)
         if fault is None:
@@ -326,7 +335,9 @@ class ControlPath:
     def _on_probation(self, probation: Probation, asked: Asked, decision: Decision, unsafe: str) -> None:
         if asked.step == 0:
             probation.begin_episode()
-        fault = probation.judge(decision.reason, decision.detail, asked.cost, unsafe)
+        # That the safeguard kept it from acting is not its fault: what it led to is, and counts by itself.
+        reason = Reason.NONE if decision.reason is Reason.UNSAFE else decision.reason
+        fault = probation.judge(reason, decision.detail, asked.cost, unsafe)
         if fault:
             self.take_back(fault)
         elif probation.over:
@@ -385,3 +396,7 @@ class ControlPath:
             policy_id if by_policy else "", not by_policy, "" if by_policy else str(decision.reason),
             elapsed if by_policy else 0.0,
         )  # fmt: skip
+
+
+def _told(broken: Outcome | None) -> str:
+    return broken.told if broken is not None else ""

@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NON_FINITE_OBSERVATION = "non_finite_observation"
     TIME_BACKWARDS = "time_backwards"
     STALE_OBSERVATION = "stale_observation"
+    UNSAFE = "unsafe"
     INFERENCE_ERROR = "inference_error"
     NON_FINITE_ACTION = "non_finite_action"
     OUT_OF_BOUNDS = "out_of_bounds"
@@ -122,6 +123,7 @@ class Tick:
     shutting_down: bool = False
     stopped: bool = False  # a "stop" went out since the server was activated
     last_was_policy: bool = False  # whether last_action was the policy's own
+    unsafe: str = ""  # what the safeguard says of the observation, where it is enforced; "" if nothing
 
 
 class Fault(NamedTuple):
@@ -188,6 +190,8 @@ def input_fault(limits: Limits, tick: Tick) -> Fault | None:
     if age > limits.stale_after_s:
         detail = f"observation is {age:.6f} s old, limit {limits.stale_after_s:g} s"
         return Fault(Reason.STALE_OBSERVATION, detail)
+    if tick.unsafe:
+        return Fault(Reason.UNSAFE, f"the safeguard says: {tick.unsafe}")
     return None
 
 
