@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
@@ -218,6 +218,30 @@ def test_only_in_the_middle_of_an_episode_is_an_observation_missed(tmp_path: Pat
     answered(201 * second)
     path.begin()
     assert unanswered(300 * second) is None, "it was deactivated in between"
+
+
+@pytest.mark.parametrize("between", ["nothing", "another one commands", "a new activation", "a switch", "a reaction"])
+def test_an_episode_counts_that_one_policy_drove_from_its_first_observation_to_its_end(
+    tmp_path: Path, between: str
+) -> None:
+    store, (policy,) = make_store(tmp_path, 1)
+    runtime = PolicyRuntime(*store.get(policy))
+    path = ControlPath(passed=lambda stamp: stamp)
+    served = Served(runtime, Parameters(stale_after=0.1, deadline=10.0).limits.of(runtime))
+    path.switch(served)
+    changes = {
+        "another one commands": path.overheard, "a new activation": path.begin, "a switch": lambda: path.switch(served)
+    }  # fmt: skip
+    for step in range(3):
+        asked = Asked(step + 1, step, step * 10**7, vectors(1)[0], 2.0, False)
+        command = path.answer(asked, asked.stamp_ns + (10**9 if between == "a reaction" and step == 1 else 0))
+        assert command.fallback == (between == "a reaction" and step == 1)
+        path.follow_up()
+        if step == 1 and between in changes:
+            changes[between]()
+    path.episode_ended(Asked(4, 3, 3 * 10**7, vectors(1)[0], 2.0, True))
+    counts = between in ("nothing", "a reaction")
+    assert path.costs.record(SPEC).newest == ((6.0,) if counts else ()), "the first observation's cost is nobody's"
 
 
 def test_who_rolls_back_while_an_answer_hangs_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -495,6 +519,49 @@ def test_diagnostics_count_safe_actions_and_time_actions(ros: Ros, tmp_path: Pat
     assert report["actions_served"] == "21" and report["policy_id"] == ids[0]
     assert "wrong_size" in report["last_fault"] and "1 safe actions" in report["message"]
     assert 0 < float(report["time per action p50 [ms]"]) <= float(report["time per action p99 [ms]"]) < 1000
+
+
+def test_what_episodes_cost_is_told_and_a_violated_limit_is_a_warning(ros: Ros, tmp_path: Path) -> None:
+    store, (first, second) = make_store(tmp_path, 1, 2)
+    start(ros, store)
+    robot, good = Robot(ros), vectors(1)[0]
+    diagnostics = ros.probe.record(DiagnosticArray, "/diagnostics")
+
+    def episode(*costs: float, whole: bool = True) -> None:
+        """By what each of its actions cost; the last one leads to its end."""
+        robot.sequence = -1
+        for cost in (7.0, *costs[:-1]):  # no action led to the first observation: its cost is nobody's
+            robot.ask(good, cost=cost)
+        if whole:
+            robot.observe(good, cost=costs[-1], truncated=True)
+
+    def told(episodes: int) -> PolicyStatus:
+        ros.probe.wait_for(lambda: robot.status[-1].episodes == episodes, f"{episodes} episodes are told")
+        return robot.status[-1]
+
+    robot.ask(good, cost=99.0)  # in the middle of an episode, of which nobody knows the rest
+    episode(1.0, 2.0, 3.0)
+    one = told(1)
+    assert (one.cost_limit, one.episode_cost_mean, one.episodes_over_limit) == (25.0, 6.0, 0)
+    episode(40.0, 8.0)
+    two = told(2)
+    assert (two.episode_cost_mean, two.episodes_over_limit, two.active_id) == (27.0, 1, first)
+    says = "costs 27 in the mean of its newest 2 episodes, 1 of them over its limit of 25"
+
+    def warned() -> bool:
+        of_server = [s for array in diagnostics for s in array.status if "policy_server" in s.name]
+        return any(s.level == DiagnosticStatus.WARN and s.message == f"the policy {says}" for s in of_server)
+
+    ros.probe.wait_for(warned, "the diagnostics warn")
+    log = ros.runner.processes["policy_server"].log
+    assert log.read_text().count(f"policy {first} {says}") == 1
+
+    episode(5.0, 5.0, whole=False)
+    assert swap(ros, second).success
+    robot.observe(good, cost=90.0, truncated=True)  # of both policies
+    episode(2.0)
+    after = told(1)
+    assert (after.episode_cost_mean, after.episodes_over_limit, after.active_id) == (2.0, 0, second)
 
 
 def test_serving_and_swapping_never_load_torch_or_onnx(ros: Ros, tmp_path: Path) -> None:

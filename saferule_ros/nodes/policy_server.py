@@ -13,6 +13,7 @@ them and only then switched, between two answers, by one assignment.
 from __future__ import annotations
 
 import gc
+import math
 import sys
 import time
 
@@ -35,6 +36,7 @@ from saferule_ros.nodes.serving import ControlPath
 from saferule_ros.nodes.store_services import StoreServices
 from saferule_ros.nodes.transitions import loud
 from saferule_ros.nodes.wire import Asked, read_observation
+from saferule_ros.policy.episode_costs import CostRecord
 from saferule_ros.policy.store import PolicyStore
 
 DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
@@ -60,6 +62,8 @@ class PolicyServer(LifecycleNode):
         self._last_event = "started"
         self._last_complaint = ""
         self._reported_fallbacks = self._reported_unsafe = 0
+        self._shown_costs = CostRecord(math.nan, math.nan, ())
+        self._violates = False  # the limit, when that was last looked at
         self._loop: ControlLoop | None = None
         self._actions: Publisher | None = None
         self._newest = b""  # the observation that came last
@@ -255,11 +259,15 @@ class PolicyServer(LifecycleNode):
             self.get_logger().error(event)
         else:
             self.get_logger().info(event)
+        self._publish_status()
+
+    def _publish_status(self) -> None:
         serving = self._phase == "serving"
         served = self._path.served
         places, life, shadow = self._policies.places, self._policies.life.state, self._policies.shadow
         self._shown_swap = life
         probation = self._path.probation
+        costs = self._shown_costs = self._costs()
         message = PolicyStatus(
             state="verifying" if serving and self._policies.busy else self._phase,
             active_id=served.id if served is not None else "",
@@ -269,7 +277,12 @@ class PolicyServer(LifecycleNode):
             first_sequence=self._path.first_sequence,
             actions_served=self._path.sequence,
             fallbacks=self._path.fallbacks,
-            last_event=event,
+            last_event=self._last_event,
+            cost_limit=costs.limit,
+            running_cost=costs.running,
+            episodes=len(costs.newest),
+            episode_cost_mean=costs.mean,
+            episodes_over_limit=costs.over,
             swap_state=str(life),
             probation_left=probation.left if probation is not None else 0,
             trial_fault=self._policies.trial_fault,
@@ -292,6 +305,24 @@ class PolicyServer(LifecycleNode):
         if self._phase == "serving" and self._policies.look():
             self._say("the store was changed by another process")
 
+        self._look_at_costs()
+
+    def _look_at_costs(self) -> None:
+        """Tells when episodes ended, and when the policy begins to violate its limit."""
+        costs = self._costs()
+        violates = bool(costs.violation)
+        if violates and not self._violates and self._path.served is not None:
+            self.get_logger().warning(f"policy {self._path.served.id} {costs.violation}")
+        if costs.newest is not self._shown_costs.newest or violates != self._violates:
+            self._publish_status()
+        self._violates = violates
+
+    def _costs(self) -> CostRecord:
+        served = self._path.served
+        if served is None:
+            return CostRecord(math.nan, math.nan, ())
+        return self._path.costs.record(served.runtime.spec)
+
     def _look_at_swap(self) -> None:
         if self._policies.life.state is not self._shown_swap:
             self._say(f"swap: {self._policies.life.state}")
@@ -301,6 +332,7 @@ class PolicyServer(LifecycleNode):
         self._reported_fallbacks = self._path.fallbacks
         new_unsafe = self._path.unsafe_ticks - self._reported_unsafe
         self._reported_unsafe = self._path.unsafe_ticks
+        costs = self._costs()
         median, tail = self._path.times()
         values = {
             "state": self._phase,
@@ -313,6 +345,9 @@ class PolicyServer(LifecycleNode):
             "trial_fault": self._policies.trial_fault,
             "safeguard": self._path.monitor.state if self._path.monitor is not None else "none",
             "unsafe ticks": self._path.unsafe_ticks,
+            "episodes": len(costs.newest),
+            "episode cost, mean": round(costs.mean, 4),
+            "episode cost, limit": costs.limit,
             "commands": "yes" if self._heart.in_control else "no: fallback does",
             "time per action p50 [ms]": round(1e3 * median, 4),
             "time per action p99 [ms]": round(1e3 * tail, 4),
@@ -330,6 +365,8 @@ class PolicyServer(LifecycleNode):
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
         if new_unsafe:
             return Health(Level.WARN, f"{new_unsafe} unsafe ticks, the last: {self._path.last_unsafe}", values)
+        if costs.violation:
+            return Health(Level.WARN, f"the policy {costs.violation}", values)
         return Health(Level.OK, "serving", values)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.wire import NANOSECONDS, Asked, Command
+from saferule_ros.policy.episode_costs import EpisodeCosts
 from saferule_ros.policy.errors import InferenceError
 from saferule_ros.policy.failsafe import (
     Decision,
@@ -130,6 +131,7 @@ class ControlPath:
         self.stopped = False  # a "stop" went out: no policy acts any more
         self.probation: Probation | None = None
         self.monitor = Monitor(safeguard) if safeguard is not None else None
+        self.costs = EpisodeCosts()  # of what is served
         self.unsafe_ticks = 0
         self.last_unsafe = ""
         self._answered: _Answered | None = None
@@ -148,7 +150,7 @@ class ControlPath:
     def begin(self) -> None:
         """Before the first observation after an activation: a "stop" is over, and nobody is late."""
         self.stopped = False
-        self._heard = None
+        self.overheard()  # whatever came since the last activation
 
     def switch(self, served: Served | None, probation: Probation | None = None) -> None:
         """From the next action on, `served` acts. With a probation, what acted before comes back if it fails.
@@ -160,6 +162,7 @@ class ControlPath:
             self._before = self.served
             self.probation = probation
             self.served = served
+            self.costs = EpisodeCosts()
             self.generation += 1
             self.first_sequence = self.sequence + 1
 
@@ -213,7 +216,13 @@ class ControlPath:
             served, asked, decision, bad_input, before, unsafe = answered
             if unsafe is None:
                 unsafe = _told(self._watch(asked, before))
-            if bad_input or served is not self.served:  # a fault of the input; or a switch came in between
+            if served is not self.served:  # a switch came in between
+                return
+            if asked.step == 0:
+                self.costs.begin()
+            else:
+                self.costs.led_to(asked.cost)
+            if bad_input:  # which is not the policy's fault
                 return
             if self.tap is not None:
                 self.tap.put(asked.data, decision.action, asked.step == 0)
@@ -224,6 +233,9 @@ class ControlPath:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
         with self._between:
             self._heard = None
+            if asked.step > 0:
+                self.costs.led_to(asked.cost)
+            self.costs.end()
             broken = self._watch(asked, self._last_action)
             # An observation that cannot be judged is not the policy's fault.
             unsafe = broken.told if broken is not None and not broken.problem else ""
@@ -233,6 +245,7 @@ class ControlPath:
     def overheard(self) -> None:
         """Takes note of an observation that another one answers, or that nobody does: no other one is due here."""
         self._heard = None
+        self.costs.leave_out()
 
     def unanswered(self, now_ns: int) -> Command | None:
         """The declared reaction where observations stopped coming in the middle of an episode: a robot whose sensors

@@ -1,0 +1,79 @@
+"""Costs of a policy's episodes in service, against its limit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+from serving_samples import SPEC
+
+from saferule_ros.policy.episode_costs import NEWEST, EpisodeCosts
+
+LIMIT_3 = SPEC.model_copy(update={"cost_limit": 3.0})
+
+
+def drive(costs: EpisodeCosts, *steps: float, ends: bool = True) -> None:
+    """One episode, by what each of its actions cost."""
+    costs.begin()
+    for cost in steps:
+        costs.led_to(cost)
+    if ends:
+        costs.end()
+
+
+def test_whole_episodes_are_summed_and_held_against_the_limit() -> None:
+    costs = EpisodeCosts()
+    drive(costs, 1.0, 0.0, 1.5)
+    drive(costs, 2.0, 2.0)
+    drive(costs, 1.0, ends=False)
+    found = costs.record(LIMIT_3)
+    assert (found.newest, found.running, found.mean, found.over) == ((2.5, 4.0), 1.0, 3.25, 1)
+    assert found.violation == "costs 3.25 in the mean of its newest 2 episodes, 1 of them over its limit of 3"
+
+
+def test_a_policy_within_its_limit_in_the_mean_violates_nothing() -> None:
+    costs = EpisodeCosts()
+    assert costs.record(LIMIT_3).violation == "" and math.isnan(costs.record(LIMIT_3).mean)
+    drive(costs, 5.0)
+    drive(costs, 1.0)
+    assert costs.record(LIMIT_3).mean == 3.0 and costs.record(LIMIT_3).violation == ""
+
+
+def test_an_episode_that_runs_is_over_the_limit_before_it_ends() -> None:
+    costs = EpisodeCosts()
+    drive(costs, 2.0, 2.0, ends=False)
+    told = costs.record(LIMIT_3).violation
+    assert told == "has cost 4 in the episode that runs, its limit is 3"
+
+
+def test_an_episode_that_is_not_said_to_end_ends_with_the_next_one() -> None:
+    costs = EpisodeCosts()
+    drive(costs, 2.0, ends=False)
+    drive(costs, 1.0, ends=False)
+    assert costs.record(LIMIT_3).newest == (2.0,)
+
+
+UNKNOWN: dict[str, Callable[[EpisodeCosts], None]] = {
+    "service began in the middle": lambda costs: costs.led_to(9.0),
+    "somebody else commanded": lambda costs: (drive(costs, 9.0, ends=False), costs.leave_out(), costs.led_to(9.0))[-1],
+    "a cost is no number": lambda costs: drive(costs, 9.0, math.nan, 9.0, ends=False),
+    "a cost is infinite": lambda costs: drive(costs, math.inf, 9.0, ends=False),
+}
+
+
+@pytest.mark.parametrize("how", UNKNOWN)
+def test_an_episode_that_is_not_wholly_known_does_not_count(how: str) -> None:
+    costs = EpisodeCosts()
+    UNKNOWN[how](costs)
+    found = costs.record(LIMIT_3)
+    assert math.isnan(found.running) and found.violation == ""
+    costs.end()
+    assert costs.record(LIMIT_3).newest == ()
+
+
+def test_only_the_newest_episodes_are_looked_at() -> None:
+    costs = EpisodeCosts()
+    for number in range(NEWEST + 5):
+        drive(costs, float(number))
+    assert costs.record(LIMIT_3).newest == tuple(float(number) for number in range(5, NEWEST + 5))
