@@ -37,7 +37,7 @@ def document(rows: list[Row]) -> str:
     rule = SelectionSettings()
     lines = [
         f"| {one['data']} | {one['episodes']} | {one['correlation']:.2f} | {one['within']} | {one['shortfall']:.1f} "
-        f"| {'no' if doubt(ModelCheck(**{name: one[name] for name in CHECKED}), rule) else 'yes'} |"
+        f"| {'no' if doubt(ModelCheck(**{name: one[name] for name in CHECKED if name in one}), rule) else 'yes'} |"
         for one in sorted(rows, key=lambda one: one["data"])
     ]
     return "\n".join([

@@ -56,18 +56,36 @@ def test_a_replay_counts_each_episode_to_its_own_end(dataset) -> None:
     torch.testing.assert_close(replay(made, mixed).costs, expected.expand(SMALL.members, 2))
 
 
-def test_an_episode_that_terminated_counts_as_a_whole_one_and_pieces_by_their_steps(dataset) -> None:
-    """A model that charges every step half: ten steps that ended by falling cost five in all, ten of a piece ten."""
+def test_an_end_that_is_expected_a_little_late_counts_for_episodes_that_terminated() -> None:
+    falling = line(edge=2.0)
+    made = untrained(falling, units_of(falling), SMALL, seed=0)
+    assert made.end is not None
+    with torch.no_grad():
+        made.end.weight.zero_()
+        made.end.bias.zero_()  # with each step the chance is a half
+    fell, stayed = (next(k for k, r in enumerate(falling.records) if r.terminated is state) for state in (True, False))
+    pair = EpisodeDataset.from_episodes([piece(falling.episode(fell), 0, falling.records[fell].length),
+                                         piece(falling.episode(stayed), 0, 3)])  # fmt: skip
+    steps = falling.records[fell].length
+    for late in (0, 2):
+        expected = torch.tensor([1 - 0.5 ** (steps + late), 1 - 0.5**3])
+        torch.testing.assert_close(replay(made, pair, late).ended, expected.expand(SMALL.members, 2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(replay(made, pair, 0).costs, replay(made, pair, 2).costs)
+
+
+def test_lengths_of_episodes_that_terminated_do_not_rank_their_costs(dataset) -> None:
+    """A model that charges every step the same, and knows of no end, ranks short and long episodes by their totals."""
     made = untrained(dataset, units_of(dataset), SMALL, seed=0)
     with torch.no_grad():
         made.out.weight.zero_()
         made.out.bias.zero_()
-    fell = dataclasses.replace(piece(dataset.episode(0), 0, 10), id="fell", terminated=True, truncated=False)
-    check = check_model(made, EpisodeDataset.from_episodes([fell]), LIMITS)
-    assert check.predicted == pytest.approx(5.0) and (check.ended, check.expected_ended) == (1.0, 0.0)
-    last = piece(dataclasses.replace(dataset.episode(1), terminated=True, truncated=False), 10, 20)
-    check = check_model(made, EpisodeDataset.from_episodes([last]), LIMITS)
-    assert check.predicted == pytest.approx(10.0) and check.ended == 1.0
+    fell = EpisodeDataset.from_episodes(
+        dataclasses.replace(piece(dataset.episode(k), 0, 2 + k % 15), id=f"fell-{k}", terminated=True, truncated=False)
+        for k in range(dataset.episodes)
+    )
+    check = check_model(made, fell, LIMITS)
+    assert not abs(check.correlation) >= 0.5
+    assert (check.predicted, check.ended, check.expected_ended) == (pytest.approx(0.5 * HORIZON), 1.0, 0.0)
 
 
 def test_a_good_model_passes_its_check_and_a_random_one_does_not(dataset, judge) -> None:
@@ -176,6 +194,24 @@ def test_how_often_the_chosen_one_is_expected_to_fall_is_told() -> None:
     assert found.reason.endswith("step 200 is to earn most; 40% of its episodes are to terminate before the horizon")
     del candidates[200]
     assert "terminate" not in select(candidates, TRUSTED, cost_limit=25.0, settings=SelectionSettings()).reason
+
+
+def test_a_model_that_does_not_know_which_episodes_end_is_not_trusted() -> None:
+    for expected, trusted in ((0.3, True), (0.39, True), (0.41, False), (0.19, False)):
+        check = dataclasses.replace(TRUSTED, ended=0.3, expected_ended=expected)
+        found = select({100: judged(5.0)}, check, cost_limit=25.0, settings=SelectionSettings())
+        assert found.trusted is trusted and (found.step == 100) is trusted
+    assert "it expects 19% of the replayed episodes to terminate, 30% did" in found.reason
+
+
+def test_candidates_that_fall_can_be_ruled_out() -> None:
+    candidates = {100: judged(5.0), 200: dataclasses.replace(judged(5.0, earns=2.0), ended=0.4)}
+    assert select(candidates, TRUSTED, 25.0, SelectionSettings(may_end=0.4)).step == 200
+    assert select(candidates, TRUSTED, 25.0, SelectionSettings(may_end=0.1)).step == 100
+    del candidates[100]
+    found = select(candidates, TRUSTED, 25.0, SelectionSettings(may_end=0.1))
+    assert found.step is None and found.trusted
+    assert found.reason == "of each candidate 40% or more episodes are to terminate, allowed are 10%"
 
 
 def test_a_candidate_on_which_the_members_do_not_agree_is_not_within_the_limit() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from evaluation_cases import HORIZON, SMALL, line, towards, true_cost, units_of
 
+from saferule_ros.dataset.pieces import split_steps
 from saferule_ros.evaluation.fitting import ModelCancelled, fit_model, untrained, window_losses
 from saferule_ros.evaluation.model import DynamicsEnsemble
 from saferule_ros.evaluation.rollout import roll_out
@@ -136,6 +137,18 @@ def test_windows_show_the_end_of_an_episode_that_terminated_as_often_as_any_othe
     for k in range(1, 5):  # a k-th step is there for all first steps but the last k, and one of these is the end
         assert present[:, k].mean().item() == pytest.approx((length - k) / length, rel=0.05)
         assert (ended[:, k] * present[:, k]).mean().item() == pytest.approx(1 / length, rel=0.15)
+    assert (window.ended * window.weights).sum() / window.weights.sum() == pytest.approx(1 / length, rel=0.1)
+
+
+def test_short_pieces_do_not_show_ends_more_often_than_there_are(falling) -> None:
+    kept = split_steps(falling, np.arange(len(falling)) % 9 < 1)[1]  # pieces of eight steps at most, some with an end
+    assert kept.terminated.any() and max(record.length for record in kept.records) == 8
+    windows = Windows(kept, units_of(falling), members=1, seed=3)
+    windows._samples = torch.arange(kept.episodes)[None]  # all of it, where a bootstrap sample has rates of its own
+    for steps in (1, 4, 8):
+        window = windows.draw(batch=20000, steps=steps)
+        shown = (window.ended * window.weights).sum() / window.weights.sum()
+        assert shown.item() == pytest.approx(kept.terminated.mean(), rel=0.1), steps
 
 
 def test_what_lies_beyond_the_end_of_an_episode_is_not_learned_from(falling) -> None:

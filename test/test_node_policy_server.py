@@ -213,7 +213,7 @@ def test_only_in_the_middle_of_an_episode_is_an_observation_missed(tmp_path: Pat
     answered(3 * second, ended=True)
     assert unanswered(100 * second) is None, "the episode has ended"
     answered(101 * second)
-    path.overheard()
+    path.overheard(Asked(102, 102, 102 * second, vectors(1)[0], 0.0, False))
     assert unanswered(200 * second) is None, "another one commanded when the next came, maybe the last of the episode"
     answered(201 * second)
     path.begin()
@@ -230,7 +230,8 @@ def test_an_episode_counts_that_one_policy_drove_from_its_first_observation_to_i
     served = Served(runtime, Parameters(stale_after=0.1, deadline=10.0).limits.of(runtime))
     path.switch(served)
     changes = {
-        "another one commands": path.overheard, "a new activation": path.begin, "a switch": lambda: path.switch(served)
+        "another one commands": lambda: path.overheard(asked), "a new activation": path.begin,
+        "a switch": lambda: path.switch(served),
     }  # fmt: skip
     for step in range(3):
         asked = Asked(step + 1, step, step * 10**7, vectors(1)[0], 2.0, False)

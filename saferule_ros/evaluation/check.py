@@ -7,6 +7,7 @@ actions of a log do not answer to what the model imagines, those of a policy do.
 policy drives is found with each policy (see rollout.py).
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.pieces import whole_name
-from saferule_ros.dataset.record import EpisodeRecord
 from saferule_ros.evaluation.model import DynamicsEnsemble
 from saferule_ros.evaluation.ranking import rank_correlation
 from saferule_ros.learning.settings import TaskLimits
+
+# Share of the horizon: a robot that falls is on its way down for some steps, and when it counts as fallen is a matter
+# of one limit. A model that is late by so little has known it.
+LATE = 0.01
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,14 @@ class ModelCheck:
 
     Attributes:
         episodes: how many there were.
-        correlation: Spearman's rho of predicted and logged costs; NaN where all cost the same.
-        predicted, logged: mean cost by the model and by the log, raw units for an episode: a full one, or one that
-            terminated.
+        correlation: Spearman's rho of predicted and logged costs per step; NaN where all cost the same.
+        predicted, logged: mean cost by the model and by the log, raw units for a full episode.
         within: how many of the episodes it expects to keep the cost limit.
         shortfall: what these cost more than it expects, mean and one standard error of it, raw units for a full
             episode; 0 if they cost less; NaN with fewer than two.
         ended: share of the episodes that terminated.
-        expected_ended: the model's chance of that, up to where each was over, in the mean.
+        expected_ended: the model's chance of that in the mean, up to where each was over; of those that terminated a
+            little after as well.
     """
 
     episodes: int
@@ -50,8 +53,10 @@ class ModelCheck:
 
 def check_model(model: DynamicsEnsemble, held_out: EpisodeDataset, limits: TaskLimits) -> ModelCheck:
     """Replays episodes that the model did not learn from."""
-    share = np.array([_share_of_episode(record, limits.horizon) for record in held_out.records])
-    replayed = replay(model, held_out)
+    # Per step: where single steps are to be forgotten, what is kept are pieces, and what terminated is short; their
+    # lengths alone would rank costs.
+    share = np.array([record.length for record in held_out.records]) / limits.horizon
+    replayed = replay(model, held_out, late=math.ceil(LATE * limits.horizon))
     predicted = replayed.costs.mean(0).numpy() / share
     logged = np.array([record.episode_cost for record in held_out.records]) / share
     within = predicted <= limits.cost_limit
@@ -60,16 +65,6 @@ def check_model(model: DynamicsEnsemble, held_out: EpisodeDataset, limits: TaskL
         int(within.sum()), _shortfall(logged[within] - predicted[within]),
         float(np.mean([record.terminated for record in held_out.records])), float(replayed.ended.mean()),
     )  # fmt: skip
-
-
-def _share_of_episode(record: EpisodeRecord, horizon: int) -> float:
-    """How much of an episode it is, by its steps: where single ones are to be forgotten, pieces are kept.
-
-    Their lengths alone would rank costs. What terminated was a whole episode, however short.
-    """
-    if record.terminated and whole_name(record.id) == record.id:
-        return 1.0
-    return record.length / horizon
 
 
 def _shortfall(missed: np.ndarray) -> float:
@@ -87,8 +82,13 @@ class Replayed(NamedTuple):
 
 
 @torch.no_grad()
-def replay(model: DynamicsEnsemble, dataset: EpisodeDataset) -> Replayed:
-    """Gives the model each episode's first observation, and its actions one after another."""
+def replay(model: DynamicsEnsemble, dataset: EpisodeDataset, late: int = 0) -> Replayed:
+    """Gives the model each episode's first observation, and its actions one after another.
+
+    Args:
+        late: so many steps after the end of an episode that terminated it may still be expected to, with its last
+            action again and again.
+    """
     starts = torch.tensor([record.start for record in dataset.records])
     last = torch.tensor([record.length for record in dataset.records]) - 1
     first = model.units.observations(torch.from_numpy(np.array(dataset.observations)[starts.numpy()]))
@@ -96,10 +96,12 @@ def replay(model: DynamicsEnsemble, dataset: EpisodeDataset) -> Replayed:
     states = first.unsqueeze(0).expand(model.members, -1, -1)
     total = torch.zeros(model.members, len(starts))
     alive = torch.ones_like(total)
-    for step in range(int(last.max()) + 1):
+    terminated = torch.tensor([record.terminated for record in dataset.records])
+    until = torch.where(terminated, last + late, last)
+    for step in range(int(until.max()) + 1):
         rows = starts + last.clamp(max=step)  # episodes that are over wait for the others
         prediction = model(states, actions[rows].unsqueeze(0).expand(model.members, -1, -1))
         total += torch.where(step <= last, alive * model.costs(prediction), 0.0)
-        alive = torch.where(step <= last, alive * model.going_on(prediction), alive)
+        alive = torch.where(step <= until, alive * model.going_on(prediction), alive)
         states = prediction.following
     return Replayed(total, 1.0 - alive)

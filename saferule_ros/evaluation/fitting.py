@@ -115,7 +115,8 @@ def window_losses(model: DynamicsEnsemble, window: Window) -> dict[str, Tensor]:
         of_rewards.append((there * F.huber_loss(step.rewards, window.rewards[:, :, k], reduction="none")).mean())
         of_costs.append(F.binary_cross_entropy_with_logits(step.cost_logits, shares[:, :, k], there))
         if step.end_logits is not None:
-            of_ends.append(F.binary_cross_entropy_with_logits(step.end_logits, window.ended[:, :, k], there))
+            weights = window.weights[:, :, k]  # ends are rare, and their rate must be right
+            of_ends.append(F.binary_cross_entropy_with_logits(step.end_logits, window.ended[:, :, k], weights))
     losses = {"observations": of_states, "rewards": of_rewards, "costs": of_costs}
     if of_ends:
         losses["ends"] = of_ends

@@ -1,4 +1,4 @@
-"""A learned model of what actions lead to, earn and cost: an ensemble, all members in one batched product.
+"""A learned model of what actions lead to, earn, cost and end: an ensemble, all members in one batched product.
 
 Reward and cost of a step are functions of the observation and the action, as the next observation is. [ours] Cost is a
 share of the largest cost of the data, through a sigmoid: a prediction is never negative and never larger than what was

@@ -60,14 +60,18 @@ def select(
     assert judged, "there are candidates, as a run ends with one"
     bounds = {step: cost_bound(one, check, settings) for step, one in judged.items()}
     allowed = settings.share_of_limit * cost_limit
-    within = [step for step in judged if bounds[step] <= allowed]
+    stay = [step for step in judged if judged[step].ended <= settings.may_end]
+    within = [step for step in stay if bounds[step] <= allowed]
     chosen: int | None = None
     why = doubt(check, settings)
     if why:
         reason = f"the model is not trusted: {why}"
+    elif not stay:
+        least = min(one.ended for one in judged.values())
+        reason = f"of each candidate {least:.0%} or more episodes are to terminate, allowed are {settings.may_end:.0%}"
     elif not within:
-        least = min(bounds, key=lambda step: bounds[step])
-        reason = f"no candidate is within the limit: the least bound is {bounds[least]:.1f}, allowed are {allowed:.1f}"
+        least = min(bounds[step] for step in stay)
+        reason = f"no candidate is within the limit: the least bound is {least:.1f}, allowed are {allowed:.1f}"
     else:
         chosen = max(within, key=lambda step: judged[step].episode_return)
         reason = f"{len(within)} of {len(judged)} candidates are within the limit; step {chosen} is to earn most"
@@ -88,4 +92,6 @@ def doubt(check: ModelCheck, settings: SelectionSettings) -> str:
             f"it expects {check.within} of {check.episodes} replayed episodes to keep the limit, "
             f"{settings.least_within} are required to tell what it is worth when it expects that of a policy"
         )
+    if abs(check.expected_ended - check.ended) > settings.ends_missed:
+        return f"it expects {check.expected_ended:.0%} of the replayed episodes to terminate, {check.ended:.0%} did"
     return ""

@@ -4,7 +4,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class ModelSettings(BaseModel):
-    """Of the learned model of dynamics, reward and cost."""
+    """Of the learned model of dynamics, reward, cost and ends."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,5 +42,13 @@ class SelectionSettings(BaseModel):
     least_within: int = Field(
         2, ge=0, le=10**6, description="held-out episodes it must expect to keep the limit, or else it chooses nothing"
     )
+    ends_missed: float = Field(
+        0.1, ge=0, le=1, description="by how much the expected share of held-out episodes that terminate may be wrong, "
+        "or else it chooses nothing",
+    )  # fmt: skip
+    may_end: float = Field(
+        1.0, ge=0, le=1, description="share of a policy's episodes that may be expected to terminate; 1: all, where "
+        "that is no harm",
+    )  # fmt: skip
     pessimism: float = Field(1.0, ge=0, le=10, description="spread of the members that is added to the expected cost")
     share_of_limit: float = Field(1.0, gt=0, le=10, description="of the cost limit, that the sum may reach")

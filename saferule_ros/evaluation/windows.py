@@ -1,7 +1,8 @@
 """Stretches of episodes as tensors, drawn without Python per window; each member of an ensemble has its own draw.
 
-[ours] Windows of an episode that terminated reach beyond its end, so that its last step is drawn as often as any other:
-else windows of 25 steps would have it 25 times too seldom, and the model would believe that robots rarely fall.
+[ours] Where episodes terminate, windows reach beyond the ends of episodes and pieces: else windows of 25 steps would
+show a last step 25 times too seldom, and the model would believe that robots rarely fall. The first steps are then the
+ones that few windows show, which weights make up for. Where no episode terminates, all windows are whole.
 """
 
 from typing import NamedTuple
@@ -24,6 +25,7 @@ class Window(NamedTuple):
     following: Tensor  # (E, B, W, O) the observation after each
     ended: Tensor  # (E, B, W) 1 where the episode terminated with that step
     present: Tensor  # (E, B, W) 0 after that, where nothing is known any more
+    weights: Tensor  # (E, B, W) the same, and more where few windows show a step: each step of the data weighs alike
 
 
 class Windows:
@@ -51,7 +53,7 @@ class Windows:
         self._samples = torch.randint(count, (members, count), generator=self._generator)  # episodes of each member
         self._start = torch.tensor([record.start for record in dataset.records])
         self._length = torch.tensor([record.length for record in dataset.records])
-        self._terminated = torch.tensor([record.terminated for record in dataset.records])
+        self._whole = not dataset.terminated.any()
 
     @property
     def longest(self) -> int:
@@ -61,9 +63,9 @@ class Windows:
     def draw(self, batch: int, steps: int) -> Window:
         """`batch` windows of `steps` transitions for each member; every window is equally likely within its sample.
 
-        Episodes shorter than that are left out, unless they terminated: `steps` is at most `longest`.
+        Where windows are whole, episodes shorter than that are left out: `steps` is at most `longest`.
         """
-        each = torch.where(self._terminated, self._length, (self._length - steps + 1).clamp(min=0))
+        each = (self._length - steps + 1).clamp(min=0) if self._whole else self._length
         room = each[self._samples].double()  # (E, episodes): windows that each has
         # A bootstrap sample may hold no episode that is long enough: such a member draws from all of them.
         samples = torch.where(room.sum(1, keepdim=True) > 0, self._samples, torch.arange(len(self._start)))
@@ -75,7 +77,10 @@ class Windows:
         last = (self._start + self._length - 1)[episodes].unsqueeze(-1)  # (E, B, 1)
         beyond = begin.unsqueeze(-1) + torch.arange(steps)  # (E, B, W)
         rows = torch.minimum(beyond, last)
+        present = (beyond <= last).float()
+        since_start = beyond - self._start[episodes].unsqueeze(-1)
+        shown = (since_start + 1).clamp(max=steps)  # by so many of the windows that there are
         return Window(
             self._observations[begin], self._actions[rows], self._rewards[rows], self._costs[rows],
-            self._following[rows], self._ended[rows], (beyond <= last).float(),
+            self._following[rows], self._ended[rows], present, present * steps / shown,
         )  # fmt: skip

@@ -139,11 +139,15 @@ class Parameters:
         """What is watched.
 
         Raises:
-            SaferuleError: the file cannot be read, or is no safeguard; or none is given, and it is to be enforced.
+            SaferuleError: the file cannot be read, or is no safeguard; or others ask for one that is enforced.
         """
         if self.safeguard_enforced and not self.safeguard:
             raise SettingsError(
                 "safeguard_enforced is set, and there is no safeguard to enforce", "Give its file as `safeguard`"
+            )
+        if Reason.UNSAFE in self._reactions() and not self.safeguard_enforced:
+            raise SettingsError(
+                "parameter reactions has one for unsafe states, and no safeguard is enforced", "Set safeguard_enforced"
             )
         return load_safeguard(Path(self.safeguard).expanduser().absolute()) if self.safeguard else None
 

@@ -209,7 +209,7 @@ class PolicyServer(LifecycleNode):
             self.get_logger().error(f"{len(payload)} bytes are no observation", throttle_duration_sec=1.0)
             return
         if self._actions is None or not self._heart.may_answer(asked.stamp_ns):
-            self._path.overheard()
+            self._path.overheard(asked)
             return  # `fallback` commands the robot, or did when this was observed
         if asked.ended:
             self._path.episode_ended(asked)  # which asks for no action

@@ -132,6 +132,7 @@ class ControlPath:
         self.probation: Probation | None = None
         self.monitor = Monitor(safeguard) if safeguard is not None else None
         self.costs = EpisodeCosts()  # of what is served
+        self._begins_anew = True  # for the safeguard, whatever step comes next
         self.unsafe_ticks = 0
         self.last_unsafe = ""
         self._answered: _Answered | None = None
@@ -150,7 +151,8 @@ class ControlPath:
     def begin(self) -> None:
         """Before the first observation after an activation: a "stop" is over, and nobody is late."""
         self.stopped = False
-        self.overheard()  # whatever came since the last activation
+        self._begins_anew = True
+        self._leave()  # whatever came since the last activation
 
     def switch(self, served: Served | None, probation: Probation | None = None) -> None:
         """From the next action on, `served` acts. With a probation, what acted before comes back if it fails.
@@ -204,11 +206,12 @@ class ControlPath:
         with self._between:
             if self._elapsed >= within / 2:
                 return
-            served, tick, _, decision = self._decide(asked, asked.stamp_ns)
+            served, tick, _, decision = self._decide(asked, asked.stamp_ns, time.perf_counter())
             self._as_command(decision, served.id, asked.sequence, now_ns, tick.elapsed_s).serialized()
 
     def follow_up(self) -> None:
-        """What an answer is followed by once it is out: safeguard, shadow run, probation. They delay no action."""
+        """What an answer is followed by once it is out, and what delays none: a safeguard that is not enforced, costs,
+        shadow run, probation."""
         with self._between:
             answered, self._answered = self._answered, None
             if answered is None:
@@ -225,7 +228,7 @@ class ControlPath:
             if bad_input:  # which is not the policy's fault
                 return
             if self.tap is not None:
-                self.tap.put(asked.data, decision.action, asked.step == 0)
+                self.tap.put(asked.data, decision.action, asked.step == 0, decision.reason is Reason.UNSAFE)
             if self.probation is not None:
                 self._on_probation(self.probation, asked, decision, unsafe)
 
@@ -237,13 +240,20 @@ class ControlPath:
                 self.costs.led_to(asked.cost)
             self.costs.end()
             broken = self._watch(asked, self._last_action)
+            self._begins_anew = True
             # An observation that cannot be judged is not the policy's fault.
             unsafe = broken.told if broken is not None and not broken.problem else ""
             if self.probation is not None and (fault := self.probation.led_to(asked.cost, unsafe)):
                 self.take_back(fault)
 
-    def overheard(self) -> None:
+    def overheard(self, asked: Asked) -> None:
         """Takes note of an observation that another one answers, or that nobody does: no other one is due here."""
+        self._begins_anew |= asked.step == 0 or asked.ended
+        self._last_action = self.safe_action()  # which that other one sends
+        self._last_was_policy = False
+        self._leave()
+
+    def _leave(self) -> None:
         self._heard = None
         self.costs.leave_out()
 
@@ -281,8 +291,9 @@ class ControlPath:
     def _answer(self, asked: Asked, now_ns: int) -> Command:
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
+        start = time.perf_counter()
         unsafe = _told(self._watch(asked, self._last_action)) if self._enforced else None
-        served, tick, fault, decision = self._decide(asked, now_ns, unsafe or "")
+        served, tick, fault, decision = self._decide(asked, now_ns, start, unsafe or "")
         self._previous_stamp, self._elapsed = asked.stamp_ns, tick.elapsed_s
         self._heard, self._silent = self._passed(asked.stamp_ns), False
         if decision.use_policy:
@@ -293,9 +304,10 @@ class ControlPath:
         self._answered = _Answered(served, asked, decision, bad_input, self._last_action, unsafe)
         return self._command(decision, served.id, asked.sequence, asked.stamp_ns, now_ns, tick.elapsed_s)
 
-    def _decide(self, asked: Asked, now_ns: int, unsafe: str = "") -> tuple[Served, Tick, Fault | None, Decision]:
-        """What is done about an observation. Changes nothing here."""
-        start = time.perf_counter()
+    def _decide(
+        self, asked: Asked, now_ns: int, start: float, unsafe: str = ""
+    ) -> tuple[Served, Tick, Fault | None, Decision]:
+        """What is done about an observation; `start` is when that began, by perf_counter. Changes nothing here."""
         served = self.served
         assert served is not None, "the subscription exists only while a policy is served"
         tick = Tick(
@@ -335,7 +347,8 @@ class ControlPath:
         """One tick of the safeguard, over an observation and what led to it. None: nothing is broken."""
         if self.monitor is None:
             return None
-        if asked.step == 0 or before is None:
+        begins_anew, self._begins_anew = self._begins_anew, False
+        if asked.step == 0 or before is None or begins_anew:
             self.monitor.reset()
             return None
         outcome = self.monitor.step(asked.data, before)
@@ -348,9 +361,10 @@ class ControlPath:
     def _on_probation(self, probation: Probation, asked: Asked, decision: Decision, unsafe: str) -> None:
         if asked.step == 0:
             probation.begin_episode()
-        # That the safeguard kept it from acting is not its fault: what it led to is, and counts by itself.
-        reason = Reason.NONE if decision.reason is Reason.UNSAFE else decision.reason
-        fault = probation.judge(reason, decision.detail, asked.cost, unsafe)
+        if decision.reason is Reason.UNSAFE:  # it did not act, which proves nothing and is no fault of its own
+            fault = probation.led_to(asked.cost, unsafe)
+        else:
+            fault = probation.judge(decision.reason, decision.detail, asked.cost, unsafe)
         if fault:
             self.take_back(fault)
         elif probation.over:

@@ -50,6 +50,7 @@ class Seen(NamedTuple):
     observation: np.ndarray  # float32 (O,)
     action: np.ndarray  # float32 (A,): what went out
     begins: bool = False  # the first observation of an episode
+    replaced: bool = False  # the safeguard kept any policy from acting
 
 
 class Tap:
@@ -59,11 +60,13 @@ class Tap:
         self._left = ticks
         self._queue: queue.SimpleQueue[Seen] = queue.SimpleQueue()
 
-    def put(self, observation: np.ndarray, action: np.ndarray, begins: bool = False) -> None:
+    def put(
+        self, observation: np.ndarray, action: np.ndarray, begins: bool = False, replaced: bool = False
+    ) -> None:  # fmt: skip
         """From the control thread; never blocks."""
         if self._left > 0:
             self._left -= 1
-            self._queue.put(Seen(observation, action, begins))
+            self._queue.put(Seen(observation, action, begins, replaced))
 
     def get(self, patience: float) -> Seen:
         """For the shadow.
@@ -154,12 +157,12 @@ def run_shadow(
         fault = output_fault(limits, tick)
         if fault is not None:
             report.count(fault.reason, fault.detail)
-        elif last is not None:
+        elif last is not None and not seen.replaced:
             differences.append(float(np.abs((last - seen.action) / half_range).max()))
         if would_be is not None:
             if broken := would_be.observe(seen.observation, seen.begins):
                 report.count(SAFEGUARD, broken)
-            would_be.answer(seen.action, last if fault is None else None)
+            would_be.answer(seen.action, last if fault is None and not seen.replaced else None)
     report.latency_p50, report.latency_p99 = (float(value) for value in np.percentile(times, (50, 99)))
     if differences:
         report.divergence_mean, report.divergence_max = float(np.mean(differences)), max(differences)

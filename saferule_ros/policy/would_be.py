@@ -37,5 +37,5 @@ class WouldBe:
         return candidate.told if candidate.unsafe and not acting.unsafe else ""
 
     def answer(self, acted: np.ndarray, candidate: np.ndarray | None) -> None:
-        """What went out, (A,), and the candidate's answer; None: it may not go out, which is counted elsewhere."""
+        """What went out, (A,), and the candidate's answer; None: it would not go out."""
         self._before = acted, acted if candidate is None else candidate
