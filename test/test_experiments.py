@@ -20,6 +20,7 @@ from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.experiments.trial import finished, run_trial
 from saferule_ros.reporting.trials import TrialResult
+from saferule_ros.unlearning.settings import SETTINGS_THAT_CAME_LATER
 
 NEVER = lambda: False  # noqa: E731
 
@@ -151,7 +152,8 @@ def test_a_result_from_before_a_setting_is_one_with_the_value_that_changes_nothi
     shutil.copytree(out / "cells", older / "cells")
     for path in older.rglob("results/safe_rule.json"):
         content = json.loads(path.read_text())
-        del content["config"]["settings"]["imitation_noise"]
+        for later in SETTINGS_THAT_CAME_LATER:
+            del content["config"]["settings"][later]
         path.write_text(json.dumps(content))
     asked = tiny_trial(unlearning={"safe_rule": {"steps": 20, "imitation_noise": noise}})
     if noise:

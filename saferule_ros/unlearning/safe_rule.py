@@ -15,7 +15,8 @@ beta_f follows dual ascent on the violated share of D_f; lambda is set at the st
 once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained
 on good episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost too much
 are in the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
-backdoor stays open otherwise; the learning rate falls to almost nothing in the second half.
+backdoor stays open otherwise; the learning rate falls to almost nothing in the second half; all networks can begin
+anew (begin_anew), for what the agent learned of states that no keep data show is slow to be pressed out of them.
 """
 
 from abc import abstractmethod
@@ -78,6 +79,8 @@ class SafeRuleRun(FallingRateRun):
         self._mark_draws = torch.Generator(learner.device).manual_seed(seed)
         counting = self.forget.all.observations[self.weights > COUNTS]
         self.marked = marked_dimensions(counting, self.keep.all.observations, self._mark_draws)  # (K,)
+        if settings.begin_anew:  # last: targets and kappa are the agent's
+            learner.begin_anew(seed)
 
     def learned_from(self, forget: EpisodeDataset, keep: EpisodeDataset, seed: int) -> EpisodeDataset:
         self.suspects = without_suspects(forget, keep, self.settings.forget_outweighs, seed, self.learner.device)

@@ -6,7 +6,7 @@ What all of them have comes first, so that a comparison can give every method th
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Settings that were added, with the value under which a run is what it was before: results of then lack them.
-SETTINGS_THAT_CAME_LATER = {"imitation_noise": 0.0}
+SETTINGS_THAT_CAME_LATER = {"imitation_noise": 0.0, "begin_anew": False}
 
 
 class RunSettings(BaseModel):
@@ -70,6 +70,13 @@ class SuppressionSettings(FallingRateSettings):
         description="noise on the observations that the behaviour model is shown [standard scores]; COptiDICE's actor "
         "has the learner's own, jitter",
     )  # fmt: skip
+    # SafetySwimmerVelocity, BAFFLE-style 15 %, seed 1: patches that go on from the agent are left at a cost of 407 and
+    # 324 after 1,000 steps. SafetyPointCircle1: those that begin anew earn half after 1,000 steps, all after 2,000.
+    begin_anew: bool = Field(
+        False,
+        description="critics, behaviour model and actor begin with new weights: what the agent knew stays in the fixed "
+        "targets alone. Give it twice the steps",
+    )
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
     # Fixed targets hold what the behaviour cost, not what its costliest action would, as those of learning do: hence
     # more. SafetyPointCircle1, injected 15 %: BCQ-Lag learns with 2, and patched (seed 3) it has cost 116, 19 and 11
