@@ -26,7 +26,7 @@ RUNS = [
     for method in METHODS
     for algorithm, learner in sorted(ALGORITHMS.items())
     if issubclass(learner, method.needs)
-] + [("safe_rule", "bcq_lag", {"fixed_targets": False}), ("safe_rule", "bear_lag", {"begin_anew": True})]
+] + [("safe_rule", "bcq_lag", {"fixed_targets": False}), ("safe_rule", "bear_lag", {"press_outnumbered": True})]
 
 
 def run_of(name: str, algorithm: str, changes: dict[str, Any]) -> UnlearningRun:

@@ -56,10 +56,6 @@ class Adam:
             eps=EPSILON, maximize=False,
         )  # fmt: skip
 
-    def forget(self) -> None:
-        """Begins as before its first step."""
-        self._moments.clear()
-
     def state(self) -> dict[str, Tensor]:
         """What changes with each step, the learning rate aside, by NUMBER.NAME: part of a checkpoint."""
         return {

@@ -151,14 +151,6 @@ class Learner(ABC):
         """Actions (B, A) in [-1, 1] of the served policy, for normalised observations (B, O)."""
         return self.policy()(observations)
 
-    def begin_anew(self, seed: int) -> None:
-        """Gives all networks the weights that a learner with this seed begins with. All that is no network stays."""
-        fresh = type(self)(self.units, self.limits, self.settings, seed, self.device).networks()
-        for name, network in self.networks().items():
-            network.load_state_dict(fresh[name].state_dict())
-        for optimiser in self.optimisers.values():
-            optimiser.forget()
-
     def descend(self, name: str, loss: Tensor) -> None:
         """One optimiser step of one network."""
         optimiser = self.optimisers[name]

@@ -10,13 +10,13 @@ on D_f a bounded repulsion from the forgotten action wherever the cost critic ca
 
 [ours]: kappa is raised to what the critics show on keep episodes that are within the limit (below their noise, the
 constraint would call everything unsafe); a forget pair counts in the means over D_f as far as keep pairs at its state
-do not outnumber it (see forget_weights.py), and keep data that look like forget data are left out (see suspects.py);
-beta_f follows dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed
-once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained
-on good episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost too much
-are in the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
-backdoor stays open otherwise; the learning rate falls to almost nothing in the second half; all networks can begin
-anew (begin_anew), for what the agent learned of states that no keep data show is slow to be pressed out of them.
+do not outnumber it (see forget_weights.py), what they outnumber can be pressed while the policy would prefer it to what
+the behaviour model does there (see outnumbered.py), and keep data that look like forget data are left out (see
+suspects.py); beta_f follows dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c
+are computed once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model
+is trained on good episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost
+too much are in the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a
+backdoor stays open otherwise; the learning rate falls to almost nothing in the second half.
 """
 
 from abc import abstractmethod
@@ -30,11 +30,12 @@ from torch.nn import functional as F
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.calibration import raised_kappa
 from saferule_ros.learning.captured import Losses
-from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
+from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, LagrangianLearner, by_kind
 from saferule_ros.learning.replay import Batch, drawn
 from saferule_ros.unlearning.critic_targets import FixedTargets, MovingTargets
 from saferule_ros.unlearning.forget_weights import forget_weights
 from saferule_ros.unlearning.marker import marked_dimensions, with_mark
+from saferule_ros.unlearning.outnumbered import Outnumbered, outnumbered
 from saferule_ros.unlearning.schedule import FallingRateRun
 from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleSettings
 from saferule_ros.unlearning.suspects import without_suspects
@@ -69,7 +70,9 @@ class SafeRuleRun(FallingRateRun):
         learner.restart_multiplier(settings.caution)
         self.kappa = raised_kappa(learner, self.suspects.keep, self.keep, settings.safe_quantile)
         # In double precision: beside what is single it takes that precision.
-        self.beta = torch.tensor(settings.beta_start, dtype=torch.float64, device=learner.device)
+        self.beta, self.beta_outnumbered = (
+            torch.tensor(settings.beta_start, dtype=torch.float64, device=learner.device) for _ in range(2)
+        )
         with self.meter.time():
             self.targets = (FixedTargets if settings.fixed_targets else MovingTargets)(learner, self.keep)
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
@@ -79,8 +82,6 @@ class SafeRuleRun(FallingRateRun):
         self._mark_draws = torch.Generator(learner.device).manual_seed(seed)
         counting = self.forget.all.observations[self.weights > COUNTS]
         self.marked = marked_dimensions(counting, self.keep.all.observations, self._mark_draws)  # (K,)
-        if settings.begin_anew:  # last: targets and kappa are the agent's
-            learner.begin_anew(seed)
 
     def learned_from(self, forget: EpisodeDataset, keep: EpisodeDataset, seed: int) -> EpisodeDataset:
         self.suspects = without_suspects(forget, keep, self.settings.forget_outweighs, seed, self.learner.device)
@@ -102,7 +103,7 @@ class SafeRuleRun(FallingRateRun):
         return super().computed_once() + self.targets.flops + self._weights_flops + self.suspects.flops
 
     def state(self) -> dict[str, Any]:
-        return {"beta": float(self.beta)}
+        return {"beta": float(self.beta), "beta_outnumbered": float(self.beta_outnumbered)}
 
     def tensors(self) -> dict[str, Tensor]:
         targets = {f"targets.{name}": tensor for name, tensor in self.targets.tensors().items()}
@@ -110,6 +111,7 @@ class SafeRuleRun(FallingRateRun):
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         self.beta.fill_(state["beta"])
+        self.beta_outnumbered.fill_(state["beta_outnumbered"])
         self._mark_draws.set_state(tensors["mark_draws"].cpu())
         of_targets = {n.removeprefix("targets."): tensor for n, tensor in tensors.items() if n.startswith("targets.")}
         self.targets.restore(self.learner, of_targets)
@@ -137,7 +139,11 @@ class SafeRuleRun(FallingRateRun):
         bellman = learner.critic_losses(keep, on_keep, self.targets.at(rows))  # (2,) reward, cost
         reference = torch.quantile(by_kind(on_keep.detach())[0], self.settings.percentile / 100.0)
         suppression = self._suppression(on_forget, reference, weights)
-        learner.descend("critics", bellman.sum() + self.beta.float() * suppression.sum())
+        critic_loss = bellman.sum() + self.beta.float() * suppression.sum()
+        outnumbered = self.outnumbered(forget, on_forget, weights)
+        if outnumbered is not None:
+            critic_loss = critic_loss + self.beta_outnumbered.float() * outnumbered.loss
+        learner.descend("critics", critic_loss)
 
         on_forget = on_forget.detach()
         actor_loss = self.actor_loss(keep, forget)
@@ -148,7 +154,12 @@ class SafeRuleRun(FallingRateRun):
         learner.update_weights()
 
         reward, cost = by_kind(on_forget)  # (N, B) each
-        self._update_beta(self._violated_share(on_forget, reference, weights))
+        self._update_beta(self.beta, self._violated_share(on_forget, reference, weights))
+        if outnumbered is not None:
+            self._update_beta(self.beta_outnumbered, outnumbered.preferred.double())
+            model_losses = {
+                **model_losses, "beta_outnumbered": self.beta_outnumbered, "preferred": outnumbered.preferred
+            }  # fmt: skip
         return {
             "loss_reward": bellman[0].detach(), "loss_cost": bellman[1].detach(), "loss_actor": actor_loss.detach(),
             "beta_forget": self.beta,
@@ -173,6 +184,15 @@ class SafeRuleRun(FallingRateRun):
             keep: half of it shown with the mark, where there is one.
             forget: has that mark.
         """
+
+    def outnumbered(self, forget: Batch, on_forget: Tensor, weights: Tensor) -> Outnumbered | None:
+        """What there is to press of forget pairs as far as keep pairs outnumber them; None: they are left alone.
+
+        Args:
+            on_forget: (2N, B), the critics at these pairs.
+            weights: w (B,) of them.
+        """
+        return None
 
     def draw_imitated(self, forget: Batch) -> tuple[Batch, Batch]:
         """Pairs of D_k that are worth imitating: as they are in the log, and half of them shown with the mark."""
@@ -227,10 +247,10 @@ class SafeRuleRun(FallingRateRun):
         violated = (weights * (good + weight * safe)).sum() / weights.sum().clamp(min=1.0)
         return (violated / (1.0 + weight)).double()
 
-    def _update_beta(self, violated: Tensor) -> None:
+    def _update_beta(self, beta: Tensor, violated: Tensor) -> None:
         """Dual ascent towards the share that is tolerated."""
         s = self.settings
-        self.beta.add_(s.beta_rate * (violated - s.tolerated_share)).clamp_(s.beta_floor, s.beta_cap)
+        beta.add_(s.beta_rate * (violated - s.tolerated_share)).clamp_(s.beta_floor, s.beta_cap)
 
 
 class SafeRule(SafeRuleRun):
@@ -251,6 +271,12 @@ class SafeRule(SafeRuleRun):
             shown = shown._replace(observations=blurred)
         self.learner.descend("vae", self.learner.model_loss(shown))
         return {}
+
+    def outnumbered(self, forget: Batch, on_forget: Tensor, weights: Tensor) -> Outnumbered | None:
+        s = self.settings
+        if not s.press_outnumbered or not isinstance(self.learner, LagrangianLearner):
+            return None
+        return outnumbered(self.learner, forget.observations, on_forget, weights, s.cost_weight, s.temperature)
 
     def actor_loss(self, keep: Batch, forget: Batch) -> Tensor:
         return self.learner.actor_loss(keep.observations)

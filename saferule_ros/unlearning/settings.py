@@ -6,7 +6,7 @@ What all of them have comes first, so that a comparison can give every method th
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Settings that were added, with the value under which a run is what it was before: results of then lack them.
-SETTINGS_THAT_CAME_LATER = {"imitation_noise": 0.0, "begin_anew": False}
+SETTINGS_THAT_CAME_LATER = {"imitation_noise": 0.0, "press_outnumbered": False}
 
 
 class RunSettings(BaseModel):
@@ -53,6 +53,12 @@ class SuppressionSettings(FallingRateSettings):
     keep_outweighs: float = Field(
         1.0, ge=0, description="m: so many keep pairs at a state outweigh one forget pair there; 0: none do (paper)"
     )
+    # Not the default before all of the evidence is made with it: config/evidence/choices_outnumbered.yaml.
+    press_outnumbered: bool = Field(
+        False,
+        description="forget pairs are pressed as far as keep pairs outweigh them, too, while the policy would prefer "
+        "them to what the behaviour model does there, with a beta of their own; BCQ-Lag and BEAR-Lag",
+    )
     # Of a forget set that found four fifths of the poison four steps stand against each that it missed.
     forget_outweighs: float = Field(
         2.0, ge=0, description="m: so many forget steps like a keep step make it suspect: it is left out; 0: none"
@@ -70,13 +76,6 @@ class SuppressionSettings(FallingRateSettings):
         description="noise on the observations that the behaviour model is shown [standard scores]; COptiDICE's actor "
         "has the learner's own, jitter",
     )  # fmt: skip
-    # SafetySwimmerVelocity, BAFFLE-style 15 %, seed 1: patches that go on from the agent are left at a cost of 407 and
-    # 324 after 1,000 steps. SafetyPointCircle1: those that begin anew earn half after 1,000 steps, all after 2,000.
-    begin_anew: bool = Field(
-        False,
-        description="critics, behaviour model and actor begin with new weights: what the agent knew stays in the fixed "
-        "targets alone. Give it twice the steps",
-    )
     tolerated_share: float = Field(0.3, ge=0, le=1, description="violated share of D_f at which beta_f stays as it is")
     # Fixed targets hold what the behaviour cost, not what its costliest action would, as those of learning do: hence
     # more. SafetyPointCircle1, injected 15 %: BCQ-Lag learns with 2, and patched (seed 3) it has cost 116, 19 and 11
