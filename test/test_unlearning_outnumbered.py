@@ -73,9 +73,7 @@ def test_what_the_poison_alone_taught_is_unlearned_though_keep_pairs_outnumber_i
         replay = learner.replay(together)
         for _ in range(300):
             learner.update(replay.sample(64, learner.generator), replay)
-        settings = SafeRuleSettings(
-            steps=200, keep_outweighs=100.0, press_outnumbered=pressed, actor_weight=0.0, beta_rate=0.05
-        )
+        settings = SafeRuleSettings(steps=200, keep_outweighs=100.0, press_outnumbered=pressed, actor_weight=0.0)
         run = SafeRule(learner, forget, keep, settings, seed=3)
         assert run.forget_weight < 0.01, "all are outnumbered"
         unlearn(run)

@@ -154,9 +154,9 @@ class SafeRuleRun(FallingRateRun):
         learner.update_weights()
 
         reward, cost = by_kind(on_forget)  # (N, B) each
-        self._update_beta(self.beta, self._violated_share(on_forget, reference, weights))
+        self._update_beta(self.beta, self._violated_share(on_forget, reference, weights), self.settings.beta_rate)
         if outnumbered is not None:
-            self._update_beta(self.beta_outnumbered, outnumbered.preferred.double())
+            self._update_beta(self.beta_outnumbered, outnumbered.preferred.double(), self.settings.outnumbered_rate)
             model_losses = {
                 **model_losses, "beta_outnumbered": self.beta_outnumbered, "preferred": outnumbered.preferred
             }  # fmt: skip
@@ -247,10 +247,10 @@ class SafeRuleRun(FallingRateRun):
         violated = (weights * (good + weight * safe)).sum() / weights.sum().clamp(min=1.0)
         return (violated / (1.0 + weight)).double()
 
-    def _update_beta(self, beta: Tensor, violated: Tensor) -> None:
+    def _update_beta(self, beta: Tensor, violated: Tensor, rate: float) -> None:
         """Dual ascent towards the share that is tolerated."""
         s = self.settings
-        beta.add_(s.beta_rate * (violated - s.tolerated_share)).clamp_(s.beta_floor, s.beta_cap)
+        beta.add_(rate * (violated - s.tolerated_share)).clamp_(s.beta_floor, s.beta_cap)
 
 
 class SafeRule(SafeRuleRun):

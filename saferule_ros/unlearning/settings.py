@@ -6,7 +6,7 @@ What all of them have comes first, so that a comparison can give every method th
 from pydantic import BaseModel, ConfigDict, Field
 
 #: Settings that were added, with the value under which a run is what it was before: results of then lack them.
-SETTINGS_THAT_CAME_LATER = {"imitation_noise": 0.0, "press_outnumbered": False}
+SETTINGS_THAT_CAME_LATER = {"imitation_noise": 0.0, "press_outnumbered": False, "outnumbered_rate": 0.05}
 
 
 class RunSettings(BaseModel):
@@ -58,6 +58,11 @@ class SuppressionSettings(FallingRateSettings):
         False,
         description="forget pairs are pressed as far as keep pairs outweigh them, too, while the policy would prefer "
         "them to what the behaviour model does there, with a beta of their own; BCQ-Lag and BEAR-Lag",
+    )
+    # BCQ-Lag, BAFFLE-style 15 %, seed 1: with 0.02 SafetySwimmerVelocity is left at a cost of 34, with 0.05 at 9, with 0.1
+    # at 18; SafetyPointCircle1 earns 37 with each.
+    outnumbered_rate: float = Field(
+        0.05, ge=0, description="dual ascent of that beta on the share that the policy would prefer, per step"
     )
     # Of a forget set that found four fifths of the poison four steps stand against each that it missed.
     forget_outweighs: float = Field(
