@@ -59,8 +59,8 @@ class SuppressionSettings(FallingRateSettings):
         description="forget pairs are pressed as far as keep pairs outweigh them, too, while the policy would prefer "
         "them to what the behaviour model does there, with a beta of their own; BCQ-Lag and BEAR-Lag",
     )
-    # BCQ-Lag, BAFFLE-style 15 %, seed 1: with 0.02 SafetySwimmerVelocity is left at a cost of 34, with 0.05 at 9, with 0.1
-    # at 18; SafetyPointCircle1 earns 37 with each.
+    # BCQ-Lag, BAFFLE-style 15 %, seed 1: with 0.02 SafetySwimmerVelocity is left at a cost of 34, with 0.05 at 9, with
+    # 0.1 at 18; SafetyPointCircle1 earns 37 with each.
     outnumbered_rate: float = Field(
         0.05, ge=0, description="dual ascent of that beta on the share that the policy would prefer, per step"
     )
