@@ -53,7 +53,8 @@ class SuppressionSettings(FallingRateSettings):
     keep_outweighs: float = Field(
         1.0, ge=0, description="m: so many keep pairs at a state outweigh one forget pair there; 0: none do (paper)"
     )
-    # Not the default before all of the evidence is made with it: config/evidence/choices_outnumbered.yaml.
+    # Not the default: it repairs what m of 1 leaves (BAFFLE-style, SafetySwimmerVelocity and SafetyAntVelocity), and
+    # spoils BEAR-Lag on SafetyPointCircle1 (injected, seed 1): what begins as good episodes do looks as good as they.
     press_outnumbered: bool = Field(
         False,
         description="forget pairs are pressed as far as keep pairs outweigh them, too, while the policy would prefer "
