@@ -13,7 +13,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from ros_helpers import Ros, ros  # noqa: F401
 from safeguard_samples import safeguard_file
-from serving_samples import make_store
+from serving_samples import SPEC, make_store
 from test_node_policy_server import Robot, Vector, start, vectors
 from test_node_policy_swap import safeguard, trapped  # noqa: F401
 
@@ -23,7 +23,7 @@ from saferule_ros.nodes.serving import ControlPath, Served
 from saferule_ros.nodes.wire import Asked
 from saferule_ros.policy.probation import Probation, ProbationLimits
 from saferule_ros.policy.runtime import PolicyRuntime
-from saferule_ros.policy.shadow import ShadowLimits, Tap, run_shadow
+from saferule_ros.policy.shadow import ShadowLimits, ShadowRefusedError, Tap, run_shadow
 
 pytestmark = pytest.mark.ros
 
@@ -147,12 +147,32 @@ def test_a_shadow_run_does_not_blame_a_candidate_for_what_would_have_been_replac
     """The very policy that acts is tried beside itself."""
     service = Service(tmp_path, safeguard)
     service.path.switch(service.pushing)
-    service.path.tap = Tap(8)
+    service.path.tap = Tap(5)
     assert service.answers(free(), *[trapped()] * 7).count("unsafe") == 3
     assert service.safeguard is not None
-    limits = ShadowLimits(8, patience=0.1)
+    limits = ShadowLimits(5, patience=0.1)
     report = run_shadow(service.pushing.runtime, service.pushing.limits, limits, service.path.tap, service.safeguard)
-    assert report.ticks == 8 and not report.violations and report.divergence_max == 0.0
+    assert report.ticks == 5 and not report.violations and report.divergence_max == 0.0
+
+
+def test_a_shadow_run_in_which_no_policy_may_act_proves_nothing(tmp_path: Path, wall: str) -> None:
+    service = Service(tmp_path, wall)
+    service.path.switch(service.good)
+    assert service.answers(free(), trapped()) == ["good", "unsafe"]
+    service.path.tap = Tap(4)
+    assert service.answers(*[trapped()] * 8, first=3) == ["unsafe"] * 8
+    limits = ShadowLimits(4, patience=0.1)
+    with pytest.raises(ShadowRefusedError, match=r"in 0\.1 s for the shadow run, or none that a policy may answer"):
+        run_shadow(service.pushing.runtime, service.pushing.limits, limits, service.path.tap, service.safeguard)
+
+
+def test_an_episode_in_which_the_safeguard_commanded_is_none_of_the_policys(tmp_path: Path, wall: str) -> None:
+    service = Service(tmp_path, wall)
+    service.path.switch(service.good)
+    for seen, counted in (((free(), trapped()), 0), ((free(), free()), 1)):
+        service.answers(*seen, first=0)
+        service.path.episode_ended(service.asked(free(), 2, ended=True))
+        assert len(service.path.costs.record(SPEC).newest) == counted
 
 
 def test_what_another_one_commanded_is_no_push_of_the_policy(tmp_path: Path, safeguard: str) -> None:

@@ -15,11 +15,10 @@ LIMIT_3 = SPEC.model_copy(update={"cost_limit": 3.0})
 
 def drive(costs: EpisodeCosts, *steps: float, ends: bool = True) -> None:
     """One episode, by what each of its actions cost."""
-    costs.begin()
-    for cost in steps:
-        costs.led_to(cost)
-    if ends:
-        costs.end()
+    costs.observed(0, 99.0)  # no action led to the first observation: its cost is nobody's
+    for step, cost in enumerate(steps[:-1], start=1):
+        costs.observed(step, cost)
+    (costs.ended if ends else costs.observed)(len(steps), steps[-1])
 
 
 def test_whole_episodes_are_summed_and_held_against_the_limit() -> None:
@@ -55,8 +54,15 @@ def test_an_episode_that_is_not_said_to_end_ends_with_the_next_one() -> None:
 
 
 UNKNOWN: dict[str, Callable[[EpisodeCosts], None]] = {
-    "service began in the middle": lambda costs: costs.led_to(9.0),
-    "somebody else commanded": lambda costs: (drive(costs, 9.0, ends=False), costs.leave_out(), costs.led_to(9.0))[-1],
+    "service began in the middle": lambda costs: costs.observed(7, 9.0),
+    "somebody else commanded": lambda costs: (drive(costs, 9.0, ends=False), costs.leave_out(), costs.observed(2, 9.0))[
+        -1
+    ],
+    "an observation was lost": lambda costs: (drive(costs, 9.0, ends=False), costs.observed(3, 9.0))[-1],
+    "its end and the next one's beginning were lost": lambda costs: (
+        drive(costs, 9.0, ends=False),
+        costs.observed(1, 9.0),
+    )[-1],
     "a cost is no number": lambda costs: drive(costs, 9.0, math.nan, 9.0, ends=False),
     "a cost is infinite": lambda costs: drive(costs, math.inf, 9.0, ends=False),
 }
@@ -68,7 +74,13 @@ def test_an_episode_that_is_not_wholly_known_does_not_count(how: str) -> None:
     UNKNOWN[how](costs)
     found = costs.record(LIMIT_3)
     assert math.isnan(found.running) and found.violation == ""
-    costs.end()
+    costs.ended(4, 0.0)
+    assert costs.record(LIMIT_3).newest == ()
+
+
+def test_an_episode_without_any_action_does_not_count() -> None:
+    costs = EpisodeCosts()
+    costs.ended(0, 5.0)
     assert costs.record(LIMIT_3).newest == ()
 
 

@@ -98,8 +98,8 @@ def untrained(dataset: EpisodeDataset, units: Units, settings: ModelSettings, se
 def window_losses(model: DynamicsEnsemble, window: Window) -> dict[str, Tensor]:
     """Mean losses of a window in which the model goes on from its own predictions: of states, rewards, costs and ends.
 
-    The error of an observation after k steps counts in units of sqrt(k) times the change of one step: so much is it
-    as long as errors are noise. [ours] What lies beyond an episode's end counts nothing.
+    The error of an observation counts in units of the change of one step, and its Huber loss after k steps by one
+    sqrt(k)-th: so much do errors grow as long as they are noise. [ours] What lies beyond an episode's end counts not.
     """
     state = window.first
     length = window.actions.shape[2]

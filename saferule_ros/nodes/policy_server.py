@@ -63,7 +63,7 @@ class PolicyServer(LifecycleNode):
         self._last_complaint = ""
         self._reported_fallbacks = self._reported_unsafe = 0
         self._shown_costs = CostRecord(math.nan, math.nan, ())
-        self._violates = False  # the limit, when that was last looked at
+        self._violating = 0  # the generation that violated its limit when that was last looked at; 0: none
         self._loop: ControlLoop | None = None
         self._actions: Publisher | None = None
         self._newest = b""  # the observation that came last
@@ -310,12 +310,12 @@ class PolicyServer(LifecycleNode):
     def _look_at_costs(self) -> None:
         """Tells when episodes ended, and when the policy begins to violate its limit."""
         costs = self._costs()
-        violates = bool(costs.violation)
-        if violates and not self._violates and self._path.served is not None:
+        violating = self._path.generation if costs.violation else 0
+        if violating not in (0, self._violating) and self._path.served is not None:
             self.get_logger().warning(f"policy {self._path.served.id} {costs.violation}")
-        if costs.newest is not self._shown_costs.newest or violates != self._violates:
+        if costs.newest is not self._shown_costs.newest or violating != self._violating:
             self._publish_status()
-        self._violates = violates
+        self._violating = violating
 
     def _costs(self) -> CostRecord:
         served = self._path.served

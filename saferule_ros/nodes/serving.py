@@ -221,10 +221,9 @@ class ControlPath:
                 unsafe = _told(self._watch(asked, before))
             if served is not self.served:  # a switch came in between
                 return
-            if asked.step == 0:
-                self.costs.begin()
-            else:
-                self.costs.led_to(asked.cost)
+            self.costs.observed(asked.step, asked.cost)
+            if decision.reason in (Reason.UNSAFE, Reason.STOPPED):  # it did not act
+                self.costs.leave_out()
             if bad_input:  # which is not the policy's fault
                 return
             if self.tap is not None:
@@ -236,9 +235,7 @@ class ControlPath:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
         with self._between:
             self._heard = None
-            if asked.step > 0:
-                self.costs.led_to(asked.cost)
-            self.costs.end()
+            self.costs.ended(asked.step, asked.cost)
             broken = self._watch(asked, self._last_action)
             self._begins_anew = True
             # An observation that cannot be judged is not the policy's fault.

@@ -40,25 +40,38 @@ class CostRecord(NamedTuple):
 class EpisodeCosts:
     """Counts for one policy. Costs come with observations: of what the action before them led to.
 
-    An episode counts if the policy was in service from its first observation to its end, and nobody else commanded in
-    between. Where observations were lost, so were their costs. A cost that is not finite makes its episode unknown.
+    An episode counts if the policy was in service from its first observation to its end, none in between was lost, and
+    nobody else commanded: neither `fallback` nor, in a state that it calls unsafe, the safeguard. The declared reaction
+    to a late or wrong action is the policy's doing. A cost that is not finite makes its episode unknown.
     """
 
     def __init__(self) -> None:
         self._running = math.nan
+        self._step = 0  # of the newest observation
         self._newest: tuple[float, ...] = ()  # replaced as a whole: another thread may read it
 
-    def begin(self) -> None:
-        """The first observation of an episode; the one before is over, if nobody said so."""
-        self.end()
-        self._running = 0.0
+    def observed(self, step: int, cost: float) -> None:
+        """One observation: what the action before it cost. With step 0 an episode begins, to which none led.
 
-    def led_to(self, cost: float) -> None:
-        """What the action before an observation cost."""
-        self._running += cost
+        The episode before is over then, if nobody said so.
+        """
+        if step == 0:
+            self._close()
+            self._running = 0.0
+        else:
+            self._led_to(step, cost)
+        self._step = step
 
-    def end(self) -> None:
-        """The episode is over."""
+    def ended(self, step: int, cost: float) -> None:
+        """The last observation of an episode."""
+        if step > 0:
+            self._led_to(step, cost)
+        self._close()
+
+    def _led_to(self, step: int, cost: float) -> None:
+        self._running = self._running + cost if step == self._step + 1 else math.nan
+
+    def _close(self) -> None:
         if math.isfinite(self._running):
             self._newest = (*self._newest, self._running)[-NEWEST:]
         self._running = math.nan

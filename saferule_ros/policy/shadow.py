@@ -54,7 +54,7 @@ class Seen(NamedTuple):
 
 
 class Tap:
-    """Where the control thread leaves what the shadow sees. Bounded by its own count."""
+    """Where the control thread leaves what the shadow sees. Bounded by its own count of ticks that a policy answered."""
 
     def __init__(self, ticks: int) -> None:
         self._left = ticks
@@ -65,20 +65,25 @@ class Tap:
     ) -> None:  # fmt: skip
         """From the control thread; never blocks."""
         if self._left > 0:
-            self._left -= 1
+            self._left -= not replaced
             self._queue.put(Seen(observation, action, begins, replaced))
 
-    def get(self, patience: float) -> Seen:
+    def get(self, until: float, patience: float) -> Seen:
         """For the shadow.
+
+        Args:
+            until: by the monotonic clock.
+            patience: how long that was from the last one that a policy answered, for people.
 
         Raises:
             ShadowRefusedError: nothing came.
         """
         try:
-            return self._queue.get(timeout=patience)
+            return self._queue.get(timeout=max(until - time.monotonic(), 0.0))
         except queue.Empty as error:
             raise ShadowRefusedError(
-                f"no observation came in {patience:g} s for the shadow run", "Swap while the robot runs"
+                f"no observation came in {patience:g} s for the shadow run, or none that a policy may answer",
+                "Swap while the robot runs, and the safeguard lets it",
             ) from error
 
 
@@ -126,6 +131,8 @@ def run_shadow(
 ) -> ShadowReport:
     """Answers what the tap brings, `shadow.ticks` times. Blocks: for a thread that has the time.
 
+    Ticks in which the safeguard kept any policy from acting do not count: they would prove nothing.
+
     Args:
         candidate: loaded and warm.
         limits: what its actions are held against, as if it served; action rate included.
@@ -138,8 +145,16 @@ def run_shadow(
     last: np.ndarray | None = None
     would_be = WouldBe(safeguard) if safeguard is not None else None
     half_range = 0.5 * (limits.spec.high - limits.spec.low)
-    for _ in range(shadow.ticks):
-        seen = tap.get(shadow.patience)
+    until = time.monotonic() + shadow.patience
+    while report.ticks < shadow.ticks:
+        seen = tap.get(until, shadow.patience)
+        if seen.replaced:
+            last = None
+            if would_be is not None:
+                would_be.observe(seen.observation, seen.begins)
+                would_be.answer(seen.action, None)
+            continue
+        until = time.monotonic() + shadow.patience
         tick = Tick(
             has_policy=True, observation=seen.observation, stamp_ns=0, previous_stamp_ns=0, now_ns=0,
             last_action=last, last_was_policy=last is not None,
@@ -157,12 +172,12 @@ def run_shadow(
         fault = output_fault(limits, tick)
         if fault is not None:
             report.count(fault.reason, fault.detail)
-        elif last is not None and not seen.replaced:
+        elif last is not None:
             differences.append(float(np.abs((last - seen.action) / half_range).max()))
         if would_be is not None:
             if broken := would_be.observe(seen.observation, seen.begins):
                 report.count(SAFEGUARD, broken)
-            would_be.answer(seen.action, last if fault is None and not seen.replaced else None)
+            would_be.answer(seen.action, last if fault is None else None)
     report.latency_p50, report.latency_p99 = (float(value) for value in np.percentile(times, (50, 99)))
     if differences:
         report.divergence_mean, report.divergence_max = float(np.mean(differences)), max(differences)

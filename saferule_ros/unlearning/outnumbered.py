@@ -4,12 +4,13 @@ Where keep pairs outnumber forget pairs (see forget_weights.py), they are to tea
 the paper's terms, which press a forgotten pair below what is common anywhere, would press its neighbours as well. But
 keep data teach of the actions that they have. Of a forgotten action that they do not have the critics go on saying what
 the poison taught them, and if that is much, the policy goes on taking it, into states that no data shows. So these
-pairs are pressed too, and only as far as is needed: until the policy, which maximises Q_r - lambda Q_c, would not
-prefer them to what the behaviour model, which imitates good episodes, does at the same state:
+pairs are pressed too, and only while the policy, which maximises G = Q_r - lambda Q_c, would prefer many of them to
+what the behaviour model, which comes to imitate good episodes, does at the same state:
 
-    E_Df[(1 - w) t softplus((Q_r - lambda Q_c)(s, a) - (Q_r - lambda Q_c)(s, b)) / t)],   b ~ behaviour model at s
+    E_Df[(1 - w) t softplus((G(s, a) - G(s, b)) / t)],   b ~ behaviour model at s
 
-with the second term held fixed: no good action is raised by it.
+with G(s, b) held fixed: no good action is raised by it. The weight of this term rises by dual ascent while more than
+the tolerated share is preferred, and falls to beta's floor below it.
 """
 
 from typing import NamedTuple
