@@ -54,7 +54,7 @@ class Seen(NamedTuple):
 
 
 class Tap:
-    """Where the control thread leaves what the shadow sees. Bounded by its own count of ticks that a policy answered."""
+    """Where the control thread leaves what the shadow sees, until that are so many ticks that a policy answered."""
 
     def __init__(self, ticks: int) -> None:
         self._left = ticks
