@@ -48,6 +48,7 @@ class Service:
     """A control path without a process around it, with a good policy and one that pushes in the trap."""
 
     def __init__(self, folder: Path, safeguard: str, enforced: bool = True, **parameters: str | float) -> None:
+        folder.mkdir(exist_ok=True)
         settings = Parameters(
             **{"deadline": 10.0, "stale_after": 10.0, **parameters}, safeguard=safeguard, safeguard_enforced=enforced
         )
@@ -139,6 +140,41 @@ def test_unsafe_ticks_that_a_policy_on_probation_caused_count_and_as_many_are_to
     verdict = service.path.take_verdict()
     assert verdict is not None and verdict.fault.startswith("safeguard: 3 unsafe ticks, 2 tolerated")
     assert service.path.served is service.good and service.path.unsafe_ticks == 3
+
+
+def test_what_cannot_be_judged_counts_alike_in_a_tick_and_at_the_end_of_an_episode(tmp_path: Path) -> None:
+    """A label that cannot be computed is unsafe; an observation that cannot be read is not the policy's fault."""
+    ratio = tmp_path / "ratio.yaml"
+    ratio.write_text(yaml.safe_dump(safeguard_file(
+        (28, 2), {"odd": "place / place > 100"}, ("lost",), ("clear", "odd", "lost"), ("lost", "not odd", "clear"),
+        inputs={"place": "observation[0]"},
+    )))  # fmt: skip
+    zero, unread = free(), free()
+    zero[0], unread[3] = 0.0, float("nan")
+    for seen, at_fault in ((zero, True), (unread, False)):
+        for ended in (False, True):
+            service = Service(tmp_path / f"{at_fault}{ended}", str(ratio), enforced=False)
+            service.path.switch(service.good)
+            service.path.switch(service.pushing, Probation(ProbationLimits(ticks=100)))
+            service.answers(free(), free(), first=0)
+            if ended:
+                service.path.episode_ended(service.asked(seen, 2, ended=True))
+            else:
+                service.answers(seen, first=2)
+            verdict = service.path.take_verdict()
+            assert (verdict is not None) == at_fault, (ended, verdict)
+
+
+def test_the_cost_of_an_episodes_first_observation_is_nobodys_in_a_probation(tmp_path: Path, wall: str) -> None:
+    service = Service(tmp_path, wall)
+    service.path.switch(service.good)
+    service.path.switch(service.pushing, Probation(ProbationLimits(ticks=100, cost=5.0)))
+    service.answers(free(), free())
+    for step, cost, fails in ((0, 7.0, False), (1, 4.0, False), (2, 2.0, True)):
+        asked = service.asked(free(), step)._replace(cost=cost)
+        service.path.answer(asked, asked.stamp_ns)
+        service.path.follow_up()
+        assert service.path.has_verdict == fails, step
 
 
 def test_a_shadow_run_does_not_blame_a_candidate_for_what_would_have_been_replaced(

@@ -90,7 +90,7 @@ def test_late_actions_are_counted_and_costs_are_summed_where_that_is_asked_for()
     costly = Probation(ProbationLimits(ticks=10, cost=2.5))
     assert [costly.judge(Reason.NONE, "", cost) for cost in (0.0, 1.0, float("nan"), -5.0, 1.5)] == [""] * 5
     assert costly.judge(Reason.NONE, "", 0.5) == "cost: 3 since the swap, limit 2.5"
-    costly.begin_episode()
+    costly.begin_episode(0.0)
     assert costly.judge(Reason.NONE, "", 2.5) == "" and costly.led_to(1.0, "") == "cost: 3.5 since the swap, limit 2.5"
 
 

@@ -238,10 +238,11 @@ class ControlPath:
             self.costs.ended(asked.step, asked.cost)
             broken = self._watch(asked, self._last_action)
             self._begins_anew = True
-            # An observation that cannot be judged is not the policy's fault.
-            unsafe = broken.told if broken is not None and not broken.problem else ""
-            if self.probation is not None and (fault := self.probation.led_to(asked.cost, unsafe)):
-                self.take_back(fault)
+            if self.probation is not None and self.served is not None:
+                # An observation that cannot be read is not the policy's fault.
+                unsafe = _told(broken) if _readable(asked, self.served.limits) else None
+                if fault := self.probation.led_to(_cost_of_action(asked), unsafe):
+                    self.take_back(fault)
 
     def overheard(self, asked: Asked) -> None:
         """Takes note of an observation that another one answers, or that nobody does: no other one is due here."""
@@ -357,11 +358,12 @@ class ControlPath:
 
     def _on_probation(self, probation: Probation, asked: Asked, decision: Decision, unsafe: str) -> None:
         if asked.step == 0:
-            probation.begin_episode()
+            probation.begin_episode(asked.cost)
+        cost = _cost_of_action(asked)
         if decision.reason is Reason.UNSAFE:  # it did not act, which proves nothing and is no fault of its own
-            fault = probation.led_to(asked.cost, unsafe)
+            fault = probation.led_to(cost, unsafe)
         else:
-            fault = probation.judge(decision.reason, decision.detail, asked.cost, unsafe)
+            fault = probation.judge(decision.reason, decision.detail, cost, unsafe)
         if fault:
             self.take_back(fault)
         elif probation.over:
@@ -424,3 +426,12 @@ class ControlPath:
 
 def _told(broken: Outcome | None) -> str:
     return broken.told if broken is not None else ""
+
+
+def _cost_of_action(asked: Asked) -> float:
+    """What the action before an observation cost; NaN: none led to it."""
+    return asked.cost if asked.step > 0 else math.nan
+
+
+def _readable(asked: Asked, limits: Limits) -> bool:
+    return asked.data.shape == (limits.spec.observation_size,) and bool(np.isfinite(asked.data).all())

@@ -71,12 +71,12 @@ class Probation:
             return f"{reason}: {detail}"
         return led_to
 
-    def led_to(self, cost: float, unsafe: str) -> str:
+    def led_to(self, cost: float, unsafe: str | None) -> str:
         """Takes into account what the action before an observation led to; the last of an episode has no other tick.
 
         Args:
             cost: what the observation said. A NaN is no cost, and no proof that there was none.
-            unsafe: what the safeguard said; "" where it is not broken.
+            unsafe: what the safeguard said; "" where it is not broken, None where nobody knows.
 
         Returns:
             As judge.
@@ -84,7 +84,7 @@ class Probation:
         self._cost_is_its_own |= cost <= 0.0
         if self._cost_is_its_own and cost > 0.0:
             self._cost += cost
-        self._unsafe_is_its_own |= not unsafe
+        self._unsafe_is_its_own |= unsafe == ""
         if self._unsafe_is_its_own and unsafe:
             self._unsafe += 1
         if self._unsafe > self._limits.unsafe:
@@ -93,6 +93,11 @@ class Probation:
             return f"cost: {self._cost:g} since the swap, limit {self._limits.cost:g}"
         return ""
 
-    def begin_episode(self) -> None:
-        """Costs are summed anew: a limit is one of an episode."""
+    def begin_episode(self, cost: float) -> None:
+        """Costs are summed anew: a limit is one of an episode.
+
+        Args:
+            cost: of its first observation, to which no action led: it tells whether the robot stands where it costs.
+        """
         self._cost = 0.0
+        self._cost_is_its_own |= cost <= 0.0
