@@ -37,6 +37,11 @@ def cell_plot(results: Sequence[TrialResult]) -> Plot:
     return episodes_plot(evaluations, results[0].cost_limit)
 
 
+# Shares of retraining's return that are drawn to scale, and what is written at the axis.
+LINEAR_RETURN = 2.0
+RETURN_TICKS = (-100, -20, -5, -2, -1, 0, 0.5, 1, 1.5, 2, 5, 20, 100)
+
+
 def overview_plot(rows: Sequence[MethodRow]) -> Plot:
     """One point for each method and cell: return, as share of retraining's, against cost, as share of the limit."""
     shown = [row for row in rows if row.return_ratio == row.return_ratio]
@@ -60,6 +65,10 @@ def overview_plot(rows: Sequence[MethodRow]) -> Plot:
         axes.axhline(1.0, color=palette.limit, linestyle=DASHED, linewidth=1.4, zorder=1)
         axes.set_xlabel("Mean return, share of retraining's")
         axes.set_ylabel("Mean cost, share of the limit\n(with a marker, if more)")
+        # Most returns are near that of retraining, and where that is near zero some are far from it.
+        axes.set_xscale("symlog", linthresh=LINEAR_RETURN, linscale=2.0)
+        axes.xaxis.set_major_locator(FixedLocator([at for at in RETURN_TICKS if _within(at, axes.get_xlim())]))
+        axes.xaxis.set_major_formatter("{x:g}")
         # Most points are below the limit, and some far above it.
         axes.set_yscale("symlog", linthresh=1.0, linscale=1.0)
         axes.set_ylim(bottom=-0.05, top=1.2 * max([1.0, *(row.worst_cost / row.cost_limit for row in shown)]))
@@ -96,3 +105,7 @@ def save_plot(plot: Plot, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, text in (("light", plot.light), ("dark", plot.dark)):
         write_atomically(path.with_name(f"{path.name}-{name}.svg"), text.encode())
+
+
+def _within(at: float, limits: tuple[float, float]) -> bool:
+    return limits[0] <= at <= limits[1]
