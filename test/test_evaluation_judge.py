@@ -15,6 +15,7 @@ from saferule_ros.dataset.pieces import piece, split_steps, whole_name
 from saferule_ros.evaluation.check import ModelCheck, check_model, replay
 from saferule_ros.evaluation.fitting import fit_model, untrained
 from saferule_ros.evaluation.judge import Judge, Judged
+from saferule_ros.evaluation.model import DynamicsEnsemble
 from saferule_ros.evaluation.ranking import rank_correlation
 from saferule_ros.evaluation.requirements import CannotJudge
 from saferule_ros.evaluation.selection import select
@@ -38,6 +39,15 @@ def judge(dataset) -> Judge:
     return Judge(dataset, units_of(dataset), LIMITS, JudgeSettings(model=SMALL), seed=0)
 
 
+def indifferent(dataset: EpisodeDataset) -> DynamicsEnsemble:
+    """A model that charges every step the same, half of the largest cost, whatever is seen and done."""
+    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
+    with torch.no_grad():
+        made.out.weight.zero_()
+        made.out.bias.zero_()
+    return made
+
+
 def test_rank_correlation_of_known_lists() -> None:
     assert rank_correlation([1, 2, 3], [10, 20, 90]) == pytest.approx(1.0)
     assert rank_correlation([1, 2, 3], [9, 2, 1]) == pytest.approx(-1.0)
@@ -47,10 +57,7 @@ def test_rank_correlation_of_known_lists() -> None:
 
 
 def test_a_replay_counts_each_episode_to_its_own_end(dataset) -> None:
-    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
-    with torch.no_grad():
-        made.out.weight.zero_()
-        made.out.bias.zero_()
+    made = indifferent(dataset)
     mixed = EpisodeDataset.from_episodes([dataset.episode(0), piece(dataset.episode(1), 0, 7)])
     expected = torch.tensor([0.5 * HORIZON, 0.5 * 7])  # each step costs half of the largest cost, 1
     torch.testing.assert_close(replay(made, mixed).costs, expected.expand(SMALL.members, 2))
@@ -75,10 +82,7 @@ def test_an_end_that_is_expected_a_little_late_counts_for_episodes_that_terminat
 
 def test_lengths_of_episodes_that_terminated_do_not_rank_their_costs(dataset) -> None:
     """A model that charges every step the same, and knows of no end, ranks short and long episodes by their totals."""
-    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
-    with torch.no_grad():
-        made.out.weight.zero_()
-        made.out.bias.zero_()
+    made = indifferent(dataset)
     fell = EpisodeDataset.from_episodes(
         dataclasses.replace(piece(dataset.episode(k), 0, 2 + k % 15), id=f"fell-{k}", terminated=True, truncated=False)
         for k in range(dataset.episodes)
@@ -98,10 +102,7 @@ def test_a_good_model_passes_its_check_and_a_random_one_does_not(dataset, judge)
 def test_what_is_checked_is_cost_per_step_and_ten_episodes_at_least(dataset, judge) -> None:
     """A model that charges every step the same ranks pieces of different lengths by their totals, and knows nothing."""
     assert judge.check.episodes == 10
-    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
-    with torch.no_grad():
-        made.out.weight.zero_()
-        made.out.bias.zero_()
+    made = indifferent(dataset)
     pieces = EpisodeDataset.from_episodes(
         piece(dataset.episode(index), 0, 2 + index % 15) for index in range(dataset.episodes)
     )
@@ -111,10 +112,7 @@ def test_what_is_checked_is_cost_per_step_and_ten_episodes_at_least(dataset, jud
 @pytest.mark.parametrize(("limit", "within"), [(9.0, 0), (15.0, 30)])
 def test_the_check_measures_what_episodes_cost_that_were_to_keep_the_limit(dataset, limit: float, within: int) -> None:
     """A model that charges every step half, 10 for an episode, whole or not; what these cost by the log is known."""
-    made = untrained(dataset, units_of(dataset), SMALL, seed=0)
-    with torch.no_grad():
-        made.out.weight.zero_()
-        made.out.bias.zero_()
+    made = indifferent(dataset)
     costly = [k for k in range(dataset.episodes) if dataset.records[k].episode_cost >= 8][:30]
     held_out = EpisodeDataset.from_episodes(
         piece(dataset.episode(k), 10, 20) if n % 2 else dataset.episode(k) for n, k in enumerate(costly)

@@ -19,7 +19,8 @@ from test_node_policy_swap import safeguard, trapped  # noqa: F401
 
 from saferule_ros.errors import SettingsError
 from saferule_ros.nodes.policy_parameters import Parameters
-from saferule_ros.nodes.serving import ControlPath, Served
+from saferule_ros.nodes.served import Served
+from saferule_ros.nodes.serving import ControlPath
 from saferule_ros.nodes.wire import Asked
 from saferule_ros.policy.probation import Probation, ProbationLimits
 from saferule_ros.policy.runtime import PolicyRuntime
@@ -139,7 +140,7 @@ def test_unsafe_ticks_that_a_policy_on_probation_caused_count_and_as_many_are_to
     assert service.answers(free(), *[trapped()] * 6) == ["pushing", "pushing"] + ["unsafe", "pushing"] * 2 + ["unsafe"]
     verdict = service.path.take_verdict()
     assert verdict is not None and verdict.fault.startswith("safeguard: 3 unsafe ticks, 2 tolerated")
-    assert service.path.served is service.good and service.path.unsafe_ticks == 3
+    assert service.path.served is service.good and service.path.watch.unsafe_ticks == 3
 
 
 def test_what_cannot_be_judged_counts_alike_in_a_tick_and_at_the_end_of_an_episode(tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_an_episode_in_which_the_safeguard_commanded_is_none_of_the_policys(tmp_
     for seen, counted in (((free(), trapped()), 0), ((free(), free()), 1)):
         service.answers(*seen, first=0)
         service.path.episode_ended(service.asked(free(), 2, ended=True))
-        assert len(service.path.costs.record(SPEC).newest) == counted
+        assert len(service.path.costs.record(SPEC.cost_limit).newest) == counted
 
 
 def test_what_another_one_commanded_is_no_push_of_the_policy(tmp_path: Path, safeguard: str) -> None:
@@ -243,8 +244,8 @@ def test_the_machine_begins_anew_with_an_episode_or_an_activation(tmp_path: Path
 def test_the_time_that_the_safeguard_takes_is_the_actions(tmp_path: Path, wall: str) -> None:
     service = Service(tmp_path, wall, deadline=0.02)
     service.path.switch(service.good)
-    assert service.path.monitor is not None
-    step = service.path.monitor.step
+    assert service.path.watch.monitor is not None
+    step = service.path.watch.monitor.step
 
     def slow(observation: Vector, action: Vector) -> object:
         deadline = time.perf_counter() + 0.03
@@ -252,7 +253,7 @@ def test_the_time_that_the_safeguard_takes_is_the_actions(tmp_path: Path, wall: 
             pass
         return step(observation, action)
 
-    service.path.monitor.step = slow  # type: ignore[method-assign,assignment]
+    service.path.watch.monitor.step = slow  # type: ignore[method-assign,assignment]
     answers = service.answers(free(), free())
     assert answers[1] == "late"
 

@@ -24,7 +24,8 @@ from serving_samples import SPEC, TanhPolicy, add_policy, make_store
 
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.policy_parameters import Parameters
-from saferule_ros.nodes.serving import ControlHangsError, ControlPath, Served
+from saferule_ros.nodes.served import Served
+from saferule_ros.nodes.serving import ControlHangsError, ControlPath
 from saferule_ros.nodes.wire import Asked, Command
 from saferule_ros.policy import flight
 from saferule_ros.policy.probation import Probation, ProbationLimits
@@ -242,7 +243,9 @@ def test_an_episode_counts_that_one_policy_drove_from_its_first_observation_to_i
             changes[between]()
     path.episode_ended(Asked(4, 3, 3 * 10**7, vectors(1)[0], 2.0, True))
     counts = between in ("nothing", "a reaction")
-    assert path.costs.record(SPEC).newest == ((6.0,) if counts else ()), "the first observation's cost is nobody's"
+    assert path.costs.record(SPEC.cost_limit).newest == ((6.0,) if counts else ()), (
+        "the first observation's cost is nobody's"
+    )
 
 
 def test_who_rolls_back_while_an_answer_hangs_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -537,7 +540,9 @@ def test_what_episodes_cost_is_told_and_a_violated_limit_is_a_warning(ros: Ros, 
             robot.observe(good, cost=costs[-1], truncated=True)
 
     def told(episodes: int) -> PolicyStatus:
-        ros.probe.wait_for(lambda: robot.status[-1].episodes == episodes, f"{episodes} episodes are told")
+        ros.probe.wait_for(
+            lambda: robot.status and robot.status[-1].episodes == episodes, f"{episodes} episodes are told"
+        )
         return robot.status[-1]
 
     robot.ask(good, cost=99.0)  # in the middle of an episode, of which nobody knows the rest

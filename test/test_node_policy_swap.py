@@ -35,7 +35,8 @@ from test_node_policy_server import SWAP, Robot, Vector, roll_back, start, swap,
 
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.policy_parameters import Parameters
-from saferule_ros.nodes.serving import ControlPath, Served
+from saferule_ros.nodes.served import Served
+from saferule_ros.nodes.serving import ControlPath
 from saferule_ros.nodes.wire import Asked
 from saferule_ros.policy import flight
 from saferule_ros.policy.probation import Probation, ProbationLimits

@@ -12,7 +12,8 @@ from serving_samples import SPEC, make_store
 
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.rhythm import Rhythm
-from saferule_ros.nodes.serving import ControlPath, Served
+from saferule_ros.nodes.served import Served
+from saferule_ros.nodes.serving import ControlPath
 from saferule_ros.nodes.wire import Asked
 from saferule_ros.policy.probation import Probation, ProbationLimits
 from saferule_ros.policy.runtime import PolicyRuntime

@@ -9,7 +9,7 @@ import torch
 from learning_cases import learner_for, poisoned_bandit
 
 from saferule_ros.learning.learner import by_kind
-from saferule_ros.unlearning.outnumbered import outnumbered
+from saferule_ros.unlearning.outnumbered import press_outnumbered
 from saferule_ros.unlearning.run import unlearn
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.settings import SafeRuleSettings
@@ -31,7 +31,7 @@ def learner():
 
 def test_the_loss_is_the_softplus_of_how_much_the_policy_would_prefer_a_pair(learner) -> None:
     weights = torch.tensor([0.0, 0.25, 1.0])
-    found = outnumbered(learner, torch.zeros(3, 1), torch.tensor(ON_FORGET), weights, 1.0, temperature=0.5)
+    found = press_outnumbered(learner, torch.zeros(3, 1), torch.tensor(ON_FORGET), weights, 1.0, temperature=0.5)
     good = 5.0 - 2.0 * 0.5
     preferences = [[4.0 - 2.0 - good, 6.0 - 4.0 - good], [9.0 - good, 9.0 - good]]
     softplus = [[0.5 * math.log1p(math.exp(p / 0.5)) for p in pair] for pair in preferences]
@@ -44,7 +44,7 @@ def test_the_loss_is_the_softplus_of_how_much_the_policy_would_prefer_a_pair(lea
 @pytest.mark.parametrize("cost_weight", [1.0, 0.0])
 def test_rewards_are_pressed_down_and_costs_up_and_good_actions_are_left_alone(learner, cost_weight: float) -> None:
     values = torch.tensor(ON_FORGET, requires_grad=True)
-    found = outnumbered(learner, torch.zeros(3, 1), values, torch.tensor([0.0, 0.0, 1.0]), cost_weight, 1.0)
+    found = press_outnumbered(learner, torch.zeros(3, 1), values, torch.tensor([0.0, 0.0, 1.0]), cost_weight, 1.0)
     found.loss.backward()
     reward, cost = by_kind(values.grad)
     assert (reward[:, :2] > 0).all() and (reward[:, 2] == 0).all(), "a step downhill lowers what is preferred"
@@ -57,7 +57,7 @@ def test_the_gradient_is_that_of_finite_differences(learner) -> None:
     values = torch.tensor(ON_FORGET, dtype=torch.float64, requires_grad=True)
 
     def loss(on_forget: torch.Tensor) -> torch.Tensor:
-        return outnumbered(learner, torch.zeros(3, 1), on_forget, weights, 1.0, 1.0).loss
+        return press_outnumbered(learner, torch.zeros(3, 1), on_forget, weights, 1.0, 1.0).loss
 
     assert torch.autograd.gradcheck(loss, (values,))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from saferule_ros.errors import SettingsError
 from saferule_ros.nodes.parameters import parameter
-from saferule_ros.nodes.serving import LimitSettings
+from saferule_ros.nodes.served import LimitSettings
 from saferule_ros.policy.failsafe import Reaction, Reason
 from saferule_ros.policy.probation import ProbationLimits
 from saferule_ros.policy.shadow import ShadowLimits

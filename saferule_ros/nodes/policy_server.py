@@ -62,7 +62,7 @@ class PolicyServer(LifecycleNode):
         self._last_event = "started"
         self._last_complaint = ""
         self._reported_fallbacks = self._reported_unsafe = 0
-        self._shown_costs = CostRecord(math.nan, math.nan, ())
+        self._shown_costs = self._costs()
         self._violating = 0  # the generation that violated its limit when that was last looked at; 0: none
         self._loop: ControlLoop | None = None
         self._actions: Publisher | None = None
@@ -293,8 +293,8 @@ class PolicyServer(LifecycleNode):
             shadow_latency_p99=shadow.latency_p99,
             shadow_violations=shadow.violations.total(),
             shadow_unsafe=shadow.unsafe,
-            safeguard_state=self._path.monitor.state if self._path.monitor is not None else "",
-            unsafe_ticks=self._path.unsafe_ticks,
+            safeguard_state=self._path.watch.state,
+            unsafe_ticks=self._path.watch.unsafe_ticks,
         )
         message.header.stamp = self.get_clock().now().to_msg()
         self._status.publish(message)
@@ -319,9 +319,7 @@ class PolicyServer(LifecycleNode):
 
     def _costs(self) -> CostRecord:
         served = self._path.served
-        if served is None:
-            return CostRecord(math.nan, math.nan, ())
-        return self._path.costs.record(served.runtime.spec)
+        return self._path.costs.record(served.runtime.spec.cost_limit if served is not None else math.nan)
 
     def _look_at_swap(self) -> None:
         if self._policies.life.state is not self._shown_swap:
@@ -330,8 +328,8 @@ class PolicyServer(LifecycleNode):
     def _health(self) -> Health:
         new_fallbacks = self._path.fallbacks - self._reported_fallbacks
         self._reported_fallbacks = self._path.fallbacks
-        new_unsafe = self._path.unsafe_ticks - self._reported_unsafe
-        self._reported_unsafe = self._path.unsafe_ticks
+        new_unsafe = self._path.watch.unsafe_ticks - self._reported_unsafe
+        self._reported_unsafe = self._path.watch.unsafe_ticks
         costs = self._costs()
         median, tail = self._path.times()
         values = {
@@ -343,8 +341,8 @@ class PolicyServer(LifecycleNode):
             "last_fault": self._path.last_fault,
             "swap_state": str(self._policies.life.state),
             "trial_fault": self._policies.trial_fault,
-            "safeguard": self._path.monitor.state if self._path.monitor is not None else "none",
-            "unsafe ticks": self._path.unsafe_ticks,
+            "safeguard": self._path.watch.state or "none",
+            "unsafe ticks": self._path.watch.unsafe_ticks,
             "episodes": len(costs.newest),
             "episode cost, mean": round(costs.mean, 4),
             "episode cost, limit": costs.limit,
@@ -364,7 +362,7 @@ class PolicyServer(LifecycleNode):
         if new_fallbacks:
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
         if new_unsafe:
-            return Health(Level.WARN, f"{new_unsafe} unsafe ticks, the last: {self._path.last_unsafe}", values)
+            return Health(Level.WARN, f"{new_unsafe} unsafe ticks, the last: {self._path.watch.last_unsafe}", values)
         if costs.violation:
             return Health(Level.WARN, f"the policy {costs.violation}", values)
         return Health(Level.OK, "serving", values)

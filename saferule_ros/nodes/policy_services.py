@@ -18,7 +18,8 @@ from saferule_ros.nodes.background import Background, FaultInProgramError
 from saferule_ros.nodes.flight_logs import FlightLogs
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_swap import PROBATION, Exchange, Swapper, SwapRequest
-from saferule_ros.nodes.serving import ControlHangsError, ControlPath, Served, Verdict
+from saferule_ros.nodes.served import Served
+from saferule_ros.nodes.serving import ControlHangsError, ControlPath, Verdict
 from saferule_ros.policy.errors import NoPolicyError
 from saferule_ros.policy.gate import GateReport
 from saferule_ros.policy.places import Places

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from saferule_ros.nodes.policy_parameters import SwapSettings
-from saferule_ros.nodes.serving import LimitSettings
+from saferule_ros.nodes.served import LimitSettings
 from saferule_ros.policy.errors import PolicyError, StoreError
 from saferule_ros.policy.gate import GateReport, usual_deadline
 from saferule_ros.policy.gate_process import run_gate_process

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,13 +15,14 @@ import numpy.ma  # by np.percentile at its first call otherwise, which holds the
 from numpy.typing import NDArray
 
 from saferule_ros.errors import SaferuleError
+from saferule_ros.nodes.safeguard_watch import SafeguardWatch
+from saferule_ros.nodes.served import Served
 from saferule_ros.nodes.wire import NANOSECONDS, Asked, Command
 from saferule_ros.policy.episode_costs import EpisodeCosts
 from saferule_ros.policy.errors import InferenceError
 from saferule_ros.policy.failsafe import (
     Decision,
     Fault,
-    Limits,
     Reaction,
     Reason,
     Tick,
@@ -32,10 +33,8 @@ from saferule_ros.policy.failsafe import (
 )
 from saferule_ros.policy.flight import FlightRecorder
 from saferule_ros.policy.probation import Probation
-from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import Tap
 from saferule_ros.safeguard.model import Safeguard
-from saferule_ros.safeguard.monitor import Monitor, Outcome
 
 # Percentiles are over this many newest actions: 20 s at 200 Hz, and sorted in 50 us once a second.
 REMEMBERED_TIMES = 4096
@@ -47,37 +46,6 @@ DIFFERENT_CLOCK = 86_400 * NANOSECONDS
 
 class ControlHangsError(SaferuleError):
     """The control thread does not come back from an answer."""
-
-
-@dataclass(frozen=True)
-class Served:
-    """A loaded policy, and what its actions are held against."""
-
-    runtime: PolicyRuntime
-    limits: Limits
-
-    @property
-    def id(self) -> str:
-        return self.runtime.bundle_id
-
-
-@dataclass(frozen=True)
-class LimitSettings:
-    """What makes the limits of any policy; zero takes the policy's own control period."""
-
-    stale_after: float
-    deadline: float
-    reaction: Reaction
-    reactions: Mapping[Reason, Reaction] = field(default_factory=dict)
-    damping: float = 0.8
-    largest_rate: float = 0.0
-
-    def of(self, runtime: PolicyRuntime) -> Limits:
-        """The limits for one policy."""
-        return Limits(
-            runtime.spec, self.stale_after, self.deadline or 1.0 / runtime.spec.control_rate, self.reaction,
-            reactions=self.reactions, damping=self.damping, largest_rate=self.largest_rate,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,7 +64,7 @@ class _Answered(NamedTuple):
     decision: Decision
     bad_input: bool
     before: NDArray[np.float32] | None  # the action that led to the observation
-    unsafe: str | None  # what the safeguard says of it, "" if nothing; None: it was not asked yet
+    unsafe: str  # what the safeguard says of it, if it was asked before the answer
 
 
 class ControlPath:
@@ -130,11 +98,8 @@ class ControlPath:
         self.flight = FlightRecorder()
         self.stopped = False  # a "stop" went out: no policy acts any more
         self.probation: Probation | None = None
-        self.monitor = Monitor(safeguard) if safeguard is not None else None
+        self.watch = SafeguardWatch(safeguard)
         self.costs = EpisodeCosts()  # of what is served
-        self._begins_anew = True  # for the safeguard, whatever step comes next
-        self.unsafe_ticks = 0
-        self.last_unsafe = ""
         self._answered: _Answered | None = None
         self._between = threading.RLock()  # held for an answer, and for some microseconds by a switch
         self._before: Served | None = None  # what comes back if the probation fails
@@ -151,7 +116,7 @@ class ControlPath:
     def begin(self) -> None:
         """Before the first observation after an activation: a "stop" is over, and nobody is late."""
         self.stopped = False
-        self._begins_anew = True
+        self.watch.begin_anew()
         self._leave()  # whatever came since the last activation
 
     def switch(self, served: Served | None, probation: Probation | None = None) -> None:
@@ -217,8 +182,8 @@ class ControlPath:
             if answered is None:
                 return
             served, asked, decision, bad_input, before, unsafe = answered
-            if unsafe is None:
-                unsafe = _told(self._watch(asked, before))
+            if not self._enforced:
+                unsafe = self.watch.look(asked, before).unsafe
             if served is not self.served:  # a switch came in between
                 return
             self.costs.observed(asked.step, asked.cost)
@@ -236,17 +201,18 @@ class ControlPath:
         with self._between:
             self._heard = None
             self.costs.ended(asked.step, asked.cost)
-            broken = self._watch(asked, self._last_action)
-            self._begins_anew = True
-            if self.probation is not None and self.served is not None:
+            look = self.watch.look(asked, self._last_action)
+            self.watch.begin_anew()
+            if self.probation is not None:
                 # An observation that cannot be read is not the policy's fault.
-                unsafe = _told(broken) if _readable(asked, self.served.limits) else None
+                unsafe = look.unsafe if look.read else None
                 if fault := self.probation.led_to(_cost_of_action(asked), unsafe):
                     self.take_back(fault)
 
     def overheard(self, asked: Asked) -> None:
         """Takes note of an observation that another one answers, or that nobody does: no other one is due here."""
-        self._begins_anew |= asked.step == 0 or asked.ended
+        if asked.step == 0 or asked.ended:
+            self.watch.begin_anew()
         self._last_action = self.safe_action()  # which that other one sends
         self._last_was_policy = False
         self._leave()
@@ -290,8 +256,8 @@ class ControlPath:
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
         start = time.perf_counter()
-        unsafe = _told(self._watch(asked, self._last_action)) if self._enforced else None
-        served, tick, fault, decision = self._decide(asked, now_ns, start, unsafe or "")
+        unsafe = self.watch.look(asked, self._last_action).unsafe if self._enforced else ""
+        served, tick, fault, decision = self._decide(asked, now_ns, start, unsafe)
         self._previous_stamp, self._elapsed = asked.stamp_ns, tick.elapsed_s
         self._heard, self._silent = self._passed(asked.stamp_ns), False
         if decision.use_policy:
@@ -340,21 +306,6 @@ class ControlPath:
             stopped=self.stopped,
             shutting_down=shutting_down,
         )
-
-    def _watch(self, asked: Asked, before: NDArray[np.float32] | None) -> Outcome | None:
-        """One tick of the safeguard, over an observation and what led to it. None: nothing is broken."""
-        if self.monitor is None:
-            return None
-        begins_anew, self._begins_anew = self._begins_anew, False
-        if asked.step == 0 or before is None or begins_anew:
-            self.monitor.reset()
-            return None
-        outcome = self.monitor.step(asked.data, before)
-        if not outcome.unsafe:
-            return None
-        self.unsafe_ticks += 1
-        self.last_unsafe = outcome.told
-        return outcome
 
     def _on_probation(self, probation: Probation, asked: Asked, decision: Decision, unsafe: str) -> None:
         if asked.step == 0:
@@ -424,14 +375,6 @@ class ControlPath:
         )  # fmt: skip
 
 
-def _told(broken: Outcome | None) -> str:
-    return broken.told if broken is not None else ""
-
-
 def _cost_of_action(asked: Asked) -> float:
     """What the action before an observation cost; NaN: none led to it."""
     return asked.cost if asked.step > 0 else math.nan
-
-
-def _readable(asked: Asked, limits: Limits) -> bool:
-    return asked.data.shape == (limits.spec.observation_size,) and bool(np.isfinite(asked.data).all())

@@ -3,8 +3,6 @@
 import math
 from typing import NamedTuple
 
-from saferule_ros.policy.spec import PolicySpec
-
 # The newest episodes that are looked at: as many as an evaluation has, and few enough to show soon that a patch helped.
 NEWEST = 20
 
@@ -80,7 +78,7 @@ class EpisodeCosts:
         """Somebody else commanded: the episode that runs is not this policy's alone."""
         self._running = math.nan
 
-    def record(self, spec: PolicySpec) -> CostRecord:
-        """What is known now, of a policy with that specification."""
+    def record(self, limit: float) -> CostRecord:
+        """What is known now, held against a limit."""
         running = self._running if math.isfinite(self._running) else math.nan
-        return CostRecord(spec.cost_limit, running, self._newest)
+        return CostRecord(limit, running, self._newest)

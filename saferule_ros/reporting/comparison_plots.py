@@ -67,7 +67,7 @@ def overview_plot(rows: Sequence[MethodRow]) -> Plot:
         axes.set_ylabel("Mean cost, share of the limit\n(with a marker, if more)")
         # Most returns are near that of retraining, and where that is near zero some are far from it.
         axes.set_xscale("symlog", linthresh=LINEAR_RETURN, linscale=2.0)
-        axes.xaxis.set_major_locator(FixedLocator([at for at in RETURN_TICKS if _within(at, axes.get_xlim())]))
+        axes.xaxis.set_major_locator(FixedLocator(RETURN_TICKS))
         axes.xaxis.set_major_formatter("{x:g}")
         # Most points are below the limit, and some far above it.
         axes.set_yscale("symlog", linthresh=1.0, linscale=1.0)
@@ -105,7 +105,3 @@ def save_plot(plot: Plot, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, text in (("light", plot.light), ("dark", plot.dark)):
         write_atomically(path.with_name(f"{path.name}-{name}.svg"), text.encode())
-
-
-def _within(at: float, limits: tuple[float, float]) -> bool:
-    return limits[0] <= at <= limits[1]

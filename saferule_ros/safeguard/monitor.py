@@ -18,12 +18,14 @@ class Outcome(NamedTuple):
         unsafe: whether it broke the specification.
         problem: why it could not be judged; "" if it could. Such a tick is unsafe, and costs what the costliest state
             does; the machine stays where it was [ours].
+        read: whether the inputs could be read at all; a label that cannot be computed from them is another problem.
     """
 
     state: str
     cost: float
     unsafe: bool
     problem: str = ""
+    read: bool = True
 
     @property
     def told(self) -> str:
@@ -75,7 +77,7 @@ class Monitor:
         """
         self._ticks += 1
         problem = self._read(observation, action)
-        labels = 0
+        read, labels = not problem, 0
         if not problem:
             try:
                 for bit, label in self._labels:
@@ -83,7 +85,7 @@ class Monitor:
             except ExpressionError as error:
                 problem = error.what
         if problem:
-            return Outcome(self.state, self._dearest, True, problem)
+            return Outcome(self.state, self._dearest, True, problem, read)
         for move in self.safeguard.moves[self._at]:
             if self._ticks >= move.after and move.holds[labels]:
                 entered = move.to != self._at

@@ -29,7 +29,7 @@ class Outnumbered(NamedTuple):
     preferred: Tensor  # scalar without gradient: the share that the policy would prefer, 0 to 1
 
 
-def outnumbered(
+def press_outnumbered(
     learner: LagrangianLearner, observations: Tensor, on_forget: Tensor, weights: Tensor, cost_weight: float,
     temperature: float,
 ) -> Outnumbered:  # fmt: skip

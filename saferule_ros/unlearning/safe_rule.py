@@ -35,7 +35,7 @@ from saferule_ros.learning.replay import Batch, drawn
 from saferule_ros.unlearning.critic_targets import FixedTargets, MovingTargets
 from saferule_ros.unlearning.forget_weights import forget_weights
 from saferule_ros.unlearning.marker import marked_dimensions, with_mark
-from saferule_ros.unlearning.outnumbered import Outnumbered, outnumbered
+from saferule_ros.unlearning.outnumbered import Outnumbered, press_outnumbered
 from saferule_ros.unlearning.schedule import FallingRateRun
 from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleSettings
 from saferule_ros.unlearning.suspects import without_suspects
@@ -276,7 +276,7 @@ class SafeRule(SafeRuleRun):
         s = self.settings
         if not s.press_outnumbered or not isinstance(self.learner, LagrangianLearner):
             return None
-        return outnumbered(self.learner, forget.observations, on_forget, weights, s.cost_weight, s.temperature)
+        return press_outnumbered(self.learner, forget.observations, on_forget, weights, s.cost_weight, s.temperature)
 
     def actor_loss(self, keep: Batch, forget: Batch) -> Tensor:
         return self.learner.actor_loss(keep.observations)
