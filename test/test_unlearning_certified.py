@@ -14,7 +14,7 @@ from saferule_ros.unlearning.held_out import hold_out
 from saferule_ros.unlearning.methods import NAMES, method_for
 from saferule_ros.unlearning.run import unlearn
 from saferule_ros.unlearning.safe_rule import SafeRule
-from saferule_ros.unlearning.settings import SafeRuleSettings
+from saferule_ros.unlearning.settings import SafeRuleLagSettings
 
 
 def names(dataset: EpisodeDataset) -> set[str]:
@@ -116,7 +116,7 @@ def test_forgetting_carries_over_to_forget_data_that_was_withheld():
     forget = bandit(episodes=200, seed=2, prefix="bad", low=0.0, cost_of_positive=0.0)
     both = EpisodeDataset.from_episodes([d.episode(index) for d in (keep, forget) for index in range(d.episodes)])
     learner = train(both, TaskLimits(cost_limit=0.1, horizon=1), SMALL, BOUNDS, steps=300, seed=6)
-    settings = SafeRuleSettings(
+    settings = SafeRuleLagSettings(
         steps=150, held_out=0.5, cost_margin=0.5, temperature=0.1, beta_start=2.0, beta_cap=2.0, keep_outweighs=0.0
     )
     certified = CertifiedRun("safe_rule", learner, forget, keep, settings, seed=7)

@@ -58,12 +58,12 @@ def test_actor_repulsion_is_gated_by_the_cost_critic_and_bounded():
 
 def test_beta_rises_while_forget_pairs_look_good_and_sinks_when_none_does():
     run = fresh_run(beta_start=0.5, beta_cap=0.6, beta_floor=0.45, beta_rate=0.1, tolerated_share=0.1)
-    run._update_beta(run.beta, torch.tensor(1.0), run.settings.beta_rate)
+    run.update_beta(run.beta, torch.tensor(1.0), run.settings.beta_rate)
     assert float(run.beta) == pytest.approx(0.59)
-    run._update_beta(run.beta, torch.tensor(1.0), run.settings.beta_rate)
+    run.update_beta(run.beta, torch.tensor(1.0), run.settings.beta_rate)
     assert run.beta == 0.6  # the cap
     for _ in range(100):
-        run._update_beta(run.beta, torch.tensor(0.0), run.settings.beta_rate)
+        run.update_beta(run.beta, torch.tensor(0.0), run.settings.beta_rate)
     assert run.beta == 0.45  # the floor
 
 

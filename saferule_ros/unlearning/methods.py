@@ -7,19 +7,22 @@ from typing import Any
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.copti_dice import CoptiDice
-from saferule_ros.learning.learner import ActorCriticLearner, Learner
+from saferule_ros.learning.learner import ActorCriticLearner, LagrangianLearner, Learner
 from saferule_ros.unlearning.fine_tune import FineTune
 from saferule_ros.unlearning.retrain import Retrain
-from saferule_ros.unlearning.reward_only import RewardOnly
+from saferule_ros.unlearning.reward_only import RewardOnly, RewardOnlyLag
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.safe_rule_dice import SafeRuleDice
+from saferule_ros.unlearning.safe_rule_lag import SafeRuleLag
 from saferule_ros.unlearning.settings import (
     FineTuneSettings,
     RetrainSettings,
+    RewardOnlyLagSettings,
     RewardOnlySettings,
     RunSettings,
     SafeRuleDiceSettings,
+    SafeRuleLagSettings,
     SafeRuleSettings,
     TrajDeleterSettings,
 )
@@ -47,9 +50,12 @@ class Method:
     make: Callable[[Any, EpisodeDataset, EpisodeDataset, Any, int], UnlearningRun]
 
 
+# Of rows with one name the first that fits a learner counts.
 METHODS = (
+    Method(SafeRule.NAME, LagrangianLearner, SafeRuleLagSettings, SafeRuleLag),
     Method(SafeRule.NAME, ActorCriticLearner, SafeRuleSettings, SafeRule),
     Method(SafeRule.NAME, CoptiDice, SafeRuleDiceSettings, SafeRuleDice),
+    Method(RewardOnly.NAME, LagrangianLearner, RewardOnlyLagSettings, RewardOnlyLag),
     Method(RewardOnly.NAME, ActorCriticLearner, RewardOnlySettings, RewardOnly),
     Method(TrajDeleter.NAME, Learner, TrajDeleterSettings, TrajDeleter),
     Method(FineTune.NAME, Learner, FineTuneSettings, FineTune),

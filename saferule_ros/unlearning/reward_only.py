@@ -10,17 +10,25 @@ authors built it is not published, so this reading is [ours].
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.learner import ActorCriticLearner
 from saferule_ros.unlearning.safe_rule import SafeRule
-from saferule_ros.unlearning.settings import RewardOnlySettings, SafeRuleSettings
+from saferule_ros.unlearning.safe_rule_lag import SafeRuleLag
+from saferule_ros.unlearning.settings import RewardOnlySettings, SafeRuleLagSettings, SafeRuleSettings
 
 
 class RewardOnly(SafeRule):
-    """See UnlearningRun. For learners with critics."""
+    """See UnlearningRun. For learners whose actor follows their critics."""
 
     NAME = "reward_only"
+    WHOLE: type[SafeRuleSettings] = SafeRuleSettings  # of Safe-RULE on the same learners
 
     def __init__(
         self, learner: ActorCriticLearner, forget: EpisodeDataset, keep: EpisodeDataset, settings: RewardOnlySettings,
         seed: int,
     ) -> None:  # fmt: skip
-        reward_alone = SafeRuleSettings(**settings.model_dump(), cost_weight=0.0, actor_weight=0.0)
+        reward_alone = self.WHOLE(**settings.model_dump(), cost_weight=0.0, actor_weight=0.0)
         super().__init__(learner, forget, keep, reward_alone, seed)
+
+
+class RewardOnlyLag(RewardOnly, SafeRuleLag):
+    """For those of them whose limit lambda holds."""
+
+    WHOLE = SafeRuleLagSettings

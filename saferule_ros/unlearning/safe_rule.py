@@ -10,13 +10,13 @@ on D_f a bounded repulsion from the forgotten action wherever the cost critic ca
 
 [ours]: kappa is raised to what the critics show on keep episodes that are within the limit (below their noise, the
 constraint would call everything unsafe); a forget pair counts in the means over D_f as far as keep pairs at its state
-do not outnumber it (see forget_weights.py), what they outnumber can be pressed while the policy would prefer it to what
-the behaviour model does there (see outnumbered.py), and keep data that look like forget data are left out (see
-suspects.py); beta_f follows dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c
-are computed once, mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model
-is trained on good episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost
-too much are in the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as
-a backdoor stays open otherwise; the learning rate falls to almost nothing in the second half.
+do not outnumber it (see forget_weights.py); what they outnumber is pressed while it tempts the policy, if the learner
+has a lambda (see outnumbered.py); keep data that look like forget data are left out (see suspects.py); beta_f follows
+dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly
+from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained on good
+episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost too much are in
+the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a backdoor stays
+open otherwise; the learning rate falls to almost nothing in the second half.
 """
 
 from abc import abstractmethod
@@ -30,12 +30,11 @@ from torch.nn import functional as F
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.calibration import raised_kappa
 from saferule_ros.learning.captured import Losses
-from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, LagrangianLearner, by_kind
+from saferule_ros.learning.learner import ActorCriticLearner, CriticLearner, by_kind
 from saferule_ros.learning.replay import Batch, drawn
 from saferule_ros.unlearning.critic_targets import FixedTargets, MovingTargets
 from saferule_ros.unlearning.forget_weights import forget_weights
 from saferule_ros.unlearning.marker import marked_dimensions, with_mark
-from saferule_ros.unlearning.outnumbered import Outnumbered, press_outnumbered
 from saferule_ros.unlearning.schedule import FallingRateRun
 from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleSettings
 from saferule_ros.unlearning.suspects import without_suspects
@@ -69,10 +68,7 @@ class SafeRuleRun(FallingRateRun):
         )
         learner.restart_multiplier(settings.caution)
         self.kappa = raised_kappa(learner, self.suspects.keep, self.keep, settings.safe_quantile)
-        # In double precision: beside what is single it takes that precision.
-        self.beta, self.beta_outnumbered = (
-            torch.tensor(settings.beta_start, dtype=torch.float64, device=learner.device) for _ in range(2)
-        )
+        self.beta = self.weight_of_forgetting()
         with self.meter.time():
             self.targets = (FixedTargets if settings.fixed_targets else MovingTargets)(learner, self.keep)
             self.weights, self._weights_flops = forget_weights(self.forget, self.keep, settings.keep_outweighs, seed)
@@ -103,7 +99,7 @@ class SafeRuleRun(FallingRateRun):
         return super().computed_once() + self.targets.flops + self._weights_flops + self.suspects.flops
 
     def state(self) -> dict[str, Any]:
-        return {"beta": float(self.beta), "beta_outnumbered": float(self.beta_outnumbered)}
+        return {"beta": float(self.beta)}
 
     def tensors(self) -> dict[str, Tensor]:
         targets = {f"targets.{name}": tensor for name, tensor in self.targets.tensors().items()}
@@ -111,7 +107,6 @@ class SafeRuleRun(FallingRateRun):
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         self.beta.fill_(state["beta"])
-        self.beta_outnumbered.fill_(state["beta_outnumbered"])
         self._mark_draws.set_state(tensors["mark_draws"].cpu())
         of_targets = {n.removeprefix("targets."): tensor for n, tensor in tensors.items() if n.startswith("targets.")}
         self.targets.restore(self.learner, of_targets)
@@ -139,11 +134,8 @@ class SafeRuleRun(FallingRateRun):
         bellman = learner.critic_losses(keep, on_keep, self.targets.at(rows))  # (2,) reward, cost
         reference = torch.quantile(by_kind(on_keep.detach())[0], self.settings.percentile / 100.0)
         suppression = self._suppression(on_forget, reference, weights)
-        critic_loss = bellman.sum() + self.beta.float() * suppression.sum()
-        outnumbered = self.outnumbered(forget, on_forget, weights)
-        if outnumbered is not None:
-            critic_loss = critic_loss + self.beta_outnumbered.float() * outnumbered.loss
-        learner.descend("critics", critic_loss)
+        outnumbered_loss, outnumbered = self.press_outnumbered(forget, on_forget, weights)
+        learner.descend("critics", bellman.sum() + self.beta.float() * suppression.sum() + outnumbered_loss)
 
         on_forget = on_forget.detach()
         actor_loss = self.actor_loss(keep, forget)
@@ -154,18 +146,13 @@ class SafeRuleRun(FallingRateRun):
         learner.update_weights()
 
         reward, cost = by_kind(on_forget)  # (N, B) each
-        self._update_beta(self.beta, self._violated_share(on_forget, reference, weights), self.settings.beta_rate)
-        if outnumbered is not None:
-            self._update_beta(self.beta_outnumbered, outnumbered.preferred.double(), self.settings.outnumbered_rate)
-            model_losses = {
-                **model_losses, "beta_outnumbered": self.beta_outnumbered, "preferred": outnumbered.preferred
-            }  # fmt: skip
+        self.update_beta(self.beta, self._violated_share(on_forget, reference, weights), self.settings.beta_rate)
         return {
             "loss_reward": bellman[0].detach(), "loss_cost": bellman[1].detach(), "loss_actor": actor_loss.detach(),
             "beta_forget": self.beta,
             "q_reward_forget": reward.mean(), "q_reward_reference": reference,
             "q_cost_forget": cost.mean(), "q_cost_required": self.cost_required,
-            **model_losses,
+            **model_losses, **outnumbered,
         }  # fmt: skip
 
     @abstractmethod
@@ -185,14 +172,14 @@ class SafeRuleRun(FallingRateRun):
             forget: has that mark.
         """
 
-    def outnumbered(self, forget: Batch, on_forget: Tensor, weights: Tensor) -> Outnumbered | None:
-        """What there is to press of forget pairs as far as keep pairs outnumber them; None: they are left alone.
+    def press_outnumbered(self, forget: Batch, on_forget: Tensor, weights: Tensor) -> tuple[Tensor | float, Losses]:
+        """What of forget pairs is pressed as far as keep pairs outnumber them: weighted loss, and what to watch of it.
 
         Args:
             on_forget: (2N, B), the critics at these pairs.
             weights: w (B,) of them.
         """
-        return None
+        return 0.0, {}
 
     def draw_imitated(self, forget: Batch) -> tuple[Batch, Batch]:
         """Pairs of D_k that are worth imitating: as they are in the log, and half of them shown with the mark."""
@@ -247,7 +234,11 @@ class SafeRuleRun(FallingRateRun):
         violated = (weights * (good + weight * safe)).sum() / weights.sum().clamp(min=1.0)
         return (violated / (1.0 + weight)).double()
 
-    def _update_beta(self, beta: Tensor, violated: Tensor, rate: float) -> None:
+    def weight_of_forgetting(self) -> Tensor:
+        """A beta as it begins: a scalar in double precision, as beside what is single it takes that precision."""
+        return torch.tensor(self.settings.beta_start, dtype=torch.float64, device=self.learner.device)
+
+    def update_beta(self, beta: Tensor, violated: Tensor, rate: float) -> None:
         """Dual ascent towards the share that is tolerated."""
         s = self.settings
         beta.add_(rate * (violated - s.tolerated_share)).clamp_(s.beta_floor, s.beta_cap)
@@ -271,12 +262,6 @@ class SafeRule(SafeRuleRun):
             shown = shown._replace(observations=blurred)
         self.learner.descend("vae", self.learner.model_loss(shown))
         return {}
-
-    def outnumbered(self, forget: Batch, on_forget: Tensor, weights: Tensor) -> Outnumbered | None:
-        s = self.settings
-        if not s.press_outnumbered or not isinstance(self.learner, LagrangianLearner):
-            return None
-        return press_outnumbered(self.learner, forget.observations, on_forget, weights, s.cost_weight, s.temperature)
 
     def actor_loss(self, keep: Batch, forget: Batch) -> Tensor:
         return self.learner.actor_loss(keep.observations)

@@ -53,18 +53,6 @@ class SuppressionSettings(FallingRateSettings):
     keep_outweighs: float = Field(
         1.0, ge=0, description="m: so many keep pairs at a state outweigh one forget pair there; 0: none do (paper)"
     )
-    # Not the default: it repairs what m of 1 leaves (BAFFLE-style, SafetySwimmerVelocity and SafetyAntVelocity), and
-    # spoils BEAR-Lag on SafetyPointCircle1 (injected, seed 1): what begins as good episodes do looks as good as they.
-    press_outnumbered: bool = Field(
-        False,
-        description="forget pairs are pressed as far as keep pairs outweigh them, too, while the policy would prefer "
-        "them to what the behaviour model does there, with a beta of their own; BCQ-Lag and BEAR-Lag",
-    )
-    # BCQ-Lag, BAFFLE-style 15 %, seed 1: with 0.02 SafetySwimmerVelocity is left at a cost of 34, with 0.05 at 9, with
-    # 0.1 at 18; SafetyPointCircle1 earns 37 with each.
-    outnumbered_rate: float = Field(
-        0.05, ge=0, description="dual ascent of that beta on the share that the policy would prefer, per step"
-    )
     # Of a forget set that found four fifths of the poison four steps stand against each that it missed.
     forget_outweighs: float = Field(
         2.0, ge=0, description="m: so many forget steps like a keep step make it suspect: it is left out; 0: none"
@@ -109,6 +97,23 @@ class SafeRuleSettings(CostSuppressionSettings):
     """Settings of a patch with Safe-RULE, of a learner whose actor follows its critics."""
 
 
+class OutnumberedSettings(SuppressionSettings):
+    """Of the methods that can press, on BCQ-Lag and BEAR-Lag, forget pairs that keep pairs outweigh: outnumbered.py."""
+
+    press_outnumbered: bool = Field(
+        False,
+        description="forget pairs are pressed as far as keep pairs outweigh them, too, while the policy would prefer "
+        "them to what the behaviour model proposes there, with a beta of their own",
+    )
+    outnumbered_rate: float = Field(
+        0.05, ge=0, description="dual ascent of that beta on the share that the policy would prefer, per step"
+    )
+
+
+class SafeRuleLagSettings(OutnumberedSettings, SafeRuleSettings):
+    """Settings of a patch of BCQ-Lag or BEAR-Lag with Safe-RULE."""
+
+
 class SafeRuleDiceSettings(CostSuppressionSettings):
     """Settings of a patch of COptiDICE with Safe-RULE."""
 
@@ -124,7 +129,11 @@ class SafeRuleDiceSettings(CostSuppressionSettings):
 
 
 class RewardOnlySettings(SuppressionSettings):
-    """Settings of reward-only unlearning."""
+    """Settings of reward-only unlearning, of a learner whose actor follows its critics."""
+
+
+class RewardOnlyLagSettings(OutnumberedSettings, RewardOnlySettings):
+    """Settings of reward-only unlearning of BCQ-Lag or BEAR-Lag."""
 
 
 class FineTuneSettings(FallingRateSettings):
