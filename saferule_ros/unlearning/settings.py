@@ -113,6 +113,9 @@ class OutnumberedSettings(SuppressionSettings):
 class SafeRuleLagSettings(OutnumberedSettings, SafeRuleSettings):
     """Settings of a patch of BCQ-Lag or BEAR-Lag with Safe-RULE."""
 
+    # Without, no patch of SafetySwimmerVelocity with BAFFLE-style poison keeps its cost (docs/evidence).
+    press_outnumbered: bool = Field(True, description=OutnumberedSettings.model_fields["press_outnumbered"].description)
+
 
 class SafeRuleDiceSettings(CostSuppressionSettings):
     """Settings of a patch of COptiDICE with Safe-RULE."""
