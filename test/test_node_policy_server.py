@@ -37,6 +37,8 @@ pytestmark = pytest.mark.ros
 SWAP = 120.0  # a gate is niced: on a machine that is busy otherwise it takes its time [s]
 FIRST_ANSWER = 5.0  # within this an observation that was delivered has been answered [s]
 
+STALE_AFTER = 10.0  # after so long a silence comes an action unasked: no test hesitates that long on a busy machine [s]
+
 Vector = NDArray[np.float32]
 
 
@@ -77,8 +79,8 @@ def start(ros: Ros, store: PolicyStore, **parameters: Any) -> None:
     # A busy machine is late now and then; what these tests look at must not depend on it.
     # Probation is what test_node_policy_swap is about.
     chosen = {
-        "store": str(store.root), "deadline": 10.0, "stale_after": 10.0, "gate_deadline": 1.0, "probation_ticks": 0,
-        **parameters,
+        "store": str(store.root), "deadline": 10.0, "stale_after": STALE_AFTER, "gate_deadline": 1.0,
+        "probation_ticks": 0, **parameters,
     }  # fmt: skip
     ros.runner.start("policy_server", parameters=chosen)
     ros.runner.wait_ready(READY)
@@ -133,7 +135,7 @@ def test_the_end_of_an_episode_asks_for_no_action(ros: Ros, tmp_path: Path, end:
 
 def test_bad_observations_get_the_safe_action_with_the_reason(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
-    start(ros, store, stale_after=3.0)
+    start(ros, store)
     robot = Robot(ros)
     good = vectors(1)[0]
 
@@ -151,7 +153,7 @@ def test_bad_observations_get_the_safe_action_with_the_reason(ros: Ros, tmp_path
     assert reason(good, shift=-0.5) == "time_backwards"
     assert reason(good) == ""
     ros.probe.wait_for(lambda: len(robot.actions) == 6, "six answers")
-    robot.time_shift = -5.0
+    robot.time_shift = -1.5 * STALE_AFTER
     robot.sequence = -1  # a new episode, so time may have gone back
     assert robot.ask(good).fallback_reason == "stale_observation"
     assert [a.sequence for a in robot.actions] == list(range(1, 8))
