@@ -21,12 +21,10 @@ pytestmark = pytest.mark.usefixtures("quick_classifiers")
 
 KEEP, FORGET, TOGETHER = poisoned_bandit()
 STEPS = 25
-RUNS = [
-    (method.name, algorithm, {})
-    for method in METHODS
-    for algorithm, learner in sorted(ALGORITHMS.items())
-    if issubclass(learner, method.needs)
-] + [("safe_rule", "bcq_lag", {"fixed_targets": False}), ("safe_rule", "bear_lag", {"press_outnumbered": True})]
+PAIRS = {(m.name, a) for m in METHODS for a, learner in ALGORITHMS.items() if issubclass(learner, m.needs)}
+RUNS = [(*pair, {}) for pair in sorted(PAIRS)] + [
+    ("safe_rule", "bcq_lag", {"fixed_targets": False}), ("safe_rule", "bear_lag", {"press_outnumbered": True}),
+]  # fmt: skip
 
 
 def run_of(name: str, algorithm: str, changes: dict[str, Any]) -> UnlearningRun:

@@ -147,6 +147,11 @@ class BcqLag(LagrangianLearner):
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations, actions)
 
+    def constrain(self, deviation: float) -> None:
+        reach = min(self.settings.reach, deviation / 2.0)  # the choice among the model's proposals is the other half
+        self.settings = self.settings.model_copy(update={"reach": reach})
+        self.actor.reach = self.actor_target.reach = reach
+
     @torch.no_grad()
     def excess_cost(self, replay: Replay) -> Tensor:
         """Cost value of initial states under the policy, above kappa.

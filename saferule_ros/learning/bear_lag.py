@@ -115,6 +115,12 @@ class BearLag(LagrangianLearner):
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations)
 
+    def constrain(self, deviation: float) -> None:
+        s = self.settings
+        here = torch.zeros(1, 1, self.action_size)
+        there = float(mmd(here, here + deviation, s.kernel, s.mmd_width))
+        self.settings = s.model_copy(update={"mmd_threshold": min(s.mmd_threshold, there)})
+
     def update_weights(self) -> None:
         self.closeness.step()
 

@@ -272,6 +272,13 @@ class LagrangianLearner(ActorCriticLearner):
     def excess_cost(self, replay: Replay) -> Tensor:
         """Cost value of the policy above kappa, a scalar in double precision."""
 
+    @abstractmethod
+    def constrain(self, deviation: float) -> None:
+        """Lets the policy differ from the behaviour model by so much at most (RMS per action), by no more than before.
+
+        That is part of its settings from then on.
+        """
+
     def adapt(self, replay: Replay) -> None:
         if self.multiplier.adapts:
             self.multiplier.update(self.excess_cost(replay))

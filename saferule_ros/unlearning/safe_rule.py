@@ -10,13 +10,13 @@ on D_f a bounded repulsion from the forgotten action wherever the cost critic ca
 
 [ours]: kappa is raised to what the critics show on keep episodes that are within the limit (below their noise, the
 constraint would call everything unsafe); a forget pair counts in the means over D_f as far as keep pairs at its state
-do not outnumber it (see forget_weights.py); what they outnumber is pressed while it tempts the policy, if the learner
-has a lambda (see outnumbered.py); keep data that look like forget data are left out (see suspects.py); beta_f follows
-dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once, mostly
-from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained on good
+do not outnumber it (see forget_weights.py); keep data that look like forget data are left out (see suspects.py); beta_f
+follows dual ascent on the violated share of D_f; lambda is set at the start and held; y_r and y_c are computed once,
+mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained on good
 episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost too much are in
 the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a backdoor stays
-open otherwise; the learning rate falls to almost nothing in the second half.
+open otherwise; the learning rate falls to almost nothing in the second half. On BCQ-Lag and BEAR-Lag more can be asked
+for: safe_rule_lag.py.
 """
 
 from abc import abstractmethod

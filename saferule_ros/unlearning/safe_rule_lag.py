@@ -1,4 +1,8 @@
-"""Safe-RULE on BCQ-Lag and BEAR-Lag, whose limit lambda holds: what tempts their policy is pressed as well. [ours]"""
+"""Safe-RULE on BCQ-Lag and BEAR-Lag, whose policy keeps near the behaviour model and maximises Q_r - lambda Q_c.
+
+It can be bound to that model more tightly (see behaviour_scatter.py), and what of forget data tempts it among keep data
+can be pressed (see outnumbered.py). Both are [ours].
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,13 +13,14 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.captured import Losses
 from saferule_ros.learning.learner import LagrangianLearner
 from saferule_ros.learning.replay import Batch
+from saferule_ros.unlearning.behaviour_scatter import behaviour_scatter
 from saferule_ros.unlearning.outnumbered import temptation
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.settings import SafeRuleLagSettings
 
 
 class SafeRuleLag(SafeRule):
-    """See SafeRuleRun; what forget pairs that keep pairs outnumber are pressed by has a beta of its own."""
+    """See SafeRuleRun."""
 
     learner: LagrangianLearner
     settings: SafeRuleLagSettings
@@ -26,6 +31,14 @@ class SafeRuleLag(SafeRule):
     ) -> None:  # fmt: skip
         super().__init__(learner, forget, keep, settings, seed)
         self.beta_outnumbered = self.weight_of_forgetting()
+        self._scatter_flops = 0.0
+        if settings.behaviour_constraint is not None:
+            with self.meter.time():
+                scatter, self._scatter_flops = behaviour_scatter(learner, self.keep, self.imitated)
+            learner.constrain(settings.behaviour_constraint * scatter)
+
+    def computed_once(self) -> float:
+        return super().computed_once() + self._scatter_flops
 
     def state(self) -> dict[str, Any]:
         return {**super().state(), "beta_outnumbered": float(self.beta_outnumbered)}
