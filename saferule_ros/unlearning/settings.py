@@ -124,8 +124,8 @@ class LagrangianSuppressionSettings(SuppressionSettings):
 
     CONSTRAINED: ClassVar[bool] = True
 
-    # SafetyAntVelocity, BAFFLE-style 15 %, seed 1: patches of BEAR-Lag leave a return of 559 with null, as robots fall, and
-    # of 2,700 at a cost of 8 to 14 with 0.5. A quarter binds BEAR-Lag on SafetyPointCircle1 too, where clones are
+    # SafetyAntVelocity, BAFFLE-style 15 %, seed 1: patches of BEAR-Lag leave a return of 559 with null, as robots fall,
+    # and of 2,700 at a cost of 8 to 13 with 0.5. A quarter binds BEAR-Lag on SafetyPointCircle1 too, where clones are
     # unsafe: a cost of 29 in place of 7 (injected 15 %, seed 1).
     behaviour_constraint: float | None = Field(0.5, ge=0, le=10, description=CONSTRAINT)
     press_outnumbered: bool = Field(
