@@ -3,9 +3,8 @@
 The cost critics see only the keep data, and the actor is not pushed away from forgotten actions. All else is the same
 code as Safe-RULE's: which forget pairs count, beta_f (which here follows the reward condition alone), fixed targets
 over many steps of the keep data, lambda, the learning rate, the behaviour model, keep data shown with a mark.
-So comparing the two tells what suppressing costs is worth, and nothing of the rest. One thing is Safe-RULE's alone by
-default: that it presses what tempts among keep data (see outnumbered.py); with `press_outnumbered` the rewards of that
-are pressed here too. The paper compares with it; how its authors built it is not published, so this reading is [ours].
+So comparing the two tells what suppressing costs is worth, and nothing of the rest. The paper compares with it; how its
+authors built it is not published, so this reading is [ours].
 """
 
 from saferule_ros.dataset.dataset import EpisodeDataset
