@@ -146,7 +146,7 @@ def test_the_example_in_config_is_valid_and_shows_every_setting() -> None:
         ("evidence/choices_cpq", 3 * 2 * 3),
         ("evidence/choices_dice", (3 * 2 + 2) * 3),
         ("evidence/velocity_tasks", 2 * 2 * 2 * 3),
-        ("evidence/choices_outnumbered", 2 * 2 * 2 * 3),
+        ("evidence/choices_outnumbered", 5 * 2 * 2 * 3),
         ("evidence/choices_noise", (3 * 3 + 2 * 2 * 2 + 2 * 2) * 3),
         ("evidence/paper_steps", 2 * 2),
     ],
