@@ -23,8 +23,7 @@ from torch.nn import functional as F
 
 from saferule_ros.learning.learner import LagrangianLearner, by_kind
 
-# K. BEAR-Lag, SafetyPointCircle1, injected 15 %, seed 1, is left at a cost of 40 with 1, and of 3 with 5 and 10; more
-# than a few change nothing anywhere (docs/evidence).
+# K. BEAR-Lag, SafetyPointCircle1, injected 15 %, seed 1, is left at a cost of 40 with 1, and of 3 with 4, 5 and 10.
 PROPOSALS = 4
 
 
