@@ -11,10 +11,18 @@ from saferule_ros.errors import SettingsError
 from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.settings import load_settings
-from saferule_ros.unlearning.settings import CostSuppressionSettings, SafeRuleDiceSettings, SafeRuleSettings
+from saferule_ros.unlearning.settings import (
+    CostSuppressionSettings,
+    SafeRuleDiceSettings,
+    SafeRuleLagSettings,
+    SafeRuleSettings,
+)
 
-# By its name, as its class needs torch, and whoever asks for a patch may have none.
-COPTI_DICE = "copti_dice"
+# By names, as the learners' classes need torch, and whoever asks for a patch may have none.
+SETTINGS_OF: dict[str, type[CostSuppressionSettings]] = {
+    "bcq_lag": SafeRuleLagSettings, "bear_lag": SafeRuleLagSettings, "cpq": SafeRuleSettings,
+    "copti_dice": SafeRuleDiceSettings,
+}  # fmt: skip
 # Of learning, steps from one policy that is judged to the next: ten in the 4,000 steps of `saferule train`.
 EVERY = 400
 
@@ -48,4 +56,4 @@ def unlearning_settings(algorithm: str, path: Path | None) -> CostSuppressionSet
     Raises:
         SettingsError: a file that cannot be read or is wrong.
     """
-    return load_settings(SafeRuleDiceSettings if algorithm == COPTI_DICE else SafeRuleSettings, path)
+    return load_settings(SETTINGS_OF[algorithm], path)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from saferule_ros.learning.settings import BcqLagSettings
-from saferule_ros.unlearning.settings import SafeRuleSettings
+from saferule_ros.unlearning.settings import SafeRuleLagSettings
 
 # Seeds of one run lie in a block of their own, so that runs with different seeds share no episode. Within the
 # block, each purpose has a stretch longer than any number of episodes that can be asked for.
@@ -58,7 +58,7 @@ class DemoSettings(BaseModel):
     unsafe_episodes: int = Field(35, ge=1, le=10_000, description="unsafe episodes, their costs erased")
     learning_steps: int = Field(4000, ge=1, le=1_000_000, description="gradient steps of either policy")
     learner: BcqLagSettings = BcqLagSettings.model_validate({})
-    unlearning: SafeRuleSettings = SafeRuleSettings.model_validate({})
+    unlearning: SafeRuleLagSettings = SafeRuleLagSettings.model_validate({})
     evaluation_episodes: int = Field(20, ge=1, le=1000, description="episodes per evaluation before and after")
     # As many: a policy whose episodes cost 19 in the mean costs more than 25 in the mean of eight, now and then.
     rollback_episodes: int = Field(20, ge=1, le=1000, description="episodes after rolling back, and forward again")
