@@ -54,6 +54,8 @@ def unlearning_settings(algorithm: str, path: Path | None) -> CostSuppressionSet
     """Those of Safe-RULE on a learner of that algorithm; without a file, the defaults.
 
     Raises:
-        SettingsError: a file that cannot be read or is wrong.
+        SettingsError: a file that cannot be read or is wrong, or an algorithm that nobody knows.
     """
+    if algorithm not in SETTINGS_OF:
+        raise SettingsError(f"unknown algorithm {algorithm!r}", f"Known: {', '.join(SETTINGS_OF)}")
     return load_settings(SETTINGS_OF[algorithm], path)
