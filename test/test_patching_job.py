@@ -172,6 +172,11 @@ def test_settings_are_checked_before_a_job_as_the_job_itself_reads_them(algorith
     assert type(unlearning_settings(algorithm, None)) is method_for(METHOD, ALGORITHMS[algorithm]).settings
 
 
+def test_an_algorithm_that_nobody_knows_is_named_before_a_job() -> None:
+    with pytest.raises(SettingsError, match=r"unknown algorithm 'td3'.*bcq_lag"):
+        unlearning_settings("td3", None)
+
+
 def test_a_checkpoint_that_cannot_be_read_is_named_before_a_job(tmp_path: Path) -> None:
     make_workspace(tmp_path)
     damaged = Workspace(tmp_path)

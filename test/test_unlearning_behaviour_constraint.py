@@ -5,27 +5,19 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import actor_cases
 import pytest
 import torch
-from learning_cases import BOUNDS, learner_for, poisoned_bandit
+from learning_cases import learner_for, poisoned_bandit
 from pydantic import ValidationError
 
-from saferule_ros.learning.algorithms import ALGORITHMS, make_learner, settings_from
+from saferule_ros.learning.algorithms import ALGORITHMS
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import LagrangianLearner
-from saferule_ros.learning.replay import Units
-from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.unlearning.behaviour_scatter import behaviour_scatter
 from saferule_ros.unlearning.methods import make_run, method_for
 
 KEEP, FORGET, TOGETHER = poisoned_bandit()
-
-
-def untrained(algorithm: str) -> LagrangianLearner:
-    settings = settings_from({"algorithm": algorithm, "hidden": 8, "vae_hidden": 8, "batch": 64})
-    made = make_learner(Units.of(TOGETHER, *BOUNDS), TaskLimits(cost_limit=0.1, horizon=1), settings, seed=4)
-    assert isinstance(made, LagrangianLearner)
-    return made
 
 
 def test_the_scatter_is_the_rms_distance_of_the_actions_from_the_likeliest_proposal() -> None:
@@ -41,7 +33,7 @@ def test_the_scatter_is_the_rms_distance_of_the_actions_from_the_likeliest_propo
 
 
 def test_bcq_moves_proposals_by_no_more_than_it_is_told_and_never_by_more_than_before(tmp_path: Path) -> None:
-    learner = untrained("bcq_lag")
+    learner = learner_for(TOGETHER)
     with torch.no_grad():
         for parameter in learner.actor.parameters():
             parameter.mul_(100.0)  # it moves as far as it may
@@ -57,7 +49,7 @@ def test_bcq_moves_proposals_by_no_more_than_it_is_told_and_never_by_more_than_b
 
 @pytest.mark.parametrize("actions", [1, 3])
 def test_bear_is_held_to_the_mmd_of_two_actions_so_far_apart(actions: int) -> None:
-    learner = untrained("bear_lag")
+    learner = actor_cases.learner_for(TOGETHER, actor_cases.BEAR)
     learner.action_size = actions
     before = learner.settings.mmd_threshold
     learner.constrain(1.0)
@@ -72,12 +64,12 @@ def test_bear_is_held_to_the_mmd_of_two_actions_so_far_apart(actions: int) -> No
 def test_a_patch_binds_the_policy_in_multiples_of_the_scatter_of_what_it_imitates(method: str) -> None:
     reaches = {}
     for asked in (None, 0.0, 0.01, 10.0):
-        learner = untrained("bcq_lag")
+        learner = learner_for(TOGETHER)
         settings = method_for(method, type(learner)).settings.model_validate({"behaviour_constraint": asked})
         run = make_run(method, learner, FORGET, KEEP, settings, seed=3)
         scatter, _ = behaviour_scatter(learner, run.keep, run.imitated)
         reaches[asked] = learner.settings.reach, scatter
-    in_learning = untrained("bcq_lag").settings.reach
+    in_learning = learner_for(TOGETHER).settings.reach
     assert reaches[None][0] == reaches[10.0][0] == in_learning
     assert reaches[0.0][0] == 0.0
     assert reaches[0.01][0] == pytest.approx(0.01 * reaches[0.01][1] / 2)

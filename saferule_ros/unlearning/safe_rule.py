@@ -15,8 +15,8 @@ follows dual ascent on the violated share of D_f; lambda is set at the start and
 mostly from the returns of the keep episodes themselves (see critic_targets.py); the behaviour model is trained on good
 episodes of D_k alone (see worth_imitating.py), so that neither forgotten actions nor those that cost too much are in
 the policy's support; where D_f carries a mark, keep data are shown with it as well (see marker.py), as a backdoor stays
-open otherwise; the learning rate falls to almost nothing in the second half. On BCQ-Lag and BEAR-Lag more can be asked
-for: safe_rule_lag.py.
+open otherwise; the learning rate falls to almost nothing in the second half. What BCQ-Lag and BEAR-Lag
+have besides: safe_rule_lag.py.
 """
 
 from abc import abstractmethod

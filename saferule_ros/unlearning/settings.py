@@ -128,11 +128,15 @@ class LagrangianSuppressionSettings(SuppressionSettings):
     # and of 2,700 at a cost of 8 to 13 with 0.5. A quarter binds BEAR-Lag on SafetyPointCircle1 too, where clones are
     # unsafe: a cost of 29 in place of 7 (injected 15 %, seed 1).
     behaviour_constraint: float | None = Field(0.5, ge=0, le=10, description=CONSTRAINT)
+    # Not the default: with it all 24 patches of SafetySwimmerVelocity and SafetyAntVelocity keep their cost, and two of
+    # four of SafetyCarCircle1 (seed 1) no longer do (docs/evidence).
     press_outnumbered: bool = Field(
         False,
         description="forget pairs are pressed as far as keep pairs outweigh them, too, while the policy would prefer "
         "them to what the behaviour model proposes there, with a beta of their own",
     )
+    # Found before there was a constraint, against one proposal (BCQ-Lag, BAFFLE-style 15 %, seed 1): 0.02 leaves
+    # SafetySwimmerVelocity at a cost of 34, 0.05 at 9, 0.1 at 18; SafetyPointCircle1 earns 37 with each.
     outnumbered_rate: float = Field(
         0.05, ge=0, description="dual ascent of that beta on the share that the policy would prefer, per step"
     )
