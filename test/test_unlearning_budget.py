@@ -11,6 +11,7 @@ from torch import nn
 
 from saferule_ros.learning.settings import BcqLagSettings
 from saferule_ros.unlearning import budget, safe_rule
+from saferule_ros.unlearning.behaviour_scatter import behaviour_scatter
 from saferule_ros.unlearning.methods import NAMES, make_run, method_for
 from saferule_ros.unlearning.run import UnlearningRun, unlearn
 from saferule_ros.unlearning.settings import RetrainSettings, TrajDeleterSettings
@@ -80,6 +81,10 @@ def test_steps_of_each_kind_are_counted_for_what_they_are():
     assert run.meter.flops == 4 * each["remain"] + 4 * each["forget"] + 2 * each["converge"]
 
 
+# Neither classifiers nor how far good behaviour scatters.
+NOTHING_ELSE_ONCE = {"keep_outweighs": 0.0, "forget_outweighs": 0.0, "behaviour_constraint": None}
+
+
 def of_four_steps(**settings):
     kind = method_for("safe_rule", type(learner_for(DATA))).settings
     return make_run("safe_rule", learner_for(DATA), DATA, DATA, kind(steps=4, **settings), seed=1)
@@ -110,8 +115,7 @@ def test_the_time_that_weighing_forget_states_takes_is_the_runs(monkeypatch):
 
 
 def test_fixed_targets_are_counted_once_for_each_transition_and_moving_ones_in_every_step():
-    no_classifiers = {"keep_outweighs": 0.0, "forget_outweighs": 0.0}
-    fixed, moving = (of_four_steps(fixed_targets=is_fixed, **no_classifiers) for is_fixed in (True, False))
+    fixed, moving = (of_four_steps(fixed_targets=is_fixed, **NOTHING_ELSE_ONCE) for is_fixed in (True, False))
     for run in (fixed, moving):
         unlearn(run)
     of_targets = fixed.computed_once() / len(DATA.rewards)  # of one transition
@@ -127,6 +131,13 @@ def test_what_cpqs_critics_say_of_the_logged_actions_is_counted_once():
     hidden, inputs = actor_cases.CPQ.hidden, 1 + 1
     forward = 2 * (inputs * hidden + hidden * hidden + hidden)  # of one critic at one pair
     assert run.computed_once() == 4 * len(DATA.rewards) * forward
+
+
+def test_how_far_good_behaviour_scatters_is_counted_once():
+    bound, free = (of_four_steps(**{**NOTHING_ELSE_ONCE, "behaviour_constraint": kind}) for kind in (0.5, None))
+    scatter, flops = behaviour_scatter(bound.learner, bound.keep, bound.imitated)
+    assert scatter > 0 and flops > 0
+    assert bound.computed_once() - free.computed_once() == flops
 
 
 def test_counting_changes_no_bit():

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 OPSET = 18
 
 # Near ties: actions that move by more than the gate's tolerance when every weight is off by about ten float32
-# roundings. 16 draws found all but 3 of 20,000 edges on which torch and ONNX Runtime disagreed [ours].
+# roundings. Of 27,176 edges of a BCQ-like policy, found by bisection, 16 draws recognised 99 in 100, and all but
+# 24 of the 10,571 on which torch and ONNX Runtime disagreed [ours]. Logged observations hardly ever lie on one.
 JITTER, JITTER_DRAWS = 1e-6, 16
 
 
