@@ -82,3 +82,11 @@ def test_a_learner_that_keeps_to_no_behaviour_model_cannot_be_bound_to_it(algori
     assert settings.model_validate({"behaviour_constraint": None}) == settings()
     with pytest.raises(ValidationError, match="only BCQ-Lag's and BEAR-Lag's"):
         settings.model_validate({"behaviour_constraint": 0.5})
+
+
+@pytest.mark.parametrize("algorithm", ["cpq", "copti_dice"])
+def test_nothing_tempts_a_learner_away_from_a_behaviour_model_to_which_it_does_not_keep(algorithm: str) -> None:
+    settings = method_for("safe_rule", ALGORITHMS[algorithm]).settings
+    assert settings.model_validate({"press_outnumbered": False}) == settings()
+    with pytest.raises(ValidationError, match="only BCQ-Lag's and BEAR-Lag's"):
+        settings.model_validate({"press_outnumbered": True})
