@@ -155,7 +155,7 @@ def test_a_result_from_before_a_setting_is_one_with_the_value_that_changes_nothi
         for later in SETTINGS_THAT_CAME_LATER:
             del content["config"]["settings"][later]
         path.write_text(json.dumps(content))
-    then = {"behaviour_constraint": None}  # now it is another by default
+    then = {"behaviour_constraint": None, "press_outnumbered": False}  # now they are others by default
     asked = tiny_trial(unlearning={"safe_rule": {"steps": 20, "imitation_noise": noise, **then}})
     if noise:
         with pytest.raises(OtherSettings, match=r"'imitation_noise': 0\.0"):
