@@ -1,7 +1,7 @@
 """Safe-RULE on BCQ-Lag and BEAR-Lag, whose policy keeps near the behaviour model and maximises Q_r - lambda Q_c.
 
 It is bound to that model more tightly where good behaviour is exact (see behaviour_scatter.py), and what of forget data
-tempts it among keep data can be pressed (see outnumbered.py). Both are [ours].
+tempts it among keep data is pressed, too (see outnumbered.py). Both are [ours].
 """
 
 from collections.abc import Mapping
