@@ -148,8 +148,9 @@ class LagrangianSuppressionSettings(SuppressionSettings):
 class SafeRuleLagSettings(LagrangianSuppressionSettings, SafeRuleSettings):
     """Settings of a patch of BCQ-Lag or BEAR-Lag with Safe-RULE."""
 
-    # With it all 24 patches of SafetySwimmerVelocity and SafetyAntVelocity keep their cost, and without it 19. Not of
-    # reward-only unlearning: with rewards alone pressed so, three of six such patches of the first one do.
+    # With it all 24 patches of SafetySwimmerVelocity and SafetyAntVelocity keep their cost, and without it 19. Off for
+    # reward-only unlearning, which is what others compare with: with rewards alone pressed so, three of six patches of
+    # the first one (BAFFLE-style) keep theirs in place of one, but no more on SafetyCarCircle1.
     press_outnumbered: bool = Field(True, description=PRESSING)
 
 
