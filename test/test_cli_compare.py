@@ -153,6 +153,7 @@ def test_the_example_in_config_is_valid_and_shows_every_setting() -> None:
         ("evidence/control_trigger", 3 * 3),
         ("evidence/choices_noise", (3 * 3 + 2 * 2 * 2 + 2 * 2) * 3),
         ("evidence/osrl_steps", 2 * 2),
+        ("evidence/contest", (5 * 2 * 2 + 2 * 2 + 2) * 3),
     ],
 )
 def test_every_ready_grid_can_be_planned(name: str, trials: int) -> None:
