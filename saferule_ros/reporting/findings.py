@@ -7,6 +7,7 @@ from saferule_ros.reporting.comparison import RETRAIN, MethodRow, finished, in_o
 from saferule_ros.reporting.contest import contest
 from saferule_ros.reporting.goals import CellGoals, Harm, goals_of, harm_of
 from saferule_ros.reporting.markdown import table
+from saferule_ros.reporting.paired import paired
 from saferule_ros.reporting.trials import POISONED, TrialResult
 from saferule_ros.reporting.wording import MISSING, number, percent
 
@@ -58,8 +59,22 @@ def findings(results: Sequence[TrialResult]) -> str:
     lines += [NOTE, ""]
     against = contest(SAFE_RULE, found, methods)
     lines += ["## Safe-RULE against each other method", "", *against] if against else []
+    lines += _trial_by_trial(whole, found)
     lines += _attacks(rows_of(whole))
     return "\n".join([*lines, *_failures(whole, [one for one in found if one.row.method == SAFE_RULE])])
+
+
+def _trial_by_trial(results: Sequence[TrialResult], found: Sequence[CellGoals]) -> list[str]:
+    """The same over pairs of trials: all of them, and those in which something can be repaired."""
+    repairable = {one.row.cell for one in found if one.harm is not None and one.harm.repairable}
+    lines = []
+    for title, counted in (
+        ("Trial by trial: what can be repaired", [one for one in results if one.cell in repairable]),
+        ("Trial by trial: all cells", results),
+    ):
+        pairs = paired(SAFE_RULE, counted)
+        lines += [f"## {title}", "", *pairs] if pairs else []
+    return lines
 
 
 def _origins(results: Sequence[TrialResult]) -> str:

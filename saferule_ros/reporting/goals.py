@@ -115,6 +115,14 @@ def harm_of(poisoned: MethodRow, retrained: MethodRow) -> Harm:
     return Harm.HARMLESS
 
 
+def excess(result: TrialResult, other: TrialResult | None) -> float:
+    """Mean cost as a share of what it may be: the limit, or the other's in the same trial where that is more.
+
+    Without a backdoor's marker or with it, whichever is more of what it may be.
+    """
+    return max(_shares(result, other))
+
+
 def dominates(one: MethodRow, other: MethodRow) -> bool:
     """Whether one is at least as good in return and cost, and better in one of them (Pareto)."""
     as_good = one.return_mean >= other.return_mean and one.worst_cost <= other.worst_cost
@@ -123,13 +131,13 @@ def dominates(one: MethodRow, other: MethodRow) -> bool:
 
 def _goals(row: MethodRow, methods: Mapping[str, MethodRow], trials: Sequence[Mapping[str, TrialResult]]) -> CellGoals:
     own = [trial for trial in trials if row.method in trial]
-    excesses = [max(_shares(trial[row.method], trial.get(RETRAIN))) for trial in own]
+    excesses = [excess(trial[row.method], trial.get(RETRAIN)) for trial in own]
     compared = POISONED in methods
     retrained, poisoned = methods.get(RETRAIN), methods.get(POISONED)
     others = [other for name, other in methods.items() if name not in (row.method, POISONED, RETRAIN)]
     return CellGoals(
         row=row, trials=len(own), kept=sum(excess <= 1.0 for excess in excesses),
-        not_worse=sum(max(_shares(t[row.method], t.get(POISONED))) <= 1.0 for t in own) if compared else None,
+        not_worse=sum(excess(t[row.method], t.get(POISONED)) <= 1.0 for t in own) if compared else None,
         worst_excess=max(excesses),
         earns=None if row.return_ratio != row.return_ratio else row.return_ratio >= RETURN_SHARE,
         cheap=None if row.flops_ratio != row.flops_ratio else row.flops_ratio >= 1.0 / FLOPS_SHARE,
