@@ -25,8 +25,8 @@ RESAMPLES, SEED = 2000, 0
 FEWEST_CELLS = 5
 
 PAIRED = (
-    "against", ">cells", ">trials", ">cost kept: by it", ">by the other", ">difference, points", ">both keep it: trials",
-    ">return there: difference, % of retraining's",
+    "against", ">cells", ">trials", ">cost kept: by it", ">by the other", ">difference, points",
+    ">both keep it: trials", ">return there: difference, % of retraining's",
 )  # fmt: skip
 PAIRED_NOTE = (
     "Difference: Safe-RULE's less the other's, and the middle 95 % of what comes out where cells are drawn with "
