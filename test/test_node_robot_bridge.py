@@ -248,6 +248,12 @@ def test_in_silence_stop_is_sent_once_or_the_last_command_is_held(
             "no trajectory_msgs/msg/JointTrajectory can be made",
         ),
         (lambda c: c["action"].update(type="none_msgs/msg/Thing"), "is not installed"),
+        (
+            lambda c: c["action"].update(
+                type="std_msgs/msg/Int16MultiArray", fields=["data"], joints=[], constants={}, offset=0.0, scale=15000.0
+            ),
+            "int16 holds -32768 to 32767",
+        ),
         (lambda c: c.update(tick={}), "give either source or rate"),
     ],
 )

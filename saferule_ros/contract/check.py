@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from saferule_ros.contract.command import Command
 from saferule_ros.contract.errors import ContractError
+from saferule_ros.contract.field_types import fit
 from saferule_ros.contract.model import NANOSECONDS, Action, Contract, Source
 from saferule_ros.contract.paths import FieldPath
-from saferule_ros.contract.translation import ContractTranslation
+from saferule_ros.contract.translation import ContractTranslation, types_of
 from saferule_ros.dataset.expression import ExpressionError
 from saferule_ros.dataset.naming import closest
 from saferule_ros.recording.bag_files import find_bag, open_scan
@@ -99,11 +101,14 @@ def check_contract(contract: Contract, bag: Path | None = None) -> ContractCheck
     damage = _look_into(bag, result, known) if bag is not None else []
     for name, source in contract.sources.items():
         result.sizes[name] = _check_fields(f"source {name}", source, known, result)
+    before = len(result.problems)
     size = _check_fields("action", contract.action, known, result)
     if size is not None and size != contract.action_size:
         result.problems.append(
             Problem("action", f"its fields have {size} numbers, low and high {contract.action_size}", "Make them fit")
         )
+    if len(result.problems) == before:  # else its type or a field is not known
+        _check_range(known, result)
     _check_expressions(result)
     if all(result.sizes[name] is not None for name in contract.observed):
         observed = sum(result.sizes[name] or 0 for name in contract.observed)
@@ -152,6 +157,30 @@ def _check_fields(
             what = f"{name} has {len(factors)} numbers for {size} values"
             result.problems.append(Problem(where, what, "Give as many"))
     return size
+
+
+def _check_range(known: Mapping[str, TopicInfo], result: ContractCheck) -> None:
+    """Whether the types of the command's fields hold least and largest action."""
+    about = result.contract.action
+    command = Command(about)
+    kinds = dict(leaf_paths(types_of(about.topic, about.type, known.get(about.topic)), about.type))
+    leaves = {re.sub(r"\[\d*\]", "", name): (kind, name.endswith("]")) for name, kind in kinds.items()}
+    for name, action in {"low": about.low, "high": about.high}.items():
+        values = command.values(np.array(action, np.float64)).tolist()
+        at = 0
+        for text in about.fields:
+            path = FieldPath.parse(text)
+            kind, array = leaves.get(re.sub(r"\[\d+\]", "", path.base), ("", False))
+            if not kind:  # a part with several numbers: it is read, but cannot be written
+                result.problems.append(Problem("action", f"{text} is no number and no array", "Name its fields"))
+                return
+            count = len(command.entries(path, len(values) - at)) if array else 1
+            for value in values[at : at + count]:
+                try:
+                    fit(value, kind, text)
+                except ContractError as error:
+                    result.problems.append(Problem("action", f"{error.what}, for {name}", error.hint))
+            at += count
 
 
 def _size_of(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from saferule_ros.contract.errors import ContractError
+from saferule_ros.contract.field_types import FieldType, fit
 from saferule_ros.contract.model import NANOSECONDS, Action
 from saferule_ros.contract.paths import FieldPath
 
@@ -61,34 +63,51 @@ class Command:
         """The action (A,) that a message with these numbers is."""
         return (values - self._offset) / self._scale
 
-    def fill(self, message: Any, values: npt.NDArray[np.float64]) -> None:
+    def fill(self, message: Any, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Writes numbers and constants into an empty message of the contract's type.
 
+        Args:
+            message: of the contract's type, as ROS generates it.
+            values: see `values`, (A,).
+
+        Returns:
+            The numbers as they stand in it now (A,): in fields of integers they are rounded.
+
         Raises:
+            ContractError: a field holds no numbers, or not this one; it has fewer entries.
             AttributeError, IndexError, TypeError, ValueError, AssertionError: it has no such field.
         """
         if self.about.joints:
             _assign(message, self.about.joint_names, list(self.about.joints))
         for path, constant in self.about.constants.items():
             _assign(message, path, constant)
-        at = 0
+        written: list[float] = []
         for text in self.about.fields:
             field = FieldPath.parse(text)
             owner, name = _owner(message, field.base)
-            if not isinstance(getattr(owner, name), int | float):
-                # An array: one entry, a slice with an end, or all that is left.
-                size = self._entries(field, len(values) - at)
-                current = [float(value) for value in getattr(owner, name)]
-                current += [0.0] * (max(size, default=-1) + 1 - len(current))
-                for entry in size:
-                    current[entry] = float(values[at])
-                    at += 1
-                setattr(owner, name, current)
-            else:
-                setattr(owner, name, type(getattr(owner, name))(values[at]))
-                at += 1
+            kind = FieldType.of(owner, name)
+            if not kind.array:
+                written.append(fit(values[len(written)], kind.element, text))
+                setattr(owner, name, kind.stored(written[-1]))
+                continue
+            entries = self.entries(field, len(values) - len(written))
+            current = np.asarray(getattr(owner, name)).tolist()
+            empty = kind.stored(fit(0.0, kind.element, text))
+            current += [empty] * (max(entries, default=-1) + 1 - len(current))
+            for entry in entries:
+                written.append(fit(values[len(written)], kind.element, text))
+                current[entry] = kind.stored(written[-1])
+            kind.check_length(len(current), text)
+            setattr(owner, name, current)
+        return np.array(written, np.float64)
 
-    def _entries(self, field: FieldPath, left: int) -> list[int]:
+    def entries(self, field: FieldPath, left: int) -> list[int]:
+        """Which entries of an array are written: one, a slice with an end, or as many as numbers are left.
+
+        Args:
+            field: the array's path.
+            left: how many of the action's numbers no field before has taken.
+        """
         if self.about.joints:
             return list(range(len(self.about.joints)))
         if isinstance(field.index, int):
@@ -123,6 +142,17 @@ def _entry_type(message: Any, name: str) -> Any:
 
 
 def _assign(message: Any, path: str, value: Any) -> None:
+    """Writes a constant. One that is no whole number is not rounded into a field of integers: it is a mistake."""
     owner, name = _owner(message, path)
-    current = getattr(owner, name)
-    setattr(owner, name, float(value) if isinstance(current, float) else value)
+    kind = FieldType.of(owner, name)
+    if kind.numeric:
+        given = value if isinstance(value, list) else [value]
+        found = [kind.stored(fit(one if isinstance(one, int) else float(one), kind.element, path)) for one in given]
+        if kind.whole and any(float(one) % 1 for one in given):
+            raise ContractError(f"the constant of {path} is {value}, {kind.text} holds whole numbers", "Correct it")
+        if isinstance(value, list) != kind.array:
+            raise ContractError(f"the constant of {path} is {value}, the field is {kind.text}", "Correct it")
+        if kind.array:
+            kind.check_length(len(found), path)
+        value = found if kind.array else found[0]
+    setattr(owner, name, value)

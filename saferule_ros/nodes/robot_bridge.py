@@ -24,6 +24,7 @@ from std_msgs.msg import Empty, Header
 from std_srvs.srv import Trigger
 
 from saferule_ros.contract.command import Command
+from saferule_ros.contract.command_check import check_command
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import NANOSECONDS, load_contract
 from saferule_ros.contract.translation import NEW_EPISODE, ContractTranslation
@@ -64,7 +65,7 @@ class RobotBridge(Node):
         self._topics = {topic: TopicInfo(kind, known_definition(kind).text) for topic, kind in types.items()}
         self._topics[NEW_EPISODE] = TopicInfo("std_msgs/msg/Empty")
         self._action_type = message_class(about.type)
-        self._check_command()
+        check_command(self._command, self._action_type, serialize_message)
         self._last_action = self._command.first
         self._passed = PassingTime(self)
         self._last_sent: int | None = None  # when, by that [ns]
@@ -100,17 +101,6 @@ class RobotBridge(Node):
 
     def _now(self) -> int:
         return self.get_clock().now().nanoseconds
-
-    def _check_command(self) -> None:
-        """That a command can be made at all is found out before the robot moves."""
-        about = self._contract.action
-        try:
-            self._command.fill(self._action_type(), self._command.values(self._command.first))
-        except (AttributeError, IndexError, TypeError, ValueError, AssertionError) as error:
-            raise ContractError(
-                f"no {about.type} can be made of the contract's action: {error}",
-                "Correct its fields and constants; `saferule contract check` names the fields",
-            ) from error
 
     def _on_message(self, topic: str, payload: bytes) -> None:
         self._feed(RawMessage(topic, payload, self._now()))
