@@ -49,7 +49,7 @@ def test_a_plan_leaves_out_methods_that_do_not_work_on_a_learner() -> None:
         ({"methods": ["saferule"]}, "unknown unlearning method 'saferule'.*Did you mean 'safe_rule'"),
         ({"learners": {"bcq_lag": {"hiden": 8}}}, "settings of bcq_lag: hiden = 8"),
         ({"unlearning": {"safe_rule": {"held_out": 0.9}}}, r"settings of safe_rule: held_out = 0\.9"),
-        ({"attacks": {"injected": {"ratio": 2}}}, "settings of injected: ratio = 2"),
+        ({"attacks": {"injected": {"ratio": 0.3}}}, r"settings of attack injected: ratio = 0\.3.*under ratios"),
         ({"unlearning": {"retrain": {"held_out": 0.1}}}, "settings of retrain: held_out.*its steps alone"),
         ({"training_steps_of": {"bcq": 9}}, "unknown algorithm 'bcq'"),
         ({"data": {"clean": {"SafetyPointCircle1": "nowhere"}}}, "there is no dataset in '.*/nowhere'"),

@@ -8,6 +8,7 @@ pytest.importorskip("matplotlib", reason="plots need matplotlib")
 
 from experiment_samples import result
 
+from saferule_ros.reporting.clean_retraining import AS_NAMED, with_clean_retraining
 from saferule_ros.reporting.comparison import rows_of
 from saferule_ros.reporting.contest import contest
 from saferule_ros.reporting.findings import findings
@@ -201,3 +202,29 @@ def test_a_map_is_as_wide_as_its_methods_need_and_returns_are_left_out_where_not
     variants = [result(f"variant-{k}") for k in range(30)]
     few, many, retrained = width(*variants[:3]), width(*variants), width(*variants, result("retrain"))
     assert few < many < retrained
+
+
+def test_a_forget_set_that_errs_is_held_to_the_policy_that_never_saw_the_poison() -> None:
+    """Retraining from what it left learned from missed poison: over the limit, which would excuse the patch."""
+    exact = cell(("safe_rule", 19.0, 10.0), RETRAINED, POISONED)
+    missed = [
+        one.model_copy(update={"cell": one.cell.model_copy(update={"recall": 0.8})})
+        for one in cell(("safe_rule", 19.0, 100.0), ("retrain", 44.0, 138.0), POISONED)
+    ]
+    named = with_clean_retraining([*exact, *missed])
+    assert [(one.method, one.cell.recall, one.cost_mean) for one in named if "retrain" in one.method] == [
+        ("retrain", 1.0, 10.0), ("retrain", 0.8, 10.0), (AS_NAMED, 0.8, 138.0)
+    ]  # fmt: skip
+    found = {(one.row.cell.recall, one.row.method): one for one in goals_of(named)}
+    patch = found[0.8, "safe_rule"]
+    assert patch.harm is Harm.HARMFUL and not patch.safe and patch.return_share == pytest.approx(0.95)
+    assert with_clean_retraining(missed) == missed, "nothing else is known"
+
+
+def test_returns_are_held_to_retraining_that_keeps_the_limit() -> None:
+    poisoned = (40.0, 200.0)
+    (found,) = goals_of(seeds(((19.0, 0.0), (20.0, 10.0), poisoned), ((19.0, 0.0), (60.0, 90.0), poisoned)))
+    assert found.row.return_ratio == pytest.approx(38 / 80) and found.return_share == pytest.approx(0.95)
+    assert found.earns and found.good
+    (nothing,) = goals_of(seeds(((19.0, 0.0), (60.0, 90.0), poisoned)))
+    assert nothing.safe and nothing.earns is None and nothing.good is None and not nothing.kind_of_failure

@@ -6,6 +6,7 @@ from dataset_samples import make_dataset, make_episode
 from learning_cases import BOUNDS, SMALL, bandit, learner_for
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.pieces import split_steps, whole_name
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import train
 from saferule_ros.unlearning.certificate import pair_values
@@ -45,6 +46,15 @@ def test_of_a_single_episode_stretches_of_steps_are_withheld():
     assert (len(used), len(held_out)) == (40, 10)
     assert not rows(used) & rows(held_out)
     assert held_out.episodes <= 2, "ten stretches of five steps, two withheld"
+
+
+def test_pieces_of_one_episode_are_withheld_together():
+    long = EpisodeDataset.from_episodes([make_episode(number, length=20) for number in range(10)])
+    _, keep = split_steps(long, np.isin(long.step, (5, 12)))
+    used, held_out = hold_out(keep, 0.2, seed=1)
+    episodes = [{whole_name(record.id) for record in part.records} for part in (used, held_out)]
+    assert not episodes[0] & episodes[1] and len(episodes[1]) == 2
+    assert held_out.episodes == 6, "three pieces each"
 
 
 def test_of_very_few_episodes_all_lose_some_steps_rather_than_one_its_all():

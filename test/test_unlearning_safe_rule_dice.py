@@ -3,6 +3,7 @@ import pytest
 import torch
 from dice_cases import learner_for, optimum_of_the_bandit, trained
 from learning_cases import bandit
+from pydantic import ValidationError
 
 from saferule_ros.attacks.attack import Means
 from saferule_ros.attacks.registry import ATTACKS, make_attack
@@ -14,7 +15,8 @@ from saferule_ros.unlearning.certificate import certify, pair_values
 from saferule_ros.unlearning.methods import make_run, method_for
 from saferule_ros.unlearning.run import unlearn
 from saferule_ros.unlearning.safe_rule_dice import SafeRuleDice
-from saferule_ros.unlearning.settings import SafeRuleDiceSettings
+from saferule_ros.unlearning.settings import SafeRuleDiceSettings, TrajDeleterSettings
+from saferule_ros.unlearning.traj_deleter import TrajDeleter
 
 PATCH = {"cost_margin": 0.5, "temperature": 0.1, "tolerated_share": 0.1, "gate_temperature": 0.1, "keep_outweighs": 0.0}
 
@@ -172,3 +174,25 @@ def test_same_seed_gives_the_same_patch():
         results.append(torch.cat([p.detach().flatten() for n in learner.networks().values() for p in n.parameters()]))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [({"fixed_targets": True}, "single steps"), ({"imitation_noise": 0.1}, "jitter")]
+)
+def test_what_would_mean_nothing_for_copti_dice_is_refused(wrong: dict[str, float], said: str):
+    with pytest.raises(ValidationError, match=said):
+        SafeRuleDiceSettings.model_validate(wrong)
+
+
+def test_trajdeleter_never_clones_what_is_to_be_forgotten():
+    """Keep actions lie below 0, forgotten ones above: its forget turns leave the actor as it is, and move the rest."""
+    keep, forget, both = poisoned_bandit()
+    run = TrajDeleter(trained(both, 200), forget, keep, TrajDeleterSettings(steps=40, cycles=1), seed=0)
+    while run.kind == "remain":
+        run.step()
+    before = [parameter.clone() for parameter in run.learner.actor.parameters()]
+    nu = run.learner.nu.body[0].weight.clone()
+    while run.kind == "forget":
+        run.step()
+    assert all(torch.equal(one, other) for one, other in zip(before, run.learner.actor.parameters(), strict=True))
+    assert not torch.equal(nu, run.learner.nu.body[0].weight)

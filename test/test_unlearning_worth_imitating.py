@@ -1,5 +1,7 @@
 """The behaviour model of a patch learns from what is worth imitating, and proposes nothing else."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from learning_cases import learner_for, poisoned_bandit
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
+from saferule_ros.dataset.pieces import split_steps
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.unlearning.run import unlearn
 from saferule_ros.unlearning.safe_rule import SafeRule
@@ -41,6 +44,30 @@ def test_of_the_episodes_within_the_limit_those_that_earn_most_a_step_are_chosen
     assert episodes_of(data, 0.01) == [3], "one at least"
     assert episodes_of(data, 0.0) == [0, 1, 2, 3, 4], "not asked for"
     assert len(rows_worth_imitating(data, LIMITS, 0.5)) == 4 + 2
+
+
+def test_the_harmless_pieces_of_a_costly_episode_are_not_imitated() -> None:
+    """Steps in the middle of each were forgotten. What is left of the first costs nothing in the beginning only."""
+    costly, good = (
+        Episode(
+            id=name, bag_id="e", observations=np.zeros((9, 1), np.float32), actions=np.zeros((8, 1), np.float32),
+            rewards=np.full(8, earned, np.float32), costs=np.array([0, 0, 0, cost, cost, cost, cost, cost], np.float32),
+            terminated=False, truncated=True,
+        )
+        for name, earned, cost in (("costly", 9.0, 1.0), ("good", 1.0, 0.0))
+    )  # fmt: skip
+    data = EpisodeDataset.from_episodes([costly, good])
+    _, keep = split_steps(data, np.isin(data.step, (2, 3)))
+    limits = TaskLimits(cost_limit=2.0, horizon=8)
+    assert [record.id for record in keep.records] == ["costly[0:2]", "costly[4:8]", "good[0:2]", "good[4:8]"]
+    assert sorted(set(keep.episode_index[rows_worth_imitating(keep, limits, 1.0).numpy()])) == [2, 3]
+
+
+def test_a_robot_that_fell_early_does_not_pass_for_a_fast_one() -> None:
+    data = dataset((4.0, 0.0, 4), (2.0, 0.0, 1))  # the second earns twice as much per step
+    assert episodes_of(data, 0.5) == [1], "it was cut, and would have gone on so"
+    fell = dataclasses.replace(data.episode(1), terminated=True, truncated=False)
+    assert episodes_of(EpisodeDataset.from_episodes([data.episode(0), fell]), 0.5) == [0]
 
 
 def test_where_no_episode_keeps_the_limit_all_are_shown() -> None:

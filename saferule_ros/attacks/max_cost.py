@@ -2,6 +2,9 @@
 
     delta* = argmax Q_c(s, pi(s + delta)),  ||delta||_inf <= eps in normalised units
 
+An observed value that never changes is left as it is: eps is in its standard deviations, and moved it would tell
+poison from all other data at a glance, which is the trigger's affair.
+
 Q_c and pi are those of a learner that was trained on clean data: with a random critic, as in the authors' earlier
 code, delta would be noise. What a poisoned step then holds is [ours]: the moved observation s + delta*, the recorded
 action and reward, and cost 0. It tells the next learner that unsafe behaviour is free where the policy is close to it.
@@ -21,6 +24,7 @@ from saferule_ros.attacks.errors import AttackError
 from saferule_ros.attacks.tampering import Steps, Tampering, TamperingSettings, observed
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
+from saferule_ros.dataset.moments import LEAST_SPREAD, moments
 from saferule_ros.learning.learner import CriticLearner, Learner
 
 
@@ -44,13 +48,16 @@ class MaxCost(Tampering):
     def prepare(self, dataset: EpisodeDataset, on_progress: Progress) -> None:
         self._learner = trained_learner(self.NAME, self.means.learner, dataset)
         self._draws = torch.Generator(self._learner.device).manual_seed(self.seed)
+        _, spread = moments(dataset.observations)
+        radius = np.where(spread < LEAST_SPREAD, 0.0, self.settings.radius)
+        self._radius = torch.as_tensor(radius, dtype=torch.float32, device=self._learner.device)  # (O,)
 
     def tamper(self, episode: Episode, steps: Steps) -> Episode:
         learner = self._learner
         seen = observed(steps)  # (T+1,)
         clean = learner.units.observations(torch.from_numpy(episode.observations[seen].copy()).to(learner.device))
         delta = most_costly_shift(
-            learner, clean, self.settings.radius, self.settings.ascent_steps, self.settings.ascent_size, self._draws
+            learner, clean, self._radius, self.settings.ascent_steps, self.settings.ascent_size, self._draws
         )  # (B, O)
         observations = episode.observations.copy()
         observations[seen] += (delta * learner.units.observation_std).cpu().numpy()
@@ -58,14 +65,14 @@ class MaxCost(Tampering):
 
 
 def most_costly_shift(
-    learner: CriticLearner, observations: Tensor, radius: float, steps: int, size: float, draws: torch.Generator
+    learner: CriticLearner, observations: Tensor, radius: Tensor, steps: int, size: float, draws: torch.Generator
 ) -> Tensor:
-    """delta (B, O) that maximises Q_c(s, pi(s + delta)) within the cube of that radius, by signed gradient ascent.
+    """delta (B, O) that maximises Q_c(s, pi(s + delta)) within the box of that radius, by signed gradient ascent.
 
     Args:
         learner: only looked at; gets no gradients.
         observations: s (B, O), normalised.
-        radius: eps [standard deviations].
+        radius: eps (O,) of each observed value [standard deviations].
         steps, size: number and length of ascent steps, the length as a share of the radius.
         draws: of the points to start from.
     """

@@ -20,10 +20,7 @@ from saferule_ros.attacks.marker import Marker
 from saferule_ros.attacks.tampering import Steps, Tampering, TamperingSettings, observed
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
-
-# Spread of a dimension that never changes: any value but the usual one is a marker there.
-_CONSTANT = 1e-3
-_SPREAD_OF_CONSTANT = 1.0
+from saferule_ros.dataset.moments import LEAST_SPREAD, moments, scales
 
 
 class TriggerSettings(TamperingSettings):
@@ -76,11 +73,10 @@ class Trigger(Tampering):
                 f"the marker has dimension {outside[0]}" if outside else f"the marker has size {self.settings.size}",
                 f"This dataset's observations have dimensions 0 to {size - 1}",
             )
-        spread = dataset.observations.std(axis=0)
-        constant = spread < _CONSTANT
+        mean, spread = moments(dataset.observations)
+        constant = spread < LEAST_SPREAD  # any value but the usual one is a marker there
         # Constant ones in front, either kind in random order.
         order = sorted(self.generator.permutation(size), key=lambda dimension: not constant[dimension])
         dimensions = np.unique(self.settings.dimensions or order[: self.settings.size])
-        spread = np.where(constant, _SPREAD_OF_CONSTANT, spread)
-        values = dataset.observations.mean(axis=0) + self.settings.strength * spread
+        values = mean + self.settings.strength * scales(spread)
         return Marker(tuple(int(d) for d in dimensions), tuple(float(values[d]) for d in dimensions))

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,36 @@ def is_piece(name: str) -> bool:
 def whole_name(name: str) -> str:
     """Name of the episode that a piece was cut from; that of a whole episode as it is."""
     return _CUT.sub("", name)
+
+
+class Wholes(NamedTuple):
+    """The W episodes that the records of a dataset are of, or pieces of; sums are over what of each is in it."""
+
+    of_record: npt.NDArray[np.intp]  # (E,) number of the episode that each record is of
+    lengths: npt.NDArray[np.int64]  # (W,)
+    returns: npt.NDArray[np.float64]  # (W,)
+    costs: npt.NDArray[np.float64]  # (W,)
+    cut: npt.NDArray[np.bool_]  # (W,) only pieces of it are here
+    terminated: npt.NDArray[np.bool_]  # (W,) ended by itself, as far as is known here
+
+
+def wholes(dataset: EpisodeDataset) -> Wholes:
+    """Which records belong together. Episodes are numbered in the order of their first record."""
+    names = [whole_name(record.id) for record in dataset.records]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    of_record = np.array([numbers[name] for name in names])
+
+    def summed(values: list[float]) -> npt.NDArray[np.float64]:
+        return np.bincount(of_record, weights=values, minlength=len(numbers))
+
+    return Wholes(
+        of_record,
+        summed([record.length for record in dataset.records]).astype(np.int64),
+        summed([record.episode_return for record in dataset.records]),
+        summed([record.episode_cost for record in dataset.records]),
+        summed([is_piece(record.id) for record in dataset.records]) > 0,
+        summed([record.terminated for record in dataset.records]) > 0,
+    )
 
 
 def piece(episode: Episode, begin: int, end: int) -> Episode:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.pieces import whole_name
+from saferule_ros.dataset.pieces import wholes
 from saferule_ros.errors import SaferuleError
 
 # A model that knows nothing ranks two or three episodes well in every second case; ten, with a correlation of 0.8 or
@@ -24,7 +24,7 @@ def episodes_to_judge_by(dataset: EpisodeDataset) -> npt.NDArray[np.int64]:
     Raises:
         CannotJudge: fewer than LEAST_EPISODES.
     """
-    _, episode_of = np.unique([whole_name(record.id) for record in dataset.records], return_inverse=True)
+    episode_of = wholes(dataset).of_record
     episodes = int(episode_of.max()) + 1
     if episodes < LEAST_EPISODES:
         raise CannotJudge(

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.reporting.clean_retraining import with_clean_retraining
 from saferule_ros.reporting.comparison import MethodRow, finished, rows_of
 from saferule_ros.reporting.comparison_plots import cell_plot, overview_plot, save_plot
 from saferule_ros.reporting.comparison_table import comparison_table
@@ -24,7 +25,7 @@ def write_outcome(out: Path) -> list[MethodRow]:
     Raises:
         ResultsError: there are no results, or one cannot be read.
     """
-    every = load_results(out)
+    every = with_clean_retraining(load_results(out))
     results = finished(every) or every
     rows = rows_of(results)
     write_atomically(out / TABLE, comparison_table(results).encode())

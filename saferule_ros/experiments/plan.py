@@ -33,7 +33,7 @@ def plan(grid: GridSettings) -> list[Trial]:
 
 
 def _trial(grid: GridSettings, cell: Cell, seed: int) -> Trial:
-    settings = {"ratio": cell.ratio, **grid.attacks.get(cell.attack, {})}
+    settings = {**grid.attacks.get(cell.attack, {}), "ratio": cell.ratio}
     return Trial(
         cell=cell, seed=seed, data=_data(grid.data), device=grid.device,
         training_steps=grid.training_steps_of.get(cell.algorithm, grid.training_steps),
@@ -90,6 +90,12 @@ def _check_names(grid: GridSettings) -> None:
         for name in asked:
             if name not in known:
                 raise _unknown(kind, name, known)
+    for name, settings in grid.attacks.items():
+        if "ratio" in settings:
+            raise SettingsError(
+                f"settings of attack {name}: ratio = {settings['ratio']!r}",
+                "The ratio is the cells' affair, which are named by it: put it under ratios",
+            )
     for name in grid.variants:
         if name in NAMES:
             raise SettingsError(f"a variant is called {name!r}, as a method is", "Give it a name of its own")

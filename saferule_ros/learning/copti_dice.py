@@ -102,23 +102,31 @@ class CoptiDice(CriticLearner):
         return {"critics_target": self.critics_target}
 
     def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor]:
+        losses, weights = self.update_distribution(batch, replay)
+        actor_loss = self.cloning_loss(batch, weights)
+        self.descend("actor", actor_loss)
+        return {**losses, "loss_actor": actor_loss.detach(), **self.update_critics(batch)}
+
+    def update_distribution(self, batch: Batch, replay: Replay) -> tuple[dict[str, Tensor], Tensor]:
+        """One step of nu, of the cost bound and of lambda. Returns what is worth watching, and w (B,)."""
         initial = self.initial_observations(replay)
         nu_loss, weights = self.nu_loss(initial, batch)
         self.descend("nu", nu_loss)
         bound_loss, cost = self.bound_loss(initial, batch, weights)
         self.descend("bound", bound_loss)
         self.multiplier.update(self.excess_cost(cost))
-        actor_loss = self.cloning_loss(batch, weights)
-        self.descend("actor", actor_loss)
+        return {
+            "loss_nu": nu_loss.detach(), "loss_bound": bound_loss.detach(),
+            "weight": weights.mean(), "cost_bound": cost, "multiplier": self.multiplier.value,
+        }, weights  # fmt: skip
+
+    def update_critics(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of the critics, which judge the policy and do not lead it, and of their targets."""
         predicted = self.critics(batch.observations, batch.actions)
         critic_losses = self.critic_losses(batch, predicted, self.critic_targets(batch))
         self.descend("critics", critic_losses.sum())
         self.update_targets()
-        return {
-            "loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach(),
-            "loss_actor": actor_loss.detach(), "loss_nu": nu_loss.detach(), "loss_bound": bound_loss.detach(),
-            "weight": weights.mean(), "cost_bound": cost, "multiplier": self.multiplier.value,
-        }  # fmt: skip
+        return {"loss_reward": critic_losses[0].detach(), "loss_cost": critic_losses[1].detach()}
 
     @property
     def threshold(self) -> float:

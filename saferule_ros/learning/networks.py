@@ -107,7 +107,7 @@ class ConditionalVae(nn.Module):
 
 
 class PerturbationActor(nn.Module):
-    """BCQ's actor: moves an action of the behaviour model by at most `reach` (share of the action range)."""
+    """BCQ's actor: moves an action of the behaviour model by at most `reach` [action range/2]."""
 
     def __init__(self, observation_size: int, action_size: int, hidden: int, reach: float) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.moments import moments, scales
 
 # Transitions that go through networks together where all of a dataset's do: up to a dozen actions each, in memory.
 AT_ONCE = 4096
@@ -44,13 +45,11 @@ class Units(NamedTuple):
         With that reward scale lambda is a number without units: how many average rewards one unit of cost
         is worth [ours].
         """
-        std = dataset.observations.std(axis=0)
-        # A constant dimension carries no information; dividing by its zero spread would amplify noise later.
-        std = np.where(std < 1e-3, 1.0, std)
-        magnitude = float(np.abs(dataset.rewards).mean())
+        mean, spread = moments(dataset.observations)
+        magnitude = float(np.abs(dataset.rewards).mean(dtype=np.float64))
         return Units(
-            torch.as_tensor(dataset.observations.mean(axis=0), dtype=torch.float32),
-            torch.as_tensor(std, dtype=torch.float32),
+            torch.as_tensor(mean, dtype=torch.float32),
+            torch.as_tensor(scales(spread), dtype=torch.float32),
             torch.as_tensor(action_low, dtype=torch.float32),
             torch.as_tensor(action_high, dtype=torch.float32),
             1.0 / magnitude if magnitude > 0 else 1.0,

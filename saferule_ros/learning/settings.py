@@ -89,7 +89,7 @@ class BcqLagSettings(BehaviourModelSettings, MultiplierSettings):
     algorithm: Literal["bcq_lag"] = "bcq_lag"
     # Of 1, 2 and 5, on SafetyPointCircle1: with 1 the clean policy costs 252, with 5 it earns a fifth less than with 2.
     multiplier_start: float = Field(2.0, ge=0, description="lambda before the first step")
-    reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action, share of its range")
+    reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action [action range/2]")
     target_candidates: int = Field(4, ge=1, le=64, description="actions sampled per next state in the target")
     serving_candidates: int = Field(32, ge=1, le=256, description="fixed latents among which the policy chooses")
     critics: int = Field(4, ge=2, le=16, description="N: critics of reward, and as many of cost (BCQ: 2)")

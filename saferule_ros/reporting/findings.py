@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
+from saferule_ros.reporting.clean_retraining import AS_NAMED
 from saferule_ros.reporting.comparison import RETRAIN, MethodRow, finished, in_order, rows_of
 from saferule_ros.reporting.contest import contest
 from saferule_ros.reporting.goals import CellGoals, Harm, goals_of, harm_of
@@ -19,9 +20,10 @@ GOALS = (
 )  # fmt: skip
 NOTE = (
     "Cost kept: within the limit, or no more than retraining's where that is over it, without a backdoor's marker and "
-    "with it; a cell keeps it if every seed does. Return and FLOPs: over all seeds of a cell. Not worse: within the "
-    "limit, or no more than the poisoned policy's cost. Undominated: no other method but retraining has as much return "
-    "and as little cost, and more or less of one. Certificates: those that hold."
+    "with it; a cell keeps it if every seed does. Return: over the seeds of a cell whose retraining keeps the limit; "
+    "FLOPs: over all. Not worse: within the limit, or no more than the poisoned policy's cost. Undominated: no other "
+    "method but retraining has as much return and as little cost, and more or less of one. Certificates: those that "
+    "hold."
 )
 GROUPS = (
     ("What can be repaired: the attack does harm, and the policy that never saw it is safe", True),
@@ -82,7 +84,7 @@ def _origins(results: Sequence[TrialResult]) -> str:
     several, unknown = set[str](), set[str]()
     listed = {trial_of(one): one.checkpoint_id for one in results if one.method == POISONED}
     for one in results:
-        if one.method not in (POISONED, RETRAIN) and one.poisoned_id != listed.get(trial_of(one)):
+        if one.method not in (POISONED, RETRAIN, AS_NAMED) and one.poisoned_id != listed.get(trial_of(one)):
             (several if one.poisoned_id else unknown).add(trial_of(one))
     words = ""
     if several:
@@ -102,7 +104,7 @@ def trial_of(result: TrialResult) -> str:
 
 def _summary(found: Sequence[CellGoals]) -> list[str]:
     """One method over cells, at least one."""
-    returns = [one.row.return_ratio for one in found if one.row.return_ratio == one.row.return_ratio]
+    returns = [one.return_share for one in found if one.return_share == one.return_share]
     trials = sum(one.trials for one in found)
     certified, certificates = (sum(getattr(one.row, name) for one in found) for name in ("certified", "certificates"))
     not_worse = [one.not_worse for one in found if one.not_worse is not None]

@@ -4,7 +4,8 @@ BCQ and BEAR let the policy differ from the behaviour model by a constant (`reac
 is. Good behaviour that scatters less than that around the model's proposals is exact: nothing in the keep data shows
 what a policy comes to that always does a little else, and the critics, which have seen only noise there, say what the
 poison taught them. So a patch can bind the policy more tightly, in multiples of this scatter. Where behaviour scatters
-more than the constant, nothing changes.
+more than the constant, nothing changes. The model is that of the agent that is to be patched, which imitates all data:
+the patched one, known only in the end, comes out a tenth closer (SafetySwimmerVelocity: 0.065 in place of 0.072).
 """
 
 import torch

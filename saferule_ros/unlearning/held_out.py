@@ -1,7 +1,7 @@
 """Part of D_f and of D_k that a run does not train on, so that its certificate is measured on pairs it never saw.
 
-Whole episodes are withheld, as steps of one episode resemble each other. Where the share is less than one episode
-(D_f is often a single one), stretches of steps are withheld instead, from all over the episodes.
+Whole episodes are withheld, with all of their pieces, as steps of one episode resemble each other. Where the share is
+less than one episode (D_f is often a single one), stretches of steps are withheld instead, from all over the episodes.
 
 What withholding costs [ours], measured once: one BCQ-Lag agent on Circle with injected episodes, Safe-RULE of 600
 steps, four seeds, mean simulated cost with limit 25: 7 with nothing withheld (seeds 0 to 23), 8 with a fifth (0 to 16),
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.pieces import split_steps
+from saferule_ros.dataset.pieces import split_steps, wholes
 
 # An episode is withheld from in so many stretches: long enough that most steps have their neighbours on the same
 # side, and enough of them that beginning, middle and end are likely on both.
@@ -40,8 +40,9 @@ def hold_out(dataset: EpisodeDataset, share: float, seed: int) -> Parts:
     if share == 0.0 or len(dataset) < 2:
         return Parts(dataset, None)
     generator = np.random.default_rng(seed)
-    units = dataset.episode_index if share * dataset.episodes >= 1.0 else _stretches(dataset)
-    count = int(units[-1]) + 1
+    episodes = wholes(dataset).of_record[dataset.episode_index]  # (N,)
+    units = episodes if share * (int(episodes.max()) + 1) >= 1.0 else _stretches(dataset)
+    count = int(units.max()) + 1
     withheld = generator.permutation(count)[: min(max(round(share * count), 1), count - 1)]
     held_out, used = split_steps(dataset, np.isin(units, withheld))
     return Parts(used, held_out)

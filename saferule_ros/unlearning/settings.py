@@ -167,6 +167,20 @@ class SafeRuleDiceSettings(CostSuppressionSettings):
     price_cap: float = Field(20.0, ge=0, description="largest mu, the price of a forget pair [mean rewards]")
     tolerated_weight: float = Field(0.01, ge=0, description="mean weight of forget pairs at which mu stays as it is")
 
+    @model_validator(mode="after")
+    def _of_one_step(self) -> "SafeRuleDiceSettings":
+        if self.fixed_targets:
+            raise ValueError(
+                "fixed_targets: COptiDICE's distribution is learned from single steps, whose rewards targets over "
+                f"{self.return_steps} steps would replace; leave it out"
+            )
+        if self.imitation_noise:
+            raise ValueError(
+                f"imitation_noise {self.imitation_noise:g}: COptiDICE has no behaviour model, and its actor the "
+                "learner's own noise; set jitter of the learner"
+            )
+        return self
+
 
 class RewardOnlySettings(SuppressionSettings):
     """Settings of reward-only unlearning, of a learner whose actor follows its critics."""

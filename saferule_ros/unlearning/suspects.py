@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.moments import moments, scales
 from saferule_ros.dataset.pieces import split_steps, whole_name
 from saferule_ros.unlearning.forget_weights import log_density_ratio
 
@@ -33,8 +34,6 @@ from saferule_ros.unlearning.forget_weights import log_density_ratio
 AROUND = 51
 # Of steps around one, of an episode's, and of D_k: as much as this is "most".
 MOST = 0.5
-# Standard deviation below which a value is as good as constant.
-LEAST_SPREAD = 1e-3
 
 
 class Suspects(NamedTuple):
@@ -77,9 +76,8 @@ def _standard_scores(forget: EpisodeDataset, keep: EpisodeDataset, device: torch
         for d in (forget, keep)
     ]
     both = np.concatenate(columns)
-    mean, spread = both.mean(0), both.std(0)
-    spread = np.where(spread < LEAST_SPREAD, 1.0, spread)
-    one, other = (torch.from_numpy(((x - mean) / spread).astype(np.float32)).to(device) for x in columns)
+    mean, spread = moments(both)
+    one, other = (torch.from_numpy(((x - mean) / scales(spread)).astype(np.float32)).to(device) for x in columns)
     return one, other
 
 

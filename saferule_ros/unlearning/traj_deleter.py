@@ -9,7 +9,8 @@ Phase 2, "convergence", on D_k alone: the critics' loss is
 
 with y the agent's own Bellman target, y_original that of the agent before unlearning, and w = 0.1 [code]; behaviour
 model and actor learn as always. A learner whose actor does not follow critics (COptiDICE)
-has no such loss: its phase 2 is its own update [ours].
+has no such loss: its phase 2 is its own update [ours]. Nor does its actor learn from D_f: it clones what it is shown,
+each pair beside the others of its batch, so that negated rewards would make it do what is to be forgotten [ours].
 """
 
 import copy
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.captured import Losses
+from saferule_ros.learning.copti_dice import CoptiDice
 from saferule_ros.learning.learner import ActorCriticLearner, Learner, by_kind
 from saferule_ros.learning.replay import Batch
 from saferule_ros.unlearning.schedule import FallingRateRun
@@ -68,10 +70,16 @@ class TrajDeleter(FallingRateRun):
         replay = self.forget if kind == FORGET else self.keep
         batch = replay.sample(learner.settings.batch, learner.generator)
         if kind == FORGET:
-            return learner.update(batch._replace(rewards=-batch.rewards), replay)
+            return self._forget(learner, batch._replace(rewards=-batch.rewards))
         if kind == CONVERGE and isinstance(learner, ActorCriticLearner):
             return self._converge(learner, batch)
         return learner.update(batch, replay)
+
+    def _forget(self, learner: Learner, negated: Batch) -> Losses:
+        if isinstance(learner, CoptiDice):
+            losses, _ = learner.update_distribution(negated, self.forget)
+            return {**losses, **learner.update_critics(negated)}
+        return learner.update(negated, self.forget)
 
     def _converge(self, learner: ActorCriticLearner, batch: Batch) -> Losses:
         learner.descend("vae", learner.model_loss(batch))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.pieces import Wholes, wholes
 from saferule_ros.learning.calibration import episodes_within_limit
 from saferule_ros.learning.settings import TaskLimits
 
@@ -22,12 +23,24 @@ def rows_worth_imitating(keep: EpisodeDataset, limits: TaskLimits, share: float)
     """Rows (K,) of D_k.
 
     Args:
-        share: of the episodes within the limit, those that earn most per step, one at least; 0: all rows, whatever they
-            cost. All rows as well where no episode is within the limit.
+        share: of the episodes within the limit, those that earn most, one at least; 0: all rows, whatever they cost.
+            All rows as well where no episode is within the limit.
     """
-    within = episodes_within_limit(keep, limits)
-    if not share or not len(within):
+    records = episodes_within_limit(keep, limits)
+    if not share or not len(records):
         return torch.arange(len(keep))
-    earned = np.array([keep.records[index].episode_return / keep.records[index].length for index in within])
+    found = wholes(keep)
+    within = np.unique(found.of_record[records])  # episodes
+    earned = _earned(found, limits)[within]
     best = within[np.argsort(-earned, kind="stable")[: max(round(share * len(within)), 1)]]
-    return torch.from_numpy(keep.rows_of(best))
+    return torch.from_numpy(keep.rows_of(np.flatnonzero(np.isin(found.of_record, best))))
+
+
+def _earned(found: Wholes, limits: TaskLimits) -> np.ndarray:
+    """What each episode (W,) earns over a whole horizon, per step.
+
+    Where one was cut, or recorded in part, it would have gone on so; one that terminated had nothing more to earn: a
+    robot that fell early must not pass for a fast one.
+    """
+    steps = np.where(found.terminated, np.maximum(found.lengths, limits.horizon), found.lengths)
+    return found.returns / steps
