@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import stat
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 from policy_samples import add_onnx, scaled
 
+from saferule_ros.file_locks import try_lock
 from saferule_ros.policy.describe import list_policies, policy_rows, show_policy, verify_policies
 from saferule_ros.policy.errors import (
     AuditError,
@@ -435,7 +435,7 @@ def test_leftovers_of_a_killed_add_are_cleared(store: PolicyStore, ids: list[str
 
 def test_a_lock_that_somebody_else_keeps_is_an_error_in_time(store: PolicyStore, ids: list[str]) -> None:
     with (store.root / "lock").open("r+") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        assert try_lock(held.fileno())
         with pytest.raises(StoreBusyError, match=r"lock for 0\.05 s"):
             PolicyStore(store.root, lock_timeout=0.05).activate(ids[0])
         assert places(store) == (None, None, None)  # reading needs no lock

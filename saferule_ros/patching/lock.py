@@ -1,13 +1,15 @@
-"""One patch at a time in a workspace, whoever starts it: a node, the command line, or both; and which jobs live."""
+"""One patch at a time in a workspace, whoever starts it: a node, the command line, or both, here or on an edge box that
+shares the folder; and which jobs live. The locks are those of file_locks."""
 
-import fcntl
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.workspace import Workspace
+from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock
+from saferule_ros.workspace import Workspace, WorkspaceError
 
 LOCK_FILE = ".running"
 # In a job's folder: locked for as long as anyone works on it.
@@ -24,17 +26,20 @@ def patch_lock(workspace: Workspace, job_id: str) -> Iterator[None]:
 
     Raises:
         WorkspaceBusy: someone else holds it.
+        WorkspaceError: the file system has no locks.
     """
     workspace.jobs.mkdir(parents=True, exist_ok=True)
     with (workspace.jobs / LOCK_FILE).open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            free = try_lock(file.fileno())
+        except OSError as error:
+            raise WorkspaceError(f"{file.name!r} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error
+        if not free:
             file.seek(0)
             raise WorkspaceBusy(
                 f"job {file.read().strip()!r} runs in {str(workspace.root)!r}",
                 "Wait for its end, or cancel it first",
-            ) from error
+            )
         file.truncate(0)
         file.write(job_id)
         file.flush()
@@ -45,20 +50,22 @@ def sign_of_life(folder: Path) -> FileIO:
     """Locks a job's folder until the file is closed here and in every process that it was passed to.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be made or locked, or somebody else has locked it.
     """
     file = FileIO(folder / ALIVE_FILE, "w")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        if not try_lock(file.fileno()):
+            raise BlockingIOError(errno.EAGAIN, "somebody works on this job", str(folder / ALIVE_FILE))
+    except OSError:
+        file.close()
+        raise
     return file
 
 
 def lives(folder: Path) -> bool:
-    """Whether anyone holds a job's sign of life. Raises OSError: it cannot be read."""
+    """Whether anyone holds a job's sign of life. Raises OSError: it cannot be read or locked."""
     try:
-        with (folder / ALIVE_FILE).open("r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with (folder / ALIVE_FILE).open("rb") as file:
+            return not try_lock(file.fileno(), shared=True)
     except FileNotFoundError:
         return False
-    except BlockingIOError:
-        return True
-    return False

@@ -4,11 +4,11 @@ The kernel frees the lock when the process dies, however it dies, so no hold out
 """
 
 import contextlib
-import fcntl
 import os
 from pathlib import Path
 from typing import NamedTuple
 
+from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock
 from saferule_ros.policy.errors import StoreError
 
 
@@ -16,16 +16,22 @@ def take(folder: Path, bundle_id: str) -> "Hold":
     """A hold on a bundle. Call it with the store locked: prune() must not meet it before it is locked.
 
     Raises:
-        StoreError: the hold cannot be written.
+        StoreError: the hold cannot be written, or not be locked.
     """
     path = folder / f"{bundle_id}.{os.getpid()}.{os.urandom(4).hex()}"
     try:
         folder.mkdir(exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        hold = Hold(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror}", "Make the store writable") from error
-    return Hold(path, handle)
+    try:
+        if try_lock(hold.handle):
+            return hold
+        why = "another process holds it, without the lock of the store"
+    except OSError as error:
+        why = str(error.strerror)
+    hold.release()
+    raise StoreError(f"{path} cannot be locked: {why}", WHERE_LOCKS_WORK)
 
 
 class Hold(NamedTuple):
@@ -56,9 +62,10 @@ def _is_held(path: Path) -> bool:
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}", "Make the store writable") from error
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        if not try_lock(handle):
+            return True
+    except OSError as error:
+        raise StoreError(f"{path} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error
     finally:
         os.close(handle)
     with contextlib.suppress(FileNotFoundError):

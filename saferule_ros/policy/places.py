@@ -1,7 +1,6 @@
 """The places that a bundle can have in the store, and the lock that every change of them holds."""
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock
 from saferule_ros.policy.audit import AuditEvent
 from saferule_ros.policy.errors import StoreBusyError, StoreError
 from saferule_ros.policy.manifest import ID_PATTERN
@@ -92,10 +92,12 @@ class Places(BaseModel):
 
 @contextlib.contextmanager
 def locked(path: Path, timeout: float) -> Iterator[None]:
-    """Holds an exclusive lock against other threads and processes. The kernel frees it when its holder dies.
+    """Holds an exclusive lock against other threads, processes and machines (see file_locks). The kernel frees it when
+    its holder dies.
 
     Raises:
         StoreBusyError: somebody else held it for `timeout` seconds.
+        StoreError: the file cannot be opened, or not be locked by anybody.
     """
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -110,14 +112,17 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
 
 def _acquire(handle: int, path: Path, timeout: float) -> None:
     deadline = time.monotonic() + timeout
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise StoreBusyError(
-                    f"another process has held {path} for {timeout:g} s",
-                    f"Find it with `fuser {path}`; end it if it hangs",
-                ) from error
+    while not _try(handle, path):
+        if time.monotonic() > deadline:
+            raise StoreBusyError(
+                f"another process has held {path} for {timeout:g} s",
+                f"Find it with `fuser {path}` on each machine that shares the folder; end it if it hangs",
+            )
         time.sleep(LOCK_POLL)
+
+
+def _try(handle: int, path: Path) -> bool:
+    try:
+        return try_lock(handle)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error

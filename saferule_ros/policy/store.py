@@ -5,7 +5,7 @@
     <root>/audit.jsonl            every event
     <root>/held/                  what running jobs need, see holds
     <root>/staging/               half-written things, emptied by the next add()
-    <root>/lock                   held (flock) during every change
+    <root>/lock                   held during every change, see file_locks
 
 places.json is replaced atomically and is the only thing that a change of places writes: a process killed at
 any instant leaves the old places or the new ones. The log is completed from it afterwards.
@@ -39,7 +39,8 @@ log = logging.getLogger(__name__)
 
 
 class PolicyStore(StoreReader):
-    """A store in a folder. Safe for several threads and processes at once.
+    """A store in a folder. Safe for several threads and processes at once, on several machines too where the folder is
+    shared over NFS with locking.
 
     Every method raises StoreMissingError where there is no store, and StoreError where it cannot be read or
     written. A change that raises has changed no place; only where the disk fails at the very last sync may it

@@ -1,0 +1,40 @@
+"""Locks on files that exclude threads, processes, and machines that share a folder over NFS.
+
+Open file description locks (fcntl(2)) over the whole file. Like those of flock they belong to what open() made: they
+are freed when the last descriptor of that is closed, one that a child process inherited included, and so at the
+latest when the kernel ends the processes. Unlike those of flock they exclude POSIX record locks, which is what an NFS
+server makes of its clients' locks: with flock, the machine that exports a folder and the one that mounts it would both
+hold the same lock. Locks of flock and these do not see each other.
+"""
+
+import errno
+import fcntl
+import struct
+
+# struct flock: type, whence, start, length, process id. From 0 (SEEK_SET), length 0: the whole file, however long it
+# gets. The process id has to be 0 for a lock of an open file description. "0q": padded as the compiler does.
+_FLOCK = struct.Struct("hhqqi0q")
+_HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES)  # which of them is the file system's choice
+
+# What to do where a file cannot be locked by anybody, for those who turn that into an error of their own.
+WHERE_LOCKS_WORK = "Put the folder where files can be locked; over NFS, mount it without `nolock`"
+
+
+def try_lock(handle: int, shared: bool = False) -> bool:
+    """Locks a file, or says at once that it cannot: False where somebody else holds a lock that excludes this one.
+
+    Args:
+        handle: descriptor of the file, open for writing; for a shared lock, for reading.
+        shared: others may hold shared locks beside this one.
+
+    Raises:
+        OSError: the file cannot be locked by anybody, such as on a mount without locking.
+    """
+    kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
+    try:
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, 0, 0, 0, 0))
+    except OSError as error:
+        if error.errno in _HELD_BY_ANOTHER:
+            return False
+        raise
+    return True
