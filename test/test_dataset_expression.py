@@ -69,8 +69,14 @@ def test_what_is_not_of_the_language_is_refused_when_it_is_made(text):
         ("min(speed)", "takes one vector"),
         ("scan + odom", "cannot be evaluated"),
         ("bag * 1000000000", "cannot be evaluated"),
+        (f"speed > 1{'0' * 400}", "cannot be evaluated: int too large"),
     ],
 )
 def test_what_does_not_fit_the_columns_is_told(text, message):
     with pytest.raises(ExpressionError, match=message.replace("(", r"\(")):
         Expression(text).evaluate(COLUMNS)
+
+
+def test_a_number_that_no_float_can_hold_is_no_truth_of_a_single_row_either():
+    with pytest.raises(ExpressionError, match="cannot be evaluated: int too large"):
+        Expression(f"speed > 1{'0' * 400}").holds({"speed": np.array([1.0])})

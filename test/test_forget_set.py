@@ -10,7 +10,7 @@ from dataset_samples import make_dataset, make_episode
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.dataset.forget_set import ForgetSet
-from saferule_ros.dataset.selection import parse_steps, parse_time, parse_window
+from saferule_ros.dataset.selection import Selection, parse_steps, parse_time, parse_window
 
 
 @pytest.fixture
@@ -197,3 +197,30 @@ def test_times_and_steps_are_read_as_they_are_written():
     for parse, text in ((parse_steps, "a:3"), (parse_time, "noon"), (parse_window, "3"), (parse_window, "5..3")):
         with pytest.raises(ForgetSetError, match=f"'{text}'"):
             parse(text)
+
+
+@pytest.mark.parametrize("text", ["1763720000000", "1763720000000000000", "1" * 4000, "9223372037", "1677-09-21T00:00"])
+def test_a_time_that_no_observation_can_have_is_refused_with_what_it_may_have_been_meant_as(text):
+    with pytest.raises(ForgetSetError, match=f"'{text[:100]}.* is no time of a recording.*not milliseconds"):
+        parse_time(text)
+
+
+@pytest.mark.parametrize("text", ["9223372036.5", "1677-09-21T00:12:44", "0"])
+def test_every_time_that_an_observation_can_have_is_read_and_told(text):
+    stamped = EpisodeDataset.from_episodes([make_episode(0, length=2, stamps=10**9 * (5 + np.arange(2)))])
+    begin = parse_time(text)
+    with pytest.raises(ForgetSetError, match=r"no transition lies between .* The dataset is from 1970-01-01T00:00:05"):
+        Selection(time_windows=((begin, begin + 1),)).rows(stamped)
+
+
+def test_a_window_of_any_numbers_is_told_in_words():
+    """As a script may hand it over, past `parse_time`."""
+    stamped = EpisodeDataset.from_episodes([make_episode(0, length=2, stamps=10**9 * (5 + np.arange(2)))])
+    with pytest.raises(ForgetSetError, match="between 1763720000000 s since 1970 and 1763720300000 s since 1970"):
+        Selection(time_windows=((1763720000000 * 10**9, 1763720300000 * 10**9),)).rows(stamped)
+
+
+def test_steps_beyond_all_counting_are_refused():
+    for text in ("a:0-" + "9" * 5000, "a:" + "9" * 19 + "-3"):
+        with pytest.raises(ForgetSetError, match="no range of steps"):
+            parse_steps(text)

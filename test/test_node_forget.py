@@ -39,3 +39,9 @@ def test_every_way_to_select_works_over_the_service(ros: Ros, tmp_path: Path) ->
         assert stored.chosen(EpisodeDataset.load(place.dataset)).sum() == transitions
     response = ros.probe.call(Forget, "unlearning_server/forget", Forget.Request(where="coste > 1"))
     assert not response.accepted and "Did you mean 'cost'" in response.message
+    for request, message in (
+        ({"times": ["1763720000000..1763720300000"]}, "'1763720000000' is no time of a recording"),  # milliseconds
+        ({"where": f"cost > 1{'0' * 400}"}, "cannot be evaluated: int too large"),
+    ):
+        response = ros.probe.call(Forget, "unlearning_server/forget", Forget.Request(**request))
+        assert not response.accepted and message in response.message

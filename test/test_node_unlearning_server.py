@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,32 @@ def test_what_is_missing_in_the_workspace_is_named(
     status, result = unlearning.send(stored.forget_set_id).result()
     assert status == GoalStatus.STATUS_ABORTED and str(getattr(workspace, missing)) in result.message, result.message
     unlearning.client.destroy()
+
+
+def test_a_disk_that_fails_is_a_refusal_and_not_the_end_of_the_server(
+    ros: Ros, unlearning: Unlearning, node: NodeProcess, workspace: Workspace
+) -> None:
+    stored = forget(ros, bag_ids=[BAD_BAG])
+    (rewards,), (bundle,) = workspace.dataset.glob("*/rewards.npy"), (workspace.store / "bundles").iterdir()
+    with failing(rewards):
+        response = forget(ros, bag_ids=[BAD_BAG])
+        assert not response.accepted and str(rewards) in response.message, response.message
+        assert "Look at the disk or the mount" in response.message
+    with failing(bundle):
+        status, result = unlearning.send(stored.forget_set_id).result()
+        assert status == GoalStatus.STATUS_ABORTED and str(bundle) in result.message, result.message
+    assert forget(ros, bag_ids=[BAD_BAG]).accepted and node.returncode is None
+
+
+@contextmanager
+def failing(path: Path) -> Iterator[None]:
+    """The operating system refuses to look at it, to root as well: it is a link to itself meanwhile."""
+    aside = path.with_name(path.name + ".aside")
+    path.rename(aside)
+    path.symlink_to(path.name)
+    yield
+    path.unlink()
+    aside.rename(path)
 
 
 def test_wrong_settings_of_a_patch_are_refused_before_anything_is_stored(

@@ -118,14 +118,17 @@ class Expression:
             columns: (N,) or (N, K) each, of numbers, truths or strings.
 
         Raises:
-            ExpressionError: a name that is not there, an index beyond a vector, types that do not fit.
+            ExpressionError: a name that is not there, an index beyond a vector, types that do not fit, a number that
+                no float can hold.
         """
         self.require(tuple(columns))
         try:
             with np.errstate(all="ignore"):  # what is not finite is for the caller to judge
                 found = np.asarray(_evaluate(self._root, columns))
-        except (TypeError, ValueError, IndexError, np.exceptions.AxisError) as error:
-            raise ExpressionError(f"{self.text!r} cannot be evaluated: {error}", "Do sizes and types fit?") from error
+        except (TypeError, ValueError, IndexError, OverflowError, np.exceptions.AxisError) as error:
+            raise ExpressionError(
+                f"{self.text!r:.200} cannot be evaluated: {error}", "Do sizes, types and numbers fit?"
+            ) from error
         if found.ndim == 2 and found.shape[1] == 1:
             found = found[:, 0]
         if found.ndim > 1:
@@ -162,7 +165,9 @@ class Expression:
         try:
             with np.errstate(all="ignore", invalid="raise"):
                 return bool(_evaluate(self._root, columns))
-        except (TypeError, ValueError, KeyError, IndexError, FloatingPointError, np.exceptions.AxisError) as error:
+        except (
+            TypeError, ValueError, KeyError, IndexError, OverflowError, FloatingPointError, np.exceptions.AxisError
+        ) as error:  # fmt: skip
             raise ExpressionError(f"{self.text!r} cannot be evaluated: {error}", "Do sizes and values fit?") from error
 
     def __repr__(self) -> str:

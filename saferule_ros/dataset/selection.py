@@ -29,6 +29,10 @@ COLUMNS = (*TRANSITION_COLUMNS, *EPISODE_COLUMNS)
 # Rows that a predicate is evaluated over at a time: a dataset may be larger than the memory.
 _BLOCK = 65_536
 _NANOSECONDS = 10**9
+# Stamps are 64-bit integers: from 1677 to 2262.
+_STAMPS = range(-(2**63), 2**63)
+# Digits of the largest step that can be named: far above any episode's, below what Python refuses to read.
+_STEP_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -109,12 +113,14 @@ def parse_steps(text: str) -> StepRange:
     """EPISODE:FIRST-LAST, both included; episodes may have a colon in their names.
 
     Raises:
-        ForgetSetError: it is none.
+        ForgetSetError: it is none, or has numbers that no step has.
     """
     name, _, numbers = text.rpartition(":")
     first, _, last = numbers.partition("-")
-    if not (name and first.isdecimal() and last.isdecimal()):
-        raise ForgetSetError(f"{text!r} is no range of steps", "Write EPISODE:FIRST-LAST, e.g. monday-0003:120-180")
+    if not (name and first.isdecimal() and last.isdecimal()) or max(len(first), len(last)) > _STEP_DIGITS:
+        raise ForgetSetError(
+            f"{text!r:.200} is no range of steps", "Write EPISODE:FIRST-LAST, e.g. monday-0003:120-180"
+        )
     return name, int(first), int(last) + 1
 
 
@@ -126,10 +132,12 @@ def parse_window(text: str) -> TimeWindow:
     """
     first, separator, last = text.partition("..")
     if not separator:
-        raise ForgetSetError(f"{text!r} is no time window", "Write BEGIN..END, e.g. 2026-11-21T10:30..2026-11-21T10:35")
+        raise ForgetSetError(
+            f"{text!r:.200} is no time window", "Write BEGIN..END, e.g. 2026-11-21T10:30..2026-11-21T10:35"
+        )
     begin, end = parse_time(first.strip()), parse_time(last.strip())
     if not begin < end:
-        raise ForgetSetError(f"time window {text!r} ends before it begins", "Write the earlier time first")
+        raise ForgetSetError(f"time window {text!r:.200} ends before it begins", "Write the earlier time first")
     return begin, end
 
 
@@ -137,20 +145,26 @@ def parse_time(text: str) -> int:
     """An instant [ns since the epoch]: ISO 8601 (UTC if it names no zone), or seconds since the epoch.
 
     Raises:
-        ForgetSetError: neither.
+        ForgetSetError: neither, or a time that no observation can have been measured at.
     """
     try:
         whole, _, part = text.partition(".")
         if whole.isdecimal() and (part.isdecimal() or not part):
-            return int(whole) * _NANOSECONDS + int((part + "0" * 9)[:9])
-        moment = datetime.fromisoformat(text)
+            time = int(whole) * _NANOSECONDS + int((part + "0" * 9)[:9])
+        else:
+            moment = datetime.fromisoformat(text)
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            time = int(moment.replace(microsecond=0).timestamp()) * _NANOSECONDS + moment.microsecond * 1000
     except ValueError as error:
         raise ForgetSetError(
-            f"{text!r} is no time", "Write 2026-11-21T10:30:00 (UTC), with a zone +01:00, or seconds since 1970"
+            f"{text!r:.200} is no time", "Write 2026-11-21T10:30:00 (UTC), with a zone +01:00, or seconds since 1970"
         ) from error
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    whole_seconds = int(moment.replace(microsecond=0).timestamp())
-    return whole_seconds * _NANOSECONDS + moment.microsecond * 1000
+    if time not in _STAMPS:
+        raise ForgetSetError(
+            f"{text!r:.200} is no time of a recording: it lies before 1678 or after 2261",
+            "Write seconds since 1970 (not milliseconds or nanoseconds?), or 2026-11-21T10:30:00",
+        )
+    return time
 
 
 def columns_of(dataset: EpisodeDataset, names: Iterable[str], rows: slice) -> dict[str, npt.NDArray]:
@@ -223,6 +237,9 @@ def _matching(dataset: EpisodeDataset, where: str) -> npt.NDArray[np.bool_]:
 
 
 def _text(time: int) -> str:
+    """An instant [ns since the epoch] in words. Total: what is no date is told as a number."""
+    if time not in _STAMPS:
+        return f"{time // _NANOSECONDS} s since 1970"
     return datetime.fromtimestamp(time / _NANOSECONDS, UTC).isoformat(timespec="milliseconds")
 
 

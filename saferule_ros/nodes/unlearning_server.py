@@ -9,6 +9,7 @@ It never touches what is served: a job ends with a candidate in the store, which
 """
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from saferule_ros.device import Device
 from saferule_ros.errors import SaferuleError, SettingsError
 from saferule_ros.msg import JobStatus
 from saferule_ros.nodes import process, qos
+from saferule_ros.nodes.answering import only_refusals
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
 from saferule_ros.nodes.goals import Goals
 from saferule_ros.nodes.job_messages import (
@@ -145,26 +147,34 @@ class UnlearningServer(Node):
 
     def _forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         try:
-            self._refuse_while_running()
-            if request.start:
-                self._check_can_patch()
-            stored = store_forget_set(
-                self._workspace, request.bag_ids, request.episode_ids, request.reason, request.requester,
-                [parse_steps(text) for text in request.steps], [parse_window(text) for text in request.times],
-                request.policy_ids, request.recorded_by, request.where,
-            )  # fmt: skip
-            _describe(stored, response)
-            if request.start:
-                response.job_id = self._start_job(
-                    stored.forget_set.id, self._settings.steps, self._settings.seed, request.requester
-                )
-                response.message += f"; job {response.job_id} runs"
+            with self._only_refusals():
+                self._take_on(request, response)
             response.accepted = True
         except SaferuleError as error:
             response.accepted = False
             response.message = str(error)
         self.get_logger().info(f"forget (asked by {request.requester or 'unknown'}): {response.message}")
         return response
+
+    def _take_on(self, request: Forget.Request, response: Forget.Response) -> None:
+        self._refuse_while_running()
+        if request.start:
+            self._check_can_patch()
+        stored = store_forget_set(
+            self._workspace, request.bag_ids, request.episode_ids, request.reason, request.requester,
+            [parse_steps(text) for text in request.steps], [parse_window(text) for text in request.times],
+            request.policy_ids, request.recorded_by, request.where,
+        )  # fmt: skip
+        _describe(stored, response)
+        if request.start:
+            response.job_id = self._start_job(
+                stored.forget_set.id, self._settings.steps, self._settings.seed, request.requester
+            )
+            response.message += f"; job {response.job_id} runs"
+
+    def _only_refusals(self) -> AbstractContextManager[None]:
+        """The workspace may lie on a disk that fails, or on a mount that has gone stale."""
+        return only_refusals(self, f"Look at the disk or the mount of {str(self._workspace.root)!r}, then ask again")
 
     def _refuse_while_running(self) -> None:
         assert self._jobs is not None
@@ -205,11 +215,12 @@ class UnlearningServer(Node):
         running = self._jobs.request
         try:
             if running is None or running.forget_set_id != asked.forget_set_id or self._stopping:
-                self._refuse_while_running()
-                wanted = ForgetSet.load(self._workspace.forget_sets, asked.forget_set_id)
-                self._check_can_patch()
-                who = wanted.requester or "unlearn goal"  # a goal itself says nobody
-                self._start_job(asked.forget_set_id, asked.steps or self._settings.steps, asked.seed, who)
+                with self._only_refusals():
+                    self._refuse_while_running()
+                    wanted = ForgetSet.load(self._workspace.forget_sets, asked.forget_set_id)
+                    self._check_can_patch()
+                    who = wanted.requester or "unlearn goal"  # a goal itself says nobody
+                    self._start_job(asked.forget_set_id, asked.steps or self._settings.steps, asked.seed, who)
         except SaferuleError as error:
             self.get_logger().warning(f"goal refused: {error}")
             self._goals.refuse(goal, refusal(str(error)))
