@@ -114,6 +114,15 @@ def test_damping_brings_every_command_to_rest() -> None:
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 1e-6
 
 
+def test_a_robot_that_may_stand_already_is_not_moved_by_damping_and_holds_its_position() -> None:
+    faulty = replace(GOOD, observation=None, last_action=[0.5, 0.1])
+    standing = replace(faulty, at_rest=True)
+    damps, holds = replace(LIMITS, reaction=Reaction.DAMP), replace(LIMITS, reaction=Reaction.HOLD)
+    assert decide(damps, faulty).action.tolist() == pytest.approx([0.4, 0.08])
+    assert decide(damps, standing).action.tolist() == [0.0, 0.0]
+    assert decide(holds, standing).action.tolist() == pytest.approx([0.5, 0.1])
+
+
 def test_only_the_policys_own_changes_are_held_against_the_rate() -> None:
     jump = {"action": [1.0, 0.0], "last_action": [-1.0, 0.0]}
     fast = replace(GOOD, **jump, last_was_policy=True)
@@ -196,13 +205,14 @@ stamps = st.integers(-(2**31) * SECOND, 2**31 * SECOND)
 ticks = st.builds(
     Tick, has_policy=st.booleans(), observation=vectors, stamp_ns=stamps, previous_stamp_ns=st.none() | stamps,
     now_ns=stamps, last_action=vectors, action=vectors, error=st.sampled_from(["", "boom"]),
-    elapsed_s=st.floats(), shutting_down=st.booleans(),
+    elapsed_s=st.floats(), shutting_down=st.booleans(), at_rest=st.booleans(),
 )  # fmt: skip
 # Mostly good ticks with some fields drawn: these come close to being allowed.
 near_good = st.builds(
     lambda changes: replace(GOOD, **changes),
     st.fixed_dictionaries({}, optional={
         "observation": vectors, "action": vectors, "last_action": vectors, "elapsed_s": st.floats(),
+        "at_rest": st.booleans(),
         "stamp_ns": st.integers(NOW - SECOND, NOW + SECOND),
         "previous_stamp_ns": st.none() | st.integers(NOW - SECOND, NOW + SECOND),
     }),

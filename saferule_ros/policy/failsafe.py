@@ -50,7 +50,8 @@ class Reaction(StrEnum):
 
     ZERO = "zero"  # all zeros: stops a robot that takes velocities, torques or forces
     HOLD = "hold"  # the last command again, for a robot that takes positions; zeros where there is none
-    DAMP = "damp"  # a share of the last command, every tick less of it: comes to rest without a jerk; zeros at the end
+    DAMP = "damp"  # a share of the last command, every tick less of it: comes to rest without a jerk; zeros at the end,
+    # and where the robot may stand already
     STOP = "stop"  # zeros, from now on: no policy acts any more until somebody activates the server again
 
 
@@ -124,6 +125,7 @@ class Tick:
     stopped: bool = False  # a "stop" went out since the server was activated
     last_was_policy: bool = False  # whether last_action was the policy's own
     unsafe: str = ""  # what the safeguard says of the observation, where it is enforced; "" if nothing
+    at_rest: bool = False  # the robot may have stopped by itself since last_action: what damps begins from zero
 
 
 class Fault(NamedTuple):
@@ -160,7 +162,7 @@ def decide_after(limits: Limits, tick: Tick, fault: Fault | None) -> Decision:
     kind = Reaction.STOP if reason is Reason.STOPPED else limits.reactions.get(reason, limits.reaction)
     if reason is Reason.SHUTDOWN and kind is Reaction.DAMP:
         kind = Reaction.ZERO  # no tick follows in which there would be less of it
-    return Decision(False, reason, react(limits, kind, tick.last_action), detail, kind)
+    return Decision(False, reason, react(limits, kind, tick.last_action, tick.at_rest), detail, kind)
 
 
 def input_fault(limits: Limits, tick: Tick) -> Fault | None:
@@ -218,11 +220,19 @@ def output_fault(limits: Limits, tick: Tick) -> Fault | None:
     return None
 
 
-def react(limits: Limits, kind: Reaction, last_action: ArrayLike | None) -> np.ndarray:
-    """What a reaction sends, float32 (A,): always finite and in bounds."""
+def react(limits: Limits, kind: Reaction, last_action: ArrayLike | None, at_rest: bool = False) -> np.ndarray:
+    """What a reaction sends, float32 (A,): always finite and in bounds.
+
+    Args:
+        last_action: what went out last, (A,); None: nothing yet.
+        at_rest: the robot may have stopped by itself since. A share of what moved it would move it again: "damp" gives
+            zeros. A position that was held is held on.
+    """
     size = limits.spec.action_size
-    last = _vector(last_action) if kind in (Reaction.HOLD, Reaction.DAMP) else None
     zero = np.zeros(size, np.float32)
+    if kind is Reaction.DAMP and at_rest:
+        return zero
+    last = _vector(last_action) if kind in (Reaction.HOLD, Reaction.DAMP) else None
     if last is None or last.shape != (size,) or not bool(((last >= limits.low) & (last <= limits.high)).all()):
         return zero
     return last.copy() if kind is Reaction.HOLD else (np.float32(limits.damping) * last).astype(np.float32)
