@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from faulty_policies import TRAP_LOW
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from rclpy.time import Time
@@ -26,7 +27,7 @@ from test_node_policy_server import vectors
 
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.fallback import REASON, Fallback
-from saferule_ros.nodes.lease import SLACK, lease, takeover_after
+from saferule_ros.nodes.lease import SLACK, lease, longest_answer, takeover_after
 from saferule_ros.nodes.node_process import NodeProcess
 from saferule_ros.policy.store import PolicyStore
 
@@ -40,6 +41,12 @@ TRIES = 5  # a busy machine can only make the nodes look slower: the best of so 
 def test_the_server_stops_before_the_fallback_begins_and_that_in_time() -> None:
     for period in (0.002, 0.02, 0.1, 1.0):
         assert lease(period) < takeover_after(period) <= 2 * period + SLACK
+
+
+def test_an_answer_within_its_deadline_ends_within_the_lease_whenever_it_began() -> None:
+    for period in (0.002, 0.02, 0.1, 1.0):
+        begins_at_latest = period  # after the newest heartbeat: then the next one is due
+        assert 0.0 < begins_at_latest + longest_answer(period) <= lease(period)
 
 
 class Guarded:
@@ -77,11 +84,13 @@ class Guarded:
     def await_holder(self, holder: str) -> None:
         self.probe.wait_for(lambda: self.control and self.control[-1].holder == holder, f"{holder} commands")
 
-    def observe(self, stamp: Time | None = None) -> int:
+    def observe(self, stamp: Time | None = None, place: float = 0.0, **rest: Any) -> int:
         """One observation, of now or of another time; its number."""
         self._sequence += 1
+        data = vectors(1)[0]
+        data[0] = place
         message = Observation(
-            sequence=self._sequence, step=self._sequence, episode_id="e", data=array.array("f", vectors(1)[0].tobytes())
+            sequence=self._sequence, step=self._sequence, episode_id="e", data=array.array("f", data.tobytes()), **rest
         )
         message.header.stamp = (stamp or self.probe.node.get_clock().now()).to_msg()
         self._observations.publish(message)
@@ -164,10 +173,22 @@ def test_a_server_that_ends_in_order_is_not_replaced(guarded: Guarded) -> None:
     assert guarded.actions[-1][1].fallback_reason == "shutdown"
 
 
-FAULTY_SERVER = """
+STALL = 5 * PERIOD  # the fallback has taken over long before
+FAULTY_SERVER = f"""
+import time
 from std_msgs.msg import Empty
 from saferule_ros.nodes import process
 from saferule_ros.nodes.policy_server import PolicyServer
+from saferule_ros.policy.runtime import PolicyRuntime
+
+act = PolicyRuntime.act
+
+def stalls_in_the_trap(runtime, observation):
+    if observation[0] > {TRAP_LOW}:
+        time.sleep({STALL})
+    return act(runtime, observation)
+
+PolicyRuntime.act = stalls_in_the_trap
 
 class Faulty(PolicyServer):
     def start(self):
@@ -182,7 +203,7 @@ process.main(Faulty)
 
 
 class GuardedFaulty(Guarded):
-    """A server that a message on `break` ends, by a fault in the program."""
+    """A server that a message on `break` ends, by a fault in the program, and whose policies stall in the trap."""
 
     def start_server(self) -> None:
         settings = self.server_settings()
@@ -206,6 +227,56 @@ def test_a_server_that_a_fault_ends_is_replaced_for_good(ros: Ros, tmp_path: Pat
     guarded.await_holder("fallback")
     assert guarded.beat.serving, "it did not say that this was meant"
     assert list(guarded.safe()[-1][1].data) == pytest.approx(list(last.data)), "what is held goes on being held"
+
+
+def test_what_a_policy_computes_while_the_fallback_takes_over_never_goes_out(ros: Ros, tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path, 1)
+    guarded = GuardedFaulty(ros, store)
+    guarded.probe.wait_for(guarded.ask, "the server answers")
+    stalled = guarded.observe(place=TRAP_LOW + 1.0)
+    guarded.probe.wait_for(guarded.safe, "the fallback acts")
+    guarded.await_holder("policy_server")  # it beats again, so the answer was there
+    guarded.probe.wait_for(guarded.ask, "the server answers again")
+    own = [m for _, m in guarded.actions if m.fallback_reason != REASON]
+    assert stalled not in {m.observation_sequence for m in own}
+    assert [m.sequence for m in own] == list(range(own[0].sequence, own[0].sequence + len(own))), "no number is missing"
+    commands = [m.fallback_reason == REASON for _, m in guarded.actions]
+    first, last = commands.index(True), len(commands) - commands[::-1].index(True)
+    assert all(commands[first:last]), "while one commands, the other does not"
+
+
+class DampingFaulty(GuardedFaulty):
+    """The same, and the robot is brought to rest slowly."""
+
+    def server_settings(self) -> dict[str, Any]:
+        return super().server_settings() | {"reaction": "damp", "damping": 0.5, "damp_within": 60.0}
+
+
+def test_a_crash_between_episodes_moves_no_robot_that_stands_and_one_within_an_episode_comes_to_rest(
+    ros: Ros, tmp_path: Path
+) -> None:
+    store, _ = make_store(tmp_path, 1)
+    guarded = DampingFaulty(ros, store)
+    for between_episodes in (False, True):
+        last = guarded.probe.wait_for(guarded.ask, "the server answers")
+        if between_episodes:
+            guarded.observe(terminated=True)
+        declared = [0.0, 0.0] if between_episodes else [0.5 * value for value in last.data]
+        guarded.probe.wait_for(
+            lambda last=last, declared=declared: (
+                guarded.beat.sequence >= last.sequence and list(guarded.beat.safe_action) == pytest.approx(declared)
+            ),
+            "a beat declares it",
+        )
+        before = len(guarded.safe())
+        guarded.ros.runner.processes["policy_server"].signal(signal.SIGKILL)
+        guarded.probe.wait_for(lambda before=before: len(guarded.safe()) > before, "the fallback acts")
+        assert list(guarded.safe()[before][1].data) == pytest.approx(declared)
+        guarded.await_holder("fallback")
+        if not between_episodes:
+            guarded.ros.runner.processes.pop("policy_server").wait(DEADLINE)
+            guarded.start_server()
+            guarded.await_holder("policy_server")
 
 
 class Beating:
@@ -261,6 +332,24 @@ def test_what_is_held_is_held_until_a_server_that_began_anew_has_control(ros: Ro
     seen = len(robot.actions)  # and dies before its first command
     ros.probe.wait_for(lambda: len(robot.actions) > seen + 3, "the fallback acts again")
     assert np.unique([action.data for action in robot.actions], axis=0) == pytest.approx(np.array([[0.3, 0.7]]))
+
+
+def test_what_was_damped_moves_no_robot_again_after_control_was_given_back(ros: Ros) -> None:
+    """A server that began anew, and ends before its first command: meanwhile the robot has stopped by itself."""
+    robot = Beating(ros)
+    slowly = 0.999
+    robot.beat([1.0, -0.5], damping=slowly)
+    ros.probe.wait_for(lambda: robot.actions, "the fallback acts")
+
+    def beats_again() -> bool:
+        robot.beat([0.0, 0.0], damping=slowly, waits=True, commanded=0)
+        return bool(ros.probe.becomes(lambda: robot.holder() == "policy_server", PERIOD / 4))
+
+    ros.probe.wait_for(beats_again, "it has control")
+    assert robot.actions[-1].data[0] > 0.5, "it was not at rest by then"
+    seen = len(robot.actions)
+    ros.probe.wait_for(lambda: len(robot.actions) > seen + 3, "the fallback acts again")
+    assert all(list(action.data) == [0.0, 0.0] for action in robot.actions[seen:])
 
 
 def test_a_fallback_that_was_held_up_itself_takes_nothing_from_a_server_that_beats(ros: Ros) -> None:

@@ -133,6 +133,10 @@ class Fallback(Node):
     def _give_back(self, why: str) -> None:
         self._commands.cancel()
         self._holds = False
+        if self._damping < 1.0:
+            # A server that ends before its first command declares nothing newer, see _on_silence. By then the robot has
+            # stopped by itself, and what was damped until now would move it again.
+            self._safe = np.zeros_like(self._safe)
         self._tell(why)
 
     def _tell(self, reason: str, silence: float = 0.0) -> None:

@@ -16,7 +16,7 @@ from rclpy.node import Node
 
 from saferule_ros.msg import Control, Heartbeat
 from saferule_ros.nodes import qos
-from saferule_ros.nodes.lease import lease
+from saferule_ros.nodes.lease import lease, takeover_after
 from saferule_ros.nodes.serving import ControlPath
 
 NEVER = (0, 0)  # an empty span of time
@@ -81,7 +81,7 @@ class Heart:
         return True
 
     def may_act(self) -> bool:
-        """Whether an action may go out now. Costs a comparison."""
+        """Whether an action may go out now. Costs a comparison: ask as shortly before it goes out as can be."""
         if self._guarded and self.in_control and time.monotonic() - self._newest > lease(self._period):
             self.in_control = False
             silence = time.monotonic() - self._newest
@@ -102,7 +102,7 @@ class Heart:
 
     def _publish(self, serving: bool) -> None:
         self._count += 1
-        safe = self._path.safe_action()
+        safe = self._path.safe_action(takeover_after(self._period))
         message = Heartbeat(
             count=self._count,
             period=self._period,

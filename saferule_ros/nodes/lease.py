@@ -16,3 +16,12 @@ def takeover_after(period: float) -> float:
 def lease(period: float) -> float:
     """For so long after its newest heartbeat [s] the server may command. Before the fallback takes over."""
     return 2.0 * period
+
+
+def longest_answer(period: float) -> float:
+    """For so long [s] an answer may take and still go out, whenever its observation came.
+
+    The thread that beats is the one that answers: an answer begins up to a period after a heartbeat, and no other one
+    comes before it ends. What takes longer can lose control in every tick, and has to count as late before that.
+    """
+    return lease(period) - period

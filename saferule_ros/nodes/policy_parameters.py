@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saferule_ros.errors import SettingsError
+from saferule_ros.nodes.lease import longest_answer
 from saferule_ros.nodes.parameters import parameter
 from saferule_ros.nodes.served import LimitSettings
-from saferule_ros.policy.failsafe import Reaction, Reason
+from saferule_ros.nodes.serving import DAMP_WITHIN
+from saferule_ros.policy.failsafe import Limits, Reaction, Reason
 from saferule_ros.policy.probation import ProbationLimits
+from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import ShadowLimits
 from saferule_ros.policy.spec import PolicySpec
+from saferule_ros.policy.stop_mark import StopMarkFile
 from saferule_ros.safeguard.model import Safeguard, load_safeguard
 from saferule_ros.workspace import Workspace
 
@@ -33,6 +37,24 @@ class SwapSettings:
 
 
 @dataclass(frozen=True)
+class GuardedLimits(LimitSettings):
+    """The same beside a `fallback`, which commands soon after an answer that takes too long.
+
+    Args:
+        longest_answer: no deadline is longer [s], see lease: an action that is there later may not go out any more, so
+            that a deadline beyond would never be missed; control would be lost instead, and the policy never called
+            late.
+    """
+
+    longest_answer: float = math.inf
+
+    def of(self, runtime: PolicyRuntime) -> Limits:
+        """The limits for one policy."""
+        limits = super().of(runtime)
+        return replace(limits, deadline_s=min(limits.deadline_s, self.longest_answer))
+
+
+@dataclass(frozen=True)
 class Parameters:
     """Parameters of policy_server."""
 
@@ -44,13 +66,18 @@ class Parameters:
         high=60.0,
     )  # fmt: skip
     deadline: float = parameter(
-        0.0, "longest time for one action, 0: the policy's control period", unit="s", low=0.0, high=60.0
-    )
+        0.0, "longest time for one action, 0: the policy's control period; with `fallback` at most heartbeat_period",
+        unit="s", low=0.0, high=60.0,
+    )  # fmt: skip
     reaction: str = parameter(
         Reaction.ZERO.value, "what goes out instead of the policy's action", choices=tuple(r.value for r in Reaction)
     )
     reactions: str = parameter("", 'what goes out for single reasons instead, e.g. "late=hold, time_backwards=stop"')
     damping: float = parameter(0.8, "share of the last command that the reaction damp sends", low=0.0, high=0.999)
+    damp_within: float = parameter(
+        DAMP_WITHIN, "so long after a command the robot surely carries it out still, and damp begins from it; later "
+        "from zero. Less than the time after which the robot stops without a command", unit="s", low=0.0, high=60.0,
+    )  # fmt: skip
     largest_rate: float = parameter(
         0.0, "how fast an action may change, in halves of its range; 0: not limited", unit="1/s", low=0.0, high=1e6
     )
@@ -108,9 +135,25 @@ class Parameters:
     @property
     def limits(self) -> LimitSettings:
         """What actions are held against."""
-        return LimitSettings(
-            self.stale_after, self.deadline, Reaction(self.reaction), self._reactions(), self.damping, self.largest_rate
+        return GuardedLimits(
+            self.stale_after, self.deadline, Reaction(self.reaction), self._reactions(), self.damping,
+            self.largest_rate, longest_answer(self.heartbeat_period) if self.fallback else math.inf,
+        )  # fmt: skip
+
+    def about_deadline(self, limits: Limits) -> str:
+        """That a policy's actions are late earlier than was asked for; "" if not."""
+        asked_for = self.deadline or 1.0 / limits.spec.control_rate
+        if limits.deadline_s >= asked_for:
+            return ""
+        return (
+            f"an action is late after {limits.deadline_s:g} s, not {asked_for:g} s: fallback takes over soon after. "
+            "For a slower policy set a longer heartbeat_period; for the gate to refuse one, gate_deadline"
         )
+
+    @property
+    def stop_mark(self) -> StopMarkFile:
+        """What outlives this process while no policy may act."""
+        return StopMarkFile(self.store_folder)
 
     @property
     def keys_folder(self) -> Path:

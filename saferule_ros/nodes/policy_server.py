@@ -37,6 +37,8 @@ from saferule_ros.nodes.store_services import StoreServices
 from saferule_ros.nodes.transitions import loud
 from saferule_ros.nodes.wire import Asked, read_observation
 from saferule_ros.policy.episode_costs import CostRecord
+from saferule_ros.policy.errors import StoreError
+from saferule_ros.policy.stop_mark import StopMark
 from saferule_ros.policy.store import PolicyStore
 
 DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
@@ -57,16 +59,21 @@ class PolicyServer(LifecycleNode):
         super().__init__("policy_server")
         self._settings = settings = load(self, Parameters)
         safeguard = settings.load_safeguard()
-        self._path = ControlPath(safeguard, settings.safeguard_enforced, PassingTime(self))
+        self._path = ControlPath(safeguard, settings.safeguard_enforced, PassingTime(self), settings.damp_within)
         self._phase = "unconfigured"
         self._last_event = "started"
         self._last_complaint = ""
-        self._reported_fallbacks = self._reported_unsafe = 0
+        self._reported_fallbacks = self._reported_unsafe = self._reported_withdrawn = 0
         self._shown_costs = self._costs()
         self._violating = 0  # the generation that violated its limit when that was last looked at; 0: none
         self._loop: ControlLoop | None = None
         self._actions: Publisher | None = None
         self._newest = b""  # the observation that came last
+        self._stop_mark = settings.stop_mark
+        self._stop_told = False  # the control thread has told the executor's of a stop
+        self._stop_kept = False  # which is on the disk
+        self._stop_complaint = ""  # why it is not
+        self._held_back = ""  # what an earlier process was stopped for; autostart does not activate after that
         self._status = self.create_publisher(PolicyStatus, "~/status", qos.LATCHED)
         store = PolicyStore(settings.store_folder, keys=settings.keys_folder)
         self._policies = PolicyServices(
@@ -115,11 +122,20 @@ class PolicyServer(LifecycleNode):
         self._last_complaint = ""
         self._phase = "inactive"
         self._say(f"loaded {loaded}")
+        if self._path.served is not None and (about := self._settings.about_deadline(self._path.served.limits)):
+            self.get_logger().info(about)
         return TransitionCallbackReturn.SUCCESS
 
     @loud
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Begins to answer."""
+        """Begins to answer. Whoever asks for that ends a stop, also one of an earlier process."""
+        try:
+            self._stop_mark.remove()
+        except StoreError as error:  # it would hold the next start back, although this one was asked for
+            self._say(f"not activated: the mark of a stop cannot be removed: {error}", amiss=True)
+            return TransitionCallbackReturn.FAILURE
+        self._held_back = self._stop_complaint = ""
+        self._stop_told = self._stop_kept = False
         self._actions = self.create_publisher(Action, "action", qos.DATA)
         self._loop = ControlLoop(
             self, Observation, "observation", qos.DATA, self._on_observation, self._on_beat,
@@ -176,10 +192,42 @@ class PolicyServer(LifecycleNode):
         if self._phase != "unconfigured":
             self._retry.cancel()  # someone else was quicker
         elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+            self._held_back = self._stop_mark.read()
+            if not self._held_back:
+                self.trigger_activate()
+                return
+            self._retry.cancel()
+            self._say(self._about_stop(), amiss=True)
+
+    def _about_stop(self) -> str:
+        return (
+            f"not activated, as an earlier process was stopped until somebody activates: {self._held_back}. See to the "
+            f"cause, then: ros2 lifecycle set {self.get_fully_qualified_name()} activate"
+        )
+
+    def _keep_stop(self) -> None:
+        """Writes a stop down, so that no restart undoes it. In the executor's thread: the disk may take its time.
+
+        A crash before that, some milliseconds after the stop, is one after which a policy acts again. To wait for the
+        disk in the control thread instead would let a slow disk take the heartbeat away, in every stop.
+        """
+        stop = self._path.stop
+        if stop is None or self._stop_kept:
+            return  # or it was activated again meanwhile
+        try:
+            self._stop_mark.write(StopMark.now(stop.policy_id, stop.reason, stop.detail))
+        except StoreError as error:
+            if str(error) != self._stop_complaint:  # once, not with every try
+                self._stop_complaint = str(error)
+                self._say(f"stopped, but a restart would undo it: {error}", amiss=True)
+            return
+        self._stop_kept, self._stop_complaint = True, ""
+        self._say(f"stopped until activated again, also after a restart: {stop.reason}: {stop.detail}", amiss=True)
 
     def _part(self) -> None:
-        if self._loop is not None and not self._loop.end(PARTING_DEADLINE):
+        ended = self._loop is None or self._loop.end(PARTING_DEADLINE)
+        self._keep_stop()
+        if not ended:
             self.get_logger().fatal("the control thread hangs; the fallback has to act")
             return  # and no sign of life any more
         self._loop = None
@@ -215,11 +263,18 @@ class PolicyServer(LifecycleNode):
             self._path.episode_ended(asked)  # which asks for no action
             self._follow_verdict()
             return
-        command = self._path.answer(asked, self._now(asked))
-        self._actions.publish(command.serialized())
-        self._path.follow_up()
+        command = self._path.answer(asked, self._now(asked), self._heart.may_act)
+        if command is not None:
+            self._actions.publish(command.serialized())
+            self._path.follow_up()
         self._follow_verdict()
-        if command.fallback:
+        self._follow_stop()
+        if command is None:
+            self.get_logger().warning(
+                f"nothing sent for observation {asked.sequence}, control was lost meanwhile: {self._path.last_fault}",
+                throttle_duration_sec=1.0,
+            )
+        elif command.fallback:
             self.get_logger().warning(
                 f"safe action for observation {asked.sequence}: {self._path.last_fault}", throttle_duration_sec=1.0
             )
@@ -228,14 +283,20 @@ class PolicyServer(LifecycleNode):
         self._heart.beat()
         if self._actions is None or not self._heart.may_act():
             return
-        command = self._path.unanswered(self._now())
+        command = self._path.unanswered(self._now(), self._heart.may_act)
         if command is not None:
             self._actions.publish(command.serialized())
+            self._follow_stop()
             self.get_logger().warning(f"safe action: {self._path.last_fault}", throttle_duration_sec=1.0)
 
     def _follow_verdict(self) -> None:
         if self._path.has_verdict and self.executor is not None:
             self.executor.create_task(self._policies.after_tick)
+
+    def _follow_stop(self) -> None:
+        if self._path.stopped and not self._stop_told and self.executor is not None:
+            self._stop_told = True
+            self.executor.create_task(self._keep_stop)
 
     def _now(self, asked: Asked | None = None) -> int:
         """The clock that stamps observations [ns]."""
@@ -300,6 +361,7 @@ class PolicyServer(LifecycleNode):
         self._status.publish(message)
 
     def _look(self) -> None:
+        self._keep_stop()  # where that failed before
         self._policies.look_at_faults()
         self._policies.tell_store_again()
         if self._phase == "serving" and self._policies.look():
@@ -328,6 +390,8 @@ class PolicyServer(LifecycleNode):
     def _health(self) -> Health:
         new_fallbacks = self._path.fallbacks - self._reported_fallbacks
         self._reported_fallbacks = self._path.fallbacks
+        new_withdrawn = self._path.withdrawn - self._reported_withdrawn
+        self._reported_withdrawn = self._path.withdrawn
         new_unsafe = self._path.watch.unsafe_ticks - self._reported_unsafe
         self._reported_unsafe = self._path.watch.unsafe_ticks
         costs = self._costs()
@@ -338,6 +402,7 @@ class PolicyServer(LifecycleNode):
             "policy_generation": self._path.generation,
             "actions_served": self._path.sequence,
             "fallbacks": self._path.fallbacks,
+            "answers withdrawn": self._path.withdrawn,
             "last_fault": self._path.last_fault,
             "swap_state": str(self._policies.life.state),
             "trial_fault": self._policies.trial_fault,
@@ -350,17 +415,26 @@ class PolicyServer(LifecycleNode):
             "time per action p50 [ms]": round(1e3 * median, 4),
             "time per action p99 [ms]": round(1e3 * tail, 4),
         }
+        stop = self._path.stop
+        if self._stop_complaint:
+            told = f"stopped, but a restart would undo it: {self._stop_complaint}"
+            return Health(Level.ERROR, told, values)
+        if self._held_back and self._phase == "inactive":
+            return Health(Level.ERROR, self._about_stop(), values)
         if self._phase != "serving":
             return Health(Level.ERROR, f"{self._phase}: {self._last_event}", values)
         if not self._heart.in_control:
             return Health(Level.ERROR, "fallback commands the robot, and was asked to give control back", values)
-        if self._path.stopped:
-            return Health(Level.ERROR, f"stopped until activated again: {self._path.last_fault}", values)
+        if stop is not None:
+            return Health(Level.ERROR, f"stopped until activated again: {stop.reason}: {stop.detail}", values)
         if self._policies.unproved:
             told = "got through its probation, which the store could not be told: a restart brings back the one before"
             return Health(Level.WARN, f"{self._policies.unproved} {told}", values)
         if new_fallbacks:
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
+        if new_withdrawn:
+            told = f"{new_withdrawn} answers withdrawn, as control was lost, the last: {self._path.last_fault}"
+            return Health(Level.WARN, told, values)
         if new_unsafe:
             return Health(Level.WARN, f"{new_unsafe} unsafe ticks, the last: {self._path.watch.last_unsafe}", values)
         if costs.violation:

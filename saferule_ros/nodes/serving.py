@@ -42,6 +42,13 @@ REMEMBERED_TIMES = 4096
 HANGS_AFTER = 1.0
 # Observations this old [ns] are not late, they are stamped by another clock.
 DIFFERENT_CLOCK = 86_400 * NANOSECONDS
+# For so long a robot goes on with its last command, where nobody says otherwise [s]: less than the 0.3 s after which
+# the ready contract of a differential drive stops it, and enough for a fallback to begin at 10 Hz or more [ours].
+DAMP_WITHIN = 0.2
+
+
+def _always() -> bool:
+    return True
 
 
 class ControlHangsError(SaferuleError):
@@ -54,6 +61,14 @@ class Verdict:
 
     policy_id: str
     fault: str  # "" if the policy proved good
+
+
+class Stop(NamedTuple):
+    """Why no policy acts any more."""
+
+    policy_id: str
+    reason: Reason
+    detail: str
 
 
 class _Answered(NamedTuple):
@@ -80,23 +95,27 @@ class ControlPath:
         enforced: in an unsafe state no policy acts. The safeguard is then asked before an answer, which otherwise it
             never delays.
         passed: time that never goes back [ns], by which silence is measured; called with a stamp that it has reached.
+        damp_within: so long after the last command [s] the robot surely carries it out still. Later it may have
+            stopped by itself, as it does at the end of an episode: then the reaction "damp" begins from zero.
     """
 
     def __init__(
         self, safeguard: Safeguard | None = None, enforced: bool = False,
-        passed: Callable[[int], int] = lambda _: time.monotonic_ns(),
+        passed: Callable[[int], int] = lambda _: time.monotonic_ns(), damp_within: float = DAMP_WITHIN,
     ) -> None:  # fmt: skip
         self._passed = passed
         self._enforced = enforced
+        self._damp_within = damp_within
         self.served: Served | None = None
         self.generation = 0
         self.first_sequence = 0  # Action.sequence of this generation's first action
         self.sequence = 0  # Action.sequence of the newest action
         self.fallbacks = 0
+        self.withdrawn = 0  # answers that did not go out, because control was lost while they were computed
         self.last_fault = ""
         self.tap: Tap | None = None  # where a shadow run listens
         self.flight = FlightRecorder()
-        self.stopped = False  # a "stop" went out: no policy acts any more
+        self.stop: Stop | None = None  # what the reaction "stop" was for: no policy acts any more
         self.probation: Probation | None = None
         self.watch = SafeguardWatch(safeguard)
         self.costs = EpisodeCosts()  # of what is served
@@ -108,6 +127,7 @@ class ControlPath:
         self._heard: int | None = None  # when the newest was answered, by `passed`; None: no other one is due
         self._silent = False  # and none has come for too long
         self._last_action: NDArray[np.float32] | None = None
+        self._commanded: int | None = None  # when that went out, by `passed`; None: an episode has ended since
         self._last_was_policy = False
         self._elapsed = math.inf  # of the newest answer [s]
         self._times = np.zeros(REMEMBERED_TIMES, np.float32)
@@ -115,9 +135,15 @@ class ControlPath:
 
     def begin(self) -> None:
         """Before the first observation after an activation: a "stop" is over, and nobody is late."""
-        self.stopped = False
+        self.stop = None
         self.watch.begin_anew()
+        self._commanded = None
         self._leave()  # whatever came since the last activation
+
+    @property
+    def stopped(self) -> bool:
+        """Whether no policy acts until begin()."""
+        return self.stop is not None
 
     def switch(self, served: Served | None, probation: Probation | None = None) -> None:
         """From the next action on, `served` acts. With a probation, what acted before comes back if it fails.
@@ -158,10 +184,20 @@ class ControlPath:
         """Whether take_verdict() would give one. Costs a comparison."""
         return self._verdict is not None
 
-    def answer(self, asked: Asked, now_ns: int) -> Command:
-        """The action for an observation; `now_ns` is the clock that stamped it [ns]."""
+    def answer(self, asked: Asked, now_ns: int, may_act: Callable[[], bool] = _always) -> Command | None:
+        """The action for an observation, to be sent at once.
+
+        Args:
+            asked: the observation.
+            now_ns: the clock that stamped it [ns].
+            may_act: asked when the action is there, and before anything counts as sent: control may have been lost
+                while it was computed.
+
+        Returns:
+            None: control was lost. Nothing may go out, and nothing claims that it did: another one commands.
+        """
         with self._between:
-            return self._answer(asked, now_ns)
+            return self._answer(asked, now_ns, may_act)
 
     def rehearse(self, asked: Asked, now_ns: int, within: float) -> None:
         """Answers an observation once more, for nobody: what that takes is then in the processor's caches.
@@ -200,6 +236,7 @@ class ControlPath:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
         with self._between:
             self._heard = None
+            self._commanded = None  # the robot stops by itself here
             self.costs.ended(asked.step, asked.cost)
             look = self.watch.look(asked, self._last_action)
             self.watch.begin_anew()
@@ -213,6 +250,7 @@ class ControlPath:
         """Takes note of an observation that another one answers, or that nobody does: no other one is due here."""
         if asked.step == 0 or asked.ended:
             self.watch.begin_anew()
+            self._commanded = None
         self._last_action = self.safe_action()  # which that other one sends
         self._last_was_policy = False
         self._leave()
@@ -221,9 +259,10 @@ class ControlPath:
         self._heard = None
         self.costs.leave_out()
 
-    def unanswered(self, now_ns: int) -> Command | None:
+    def unanswered(self, now_ns: int, may_act: Callable[[], bool] = _always) -> Command | None:
         """The declared reaction where observations stopped coming in the middle of an episode: a robot whose sensors
-        are silent must not go on with its last command. None: they have not. `now_ns` is the clock of answer() [ns].
+        are silent must not go on with its last command. None: they have not, or control was lost. For the arguments
+        see answer().
         """
         served, heard = self.served, self._heard
         if served is None or heard is None:
@@ -234,6 +273,9 @@ class ControlPath:
         with self._between:
             tick = self._unobserved(now_ns - silence, now_ns)
             decision = decide(served.limits, tick)
+            if not may_act():
+                return None
+            self._commanded = self._passed(0)
             if not self._silent:  # the first tells enough, and does not push out what was before it
                 self.flight.note(served.limits, served.id, tick, decision)
             self._silent = True
@@ -252,20 +294,27 @@ class ControlPath:
         finally:
             self._between.release()
 
-    def _answer(self, asked: Asked, now_ns: int) -> Command:
+    def _answer(self, asked: Asked, now_ns: int, may_act: Callable[[], bool]) -> Command | None:
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
+            self._commanded = None  # whether or not the end of the one before was heard
         start = time.perf_counter()
         unsafe = self.watch.look(asked, self._last_action).unsafe if self._enforced else ""
         served, tick, fault, decision = self._decide(asked, now_ns, start, unsafe)
-        self._previous_stamp, self._elapsed = asked.stamp_ns, tick.elapsed_s
+        self._elapsed = tick.elapsed_s
+        bad_input = fault is not None and fault.reason is not Reason.UNSAFE
+        answered = _Answered(served, asked, decision, bad_input, self._last_action, unsafe)
+        if not may_act():
+            self._withdraw(answered, tick)
+            return None
+        self._previous_stamp = asked.stamp_ns
         self._heard, self._silent = self._passed(asked.stamp_ns), False
+        self._commanded = self._heard
         if decision.use_policy:
             self._times[self._timed % REMEMBERED_TIMES] = tick.elapsed_s
             self._timed += 1
         self.flight.note(served.limits, served.id, tick, decision)
-        bad_input = fault is not None and fault.reason is not Reason.UNSAFE
-        self._answered = _Answered(served, asked, decision, bad_input, self._last_action, unsafe)
+        self._answered = answered
         return self._command(decision, served.id, asked.sequence, asked.stamp_ns, now_ns, tick.elapsed_s)
 
     def _decide(
@@ -292,7 +341,38 @@ class ControlPath:
             except InferenceError as error:
                 tick.error = str(error)
         tick.elapsed_s = time.perf_counter() - start
-        return served, tick, fault, decide_after(served.limits, tick, fault)
+        decision = decide_after(served.limits, tick, fault)
+        if decision.reaction is Reaction.DAMP and self._at_rest(asked.stamp_ns):  # asked only where it matters
+            tick.at_rest = True
+            decision = decide_after(served.limits, tick, fault)
+        return served, tick, fault, decision
+
+    def _withdraw(self, answered: _Answered, tick: Tick) -> None:
+        """Takes note of an answer that does not go out. What is the policy's fault in it remains so: one that takes so
+        long that control is lost would otherwise never end its probation."""
+        served, asked, decision, bad_input, before, unsafe = answered
+        self.withdrawn += 1
+        if decision.use_policy:  # no tick for the flight log, which would say that the policy acted
+            self.last_fault = "withdrawn: control was lost before the action was there"
+        else:
+            self.last_fault = f"{decision.reason}: {decision.detail}"
+            self.flight.note(served.limits, served.id, tick, decision)
+            self._note_stop(decision, served.id)  # which holds, whoever sent the zeros
+        self.overheard(asked)
+        if not self._enforced:
+            unsafe = self.watch.look(asked, before).unsafe
+        if self.probation is not None and not bad_input:
+            self._on_probation(self.probation, asked, decision, unsafe, acted=False)
+
+    def _at_rest(self, reached_ns: int = 0, later_s: float = 0.0) -> bool:
+        """Whether the robot may have stopped by itself since the last command, or will have `later_s` [s] from now.
+
+        This side knows only how long ago that was, not when the robot gives up waiting: where it may have, a share of
+        the last command would make it drive again. Zero is the only safe start then.
+        """
+        if self._commanded is None:
+            return True
+        return self._passed(reached_ns) - self._commanded > (self._damp_within - later_s) * NANOSECONDS
 
     def _unobserved(self, heard_ns: int, now_ns: int, shutting_down: bool = False) -> Tick:
         """A tick without an observation; `heard_ns` is when the one before came."""
@@ -305,13 +385,17 @@ class ControlPath:
             last_action=self._last_action,
             stopped=self.stopped,
             shutting_down=shutting_down,
+            at_rest=self._at_rest(),
         )
 
-    def _on_probation(self, probation: Probation, asked: Asked, decision: Decision, unsafe: str) -> None:
+    def _on_probation(
+        self, probation: Probation, asked: Asked, decision: Decision, unsafe: str, acted: bool = True
+    ) -> None:
         if asked.step == 0:
             probation.begin_episode(asked.cost)
         cost = _cost_of_action(asked)
-        if decision.reason is Reason.UNSAFE:  # it did not act, which proves nothing and is no fault of its own
+        # Where it did not act, that proves nothing and is no fault of its own.
+        if decision.reason is Reason.UNSAFE or (decision.use_policy and not acted):
             fault = probation.led_to(cost, unsafe)
         else:
             fault = probation.judge(decision.reason, decision.detail, cost, unsafe)
@@ -329,11 +413,17 @@ class ControlPath:
         tick = self._unobserved(now_ns, now_ns, shutting_down=True)
         return self._command(decide(self.served.limits, tick), self.served.id, 0, now_ns, now_ns, 0.0)
 
-    def safe_action(self) -> NDArray[np.float32] | None:
-        """What somebody else has to send in this one's place, float32 (A,); None: nothing was ever served."""
+    def safe_action(self, after_s: float = 0.0) -> NDArray[np.float32] | None:
+        """What somebody else has to send in this one's place, float32 (A,); None: nothing was ever served.
+
+        Args:
+            after_s: that one begins so much later [s].
+        """
         if self.served is None:
             return None
-        return react(self.served.limits, self.served.limits.reaction, self._last_action)
+        return react(
+            self.served.limits, self.served.limits.reaction, self._last_action, self._at_rest(later_s=after_s)
+        )  # fmt: skip
 
     @property
     def safe_damping(self) -> float:
@@ -360,9 +450,12 @@ class ControlPath:
             self.last_fault = f"{decision.reason}: {decision.detail}"
             if decision.reason is Reason.STALE_OBSERVATION and now_ns - stamp_ns > DIFFERENT_CLOCK:
                 self.last_fault += ". Two clocks: set use_sim_time for simulated observations, and only for those"
-            if decision.reaction is Reaction.STOP and decision.reason is not Reason.SHUTDOWN:
-                self.stopped = True
+            self._note_stop(decision, policy_id)
         return self._as_command(decision, policy_id, observation_sequence, now_ns, elapsed)
+
+    def _note_stop(self, decision: Decision, policy_id: str) -> None:
+        if decision.reaction is Reaction.STOP and decision.reason is not Reason.SHUTDOWN and self.stop is None:
+            self.stop = Stop(policy_id, decision.reason, decision.detail)
 
     def _as_command(
         self, decision: Decision, policy_id: str, observation_sequence: int, now_ns: int, elapsed: float
