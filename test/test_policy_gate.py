@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -304,8 +305,8 @@ def test_the_gates_process_is_niced_and_judges_alike(
     store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = add_onnx(store, scaled(0.5), tmp_path).bundle_id
-    real, seen = subprocess.run, []
-    monkeypatch.setattr(subprocess, "run", lambda line, **more: seen.append(line) or real(line, **more))
+    real, seen = subprocess.Popen, []
+    monkeypatch.setattr(subprocess, "Popen", lambda line, **more: seen.append(line) or real(line, **more))
     assert run_gate_process(store.root, good, SMALL, 0.05, nice=1).passed
     assert seen[0][seen[0].index("--nice") + 1] == "1"
     robot = SMALL.model_copy(update={"control_rate": 50.0})
@@ -332,11 +333,11 @@ def test_a_gate_that_crashes_or_hangs_is_a_refusal(
     store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good = add_onnx(store, scaled(0.5), tmp_path).bundle_id
-    real = subprocess.run
+    real = subprocess.Popen
 
     def instead(program: str) -> None:
         monkeypatch.setattr(
-            gate_process.subprocess, "run", lambda line, **more: real([sys.executable, "-c", program], **more)
+            gate_process.subprocess, "Popen", lambda line, **more: real([sys.executable, "-c", program], **more)
         )
 
     instead("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
@@ -347,6 +348,31 @@ def test_a_gate_that_crashes_or_hangs_is_a_refusal(
     assert not hung.passed and "did not end in 0.5 s" in hung.summary
     instead("print('{}')")
     assert not run_gate_process(store.root, good, SMALL, 0.05).passed
+
+
+class NotWantedError(Exception):
+    """What a caller raises who needs no verdict any more."""
+
+
+def test_a_gate_whose_verdict_is_not_wanted_any_more_is_ended_at_once(
+    store: PolicyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, running = add_onnx(store, scaled(0.5), tmp_path).bundle_id, tmp_path / "running"
+    program = f"import pathlib, signal; pathlib.Path({str(running)!r}).touch(); signal.pause()"
+    real, children = subprocess.Popen, []
+
+    def start(_: list[str], **more: Any) -> subprocess.Popen[str]:
+        children.append(real([sys.executable, "-c", program], **more))
+        return children[-1]
+
+    def wanted() -> None:
+        if running.exists():
+            raise NotWantedError
+
+    monkeypatch.setattr(gate_process.subprocess, "Popen", start)
+    with pytest.raises(NotWantedError):
+        run_gate_process(store.root, good, SMALL, 0.05, timeout_s=60.0, wanted=wanted)
+    assert [child.returncode for child in children] == [-signal.SIGKILL]
 
 
 def test_a_gate_that_nobody_waits_for_ends_when_its_processor_time_is_used_up(

@@ -286,6 +286,22 @@ def test_a_trial_that_fails_leaves_the_places_as_before_it(store: PolicyStore, i
     assert [event.event for event in store.audit()][5:] == ["activate", "revert", "activate", "prove_good"]
 
 
+def test_a_failed_trial_that_the_store_learns_of_late_undoes_nothing_else(store: PolicyStore, ids: list[str]) -> None:
+    first, second, third = ids
+    store.activate(first)
+    store.activate(second, trial=True)
+    store.prove_bad(third, reason="of another one")
+    assert store.places().trial and places(store)[:2] == (second, first)
+    store.prove_bad(second, reason="NaN", requester="ada")
+    assert not store.places().trial and places(store)[:2] == (first, None)
+    event = store.audit()[-1]
+    assert (event.event, event.before, event.after, event.reason) == ("revert", second, first, "NaN")
+    store.prove_bad(second, reason="again")
+    store.activate(second)  # somebody else, from a shell
+    store.prove_bad(second, reason="again")
+    assert places(store)[:2] == (second, first) and store.audit()[-1].event == "activate"
+
+
 def test_the_way_back_never_leads_to_a_policy_on_trial(store: PolicyStore, ids: list[str]) -> None:
     first, second, third = ids
     store.activate(first)

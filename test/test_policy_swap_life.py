@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,21 @@ from hypothesis import strategies as st
 from safeguard_samples import safeguard_file
 from serving_samples import SPEC, TanhPolicy, make_store
 
-from saferule_ros.policy import flight, swap_life
+from saferule_ros.policy import flight, shadow, swap_life
 from saferule_ros.policy.errors import InferenceError
 from saferule_ros.policy.failsafe import Limits, Reaction, Reason, Tick, decide
 from saferule_ros.policy.probation import Probation, ProbationLimits
 from saferule_ros.policy.runtime import PolicyRuntime
-from saferule_ros.policy.shadow import ShadowLimits, ShadowRefusedError, Tap, run_shadow
-from saferule_ros.policy.swap_life import TRANSITIONS, Event, State, SwapLife, SwapRefusedError
+from saferule_ros.policy.shadow import Seen, ShadowLimits, ShadowRefusedError, Tap, run_shadow
+from saferule_ros.policy.swap_life import (
+    CANCELLABLE,
+    TRANSITIONS,
+    Event,
+    State,
+    SwapCancelledError,
+    SwapLife,
+    SwapRefusedError,
+)
 from saferule_ros.safeguard.model import Safeguard
 from saferule_ros.safeguard.monitor import Monitor
 
@@ -71,6 +80,32 @@ def test_a_second_swap_during_a_swap_is_refused_in_every_state() -> None:
         life.state = state
         with pytest.raises(SwapRefusedError, match=f"under way \\({state}\\)"):
             life.on(Event.SWAP)
+
+
+@pytest.mark.parametrize("begun", [(), (Event.PASSED,), (Event.PASSED, Event.TRY_BESIDE)])
+def test_a_swap_that_is_cancelled_takes_no_further_step(begun: tuple[Event, ...]) -> None:
+    life = SwapLife()
+    for event in (Event.SWAP, *begun):
+        life.on(event)
+    life.check_wanted()
+    assert life.state in CANCELLABLE
+    life.on(Event.ROLL_BACK)
+    with pytest.raises(SwapCancelledError):
+        life.check_wanted()
+    for step in (Event.PASSED, Event.TRY_BESIDE):
+        with pytest.raises(SwapCancelledError):
+            life.on(step)
+    assert life.on(Event.REFUSED) is State.STEADY
+    life.check_wanted()
+
+
+def test_a_swap_that_the_store_knows_of_cannot_be_cancelled() -> None:
+    assert {State.VERIFYING, State.LOADING, State.SHADOWING} == CANCELLABLE
+    life = SwapLife()
+    for event in (Event.SWAP, Event.PASSED, Event.PASSED):
+        life.on(event)
+    with pytest.raises(SwapRefusedError, match=r"under way \(activating\)"):
+        life.on(Event.ROLL_BACK)
 
 
 FAULTS = (Reason.INFERENCE_ERROR, Reason.NON_FINITE_ACTION, Reason.OUT_OF_BOUNDS, Reason.WRONG_SIZE, Reason.TOO_FAST)
@@ -184,6 +219,78 @@ def test_a_shadow_run_that_sees_nothing_ends(tmp_path: Path) -> None:
     store, ids = make_store(tmp_path, 1)
     with pytest.raises(ShadowRefusedError, match=r"no observation came in 0\.05 s"):
         run_shadow(PolicyRuntime(*store.get(ids[0])), LIMITS, ShadowLimits(5, patience=0.05), Tap(5))
+
+
+def test_a_shadow_run_that_is_not_wanted_any_more_ends_though_nothing_is_seen(tmp_path: Path) -> None:
+    store, ids = make_store(tmp_path, 1)
+    life, tried = SwapLife(), threading.Event()
+    for event in (Event.SWAP, Event.PASSED, Event.TRY_BESIDE):
+        life.on(event)
+
+    def wanted() -> None:
+        tried.set()
+        life.check_wanted()
+
+    def cancel() -> None:
+        assert tried.wait(30.0)
+        life.on(Event.ROLL_BACK)
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(SwapCancelledError):
+        run_shadow(PolicyRuntime(*store.get(ids[0])), LIMITS, ShadowLimits(5, patience=60.0), Tap(5, wanted))
+    canceller.join()
+
+
+def test_a_candidate_that_falls_far_behind_is_refused_and_what_waits_for_it_does_not_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow, "BACKLOG", 20)
+    store, ids = make_store(tmp_path, 1)
+    tap, row = Tap(10_000_000), np.zeros(SPEC.observation_size, np.float32)
+    for _ in range(20):
+        tap.put(row, np.zeros(2, np.float32))
+    assert tap.get(0.0, 0.0).observation is row, "so many may wait"
+    tap.put(row, np.zeros(2, np.float32))
+    for _ in range(100):
+        tap.put(row, np.zeros(2, np.float32))
+    with pytest.raises(ShadowRefusedError, match="20 observations wait for the candidate"):
+        run_shadow(PolicyRuntime(*store.get(ids[0])), LIMITS, ShadowLimits(10_000_000), tap)
+    assert tap._queue.qsize() == 20
+
+
+class Endless(Tap):
+    """Always has one more observation, and notes the memory in use when `after` of them were seen."""
+
+    def __init__(self, ticks: int, after: int) -> None:
+        super().__init__(ticks)
+        self.after, self.seen, self.used = after, 0, 0
+
+    def get(self, until: float, patience: float) -> Seen:
+        self.seen += 1
+        if self.seen == self.after:
+            self.used, _ = tracemalloc.get_traced_memory()
+        return Seen(np.full(SPEC.observation_size, self.seen % 7, np.float32), np.zeros(2, np.float32))
+
+
+def test_a_long_shadow_run_takes_no_more_memory_than_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow, "REMEMBERED_TIMES", 100)
+    store, ids = make_store(tmp_path, 1)
+    runtime, ticks = PolicyRuntime(*store.get(ids[0])), 5000
+    tap = Endless(ticks, after=500)
+    tracemalloc.start()
+    try:
+        report = run_shadow(runtime, LIMITS, ShadowLimits(ticks), tap)
+        at_the_end, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert at_the_end - tap.used < 4000 * 8, "less than a float for each further tick"
+    given = np.stack([np.full(SPEC.observation_size, number % 7, np.float32) for number in range(1, ticks + 1)])
+    expected = np.abs(TanhPolicy(1).act(given)).max(axis=1)
+    assert report.ticks == ticks and report.divergence_max == pytest.approx(expected.max(), rel=1e-4)
+    assert report.divergence_mean == pytest.approx(expected.mean(), rel=1e-4) and report.latency_p99 > 0.0
 
 
 def test_a_candidate_that_fails_is_a_violation_not_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

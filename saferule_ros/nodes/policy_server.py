@@ -427,9 +427,8 @@ class PolicyServer(LifecycleNode):
             return Health(Level.ERROR, "fallback commands the robot, and was asked to give control back", values)
         if stop is not None:
             return Health(Level.ERROR, f"stopped until activated again: {stop.reason}: {stop.detail}", values)
-        if self._policies.unproved:
-            told = "got through its probation, which the store could not be told: a restart brings back the one before"
-            return Health(Level.WARN, f"{self._policies.unproved} {told}", values)
+        if self._policies.untold:
+            return Health(Level.WARN, self._policies.untold, values)
         if new_fallbacks:
             return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
         if new_withdrawn:

@@ -5,21 +5,23 @@ Steps of a swap that take time run in a thread beside control (Background); Swap
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+from rclpy.task import Future
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.background import Background, FaultInProgramError
 from saferule_ros.nodes.flight_logs import FlightLogs
 from saferule_ros.nodes.policy_parameters import Parameters
-from saferule_ros.nodes.policy_swap import PROBATION, Exchange, Swapper, SwapRequest
+from saferule_ros.nodes.policy_swap import PROBATION, Exchange, Remembered, Swapper, SwapRequest
 from saferule_ros.nodes.served import Served
 from saferule_ros.nodes.serving import ControlHangsError, ControlPath, Verdict
+from saferule_ros.nodes.trial_endings import Ending, TrialEndings
 from saferule_ros.policy.errors import NoPolicyError
 from saferule_ros.policy.gate import GateReport
 from saferule_ros.policy.places import Places
@@ -27,14 +29,32 @@ from saferule_ros.policy.probation import Probation
 from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import ShadowReport, Tap
 from saferule_ros.policy.store import PolicyStore
-from saferule_ros.policy.swap_life import Event, State, SwapLife, SwapRefusedError
+from saferule_ros.policy.swap_life import CANCELLABLE, Event, State, SwapLife, SwapRefusedError
 from saferule_ros.safeguard.model import Safeguard
 from saferule_ros.srv import RollbackPolicy, SwapPolicy
 
-# How often the store is told again what it could not be told [s].
-STORE_RETRY = 5.0
+# In a request for a swap: as the parameter of that name says.
+AS_PARAMETER = -1
 
 Switched = TypeVar("Switched", SwapPolicy.Response, RollbackPolicy.Response)
+
+
+def _ticks(settings: Parameters, name: str, asked: int) -> int:
+    """What a request asks for, held to the range of the parameter that it stands in for.
+
+    Raises:
+        SwapRefusedError: it is outside of that.
+    """
+    of_parameter: int = getattr(settings, name)
+    if asked == AS_PARAMETER:
+        return of_parameter
+    (about,) = (field.metadata["about"] for field in dataclasses.fields(settings) if field.name == name)
+    if not about.low <= asked <= about.high:
+        raise SwapRefusedError(
+            f"{name} is {asked}",
+            f"Give {about.low} to {about.high}, or {AS_PARAMETER} for the parameter of that name: {of_parameter}",
+        )
+    return asked
 
 
 class PolicyServices:
@@ -72,13 +92,13 @@ class PolicyServices:
         self._swapper = Swapper(store, settings.swap, self._limits, self.life, safeguard)
         self._kept: PolicyRuntime | None = None  # the previous policy, loaded and warm
         self._work: Background[Exchange] | None = None
-        self._after: Background[Places] | None = None
+        self._ended: Future | None = None  # of that: done when all that follows is, too
+        self._acted: set[str] = set()  # what has acted here without a fault, and what was previous at the start
         self._seen_change = 0  # of the store's places [ns]
         self.flights = FlightLogs(node, path, settings.flights_folder)
         self.places = Places()
         self.trial_fault = ""
-        self._tried = 0.0  # when the store was last told, monotonic [s]
-        self.unproved = ""  # what got through its probation, while the store could not be told so yet
+        self._endings = TrialEndings(node, self._swapper, self.life, self.flights, self._hear, changed)
         aside = ReentrantCallbackGroup()  # control goes on while these wait, see Background
         node.create_service(SwapPolicy, "~/swap", self._on_swap, callback_group=aside)
         node.create_service(RollbackPolicy, "~/rollback", self._on_rollback, callback_group=aside)
@@ -87,6 +107,11 @@ class PolicyServices:
     def busy(self) -> bool:
         """Whether a swap or rollback is under way; a probation is none."""
         return self.life.state not in (State.STEADY, State.PROBATION)
+
+    @property
+    def untold(self) -> str:
+        """What the store does not know yet of how a trial ended, for people; "" if it knows all."""
+        return self._endings.complaint
 
     @property
     def shadow(self) -> ShadowReport:
@@ -118,7 +143,8 @@ class PolicyServices:
             self._safeguard.require_sizes(spec.observation_size, spec.action_size, f"policy {runtime.bundle_id}")
         served = Served(runtime, self._limits.of(runtime))
         self.places = self._policies.places()
-        self.unproved = ""  # the store has decided
+        self._endings.expect(None)  # the store has decided
+        self._acted = {served.id, *filter(None, [self.places.previous])}
         try:
             self._kept = PolicyRuntime(*self._policies.get(self._policies.require("previous")))
         except NoPolicyError:
@@ -138,7 +164,7 @@ class PolicyServices:
 
     def join(self, deadline: float) -> None:
         """Waits up to `deadline` [s] for a swap or rollback that is under way."""
-        for work in (self._work, self._after):
+        for work in (self._work, self._endings.under_way):
             if work is not None:
                 work.join(deadline)
 
@@ -156,11 +182,8 @@ class PolicyServices:
         return before.model_copy(update={"latest": None}) != self.places.model_copy(update={"latest": None})
 
     def tell_store_again(self) -> None:
-        """To be called now and then: what the store could not be told at the end of a probation, it is told later."""
-        if not self.unproved or self._after is not None or self.life.state is not State.STEADY:
-            return
-        if time.monotonic() - self._tried >= STORE_RETRY:
-            self._prove_good(Verdict(self.unproved, ""))
+        """To be called now and then: what the store could not be told at the end of a trial, it is told later."""
+        self._endings.look()
 
     def judge(self, policy_id: str) -> GateReport:
         """The gate's verdict on a policy, as if it were to be swapped in. Blocks.
@@ -174,14 +197,15 @@ class PolicyServices:
 
     async def _on_swap(self, request: SwapPolicy.Request, response: SwapPolicy.Response) -> SwapPolicy.Response:
         response.gate_seconds = math.nan
-        settings = self._settings
-        wanted = SwapRequest(
-            request.policy_id,
-            settings.shadow_ticks if request.shadow_ticks < 0 else request.shadow_ticks,
-            settings.probation_ticks if request.probation_ticks < 0 else request.probation_ticks,
-            request.reason,
-            request.requester or "policy_server/swap",
-        )
+        try:
+            shadow_ticks, probation_ticks = (
+                _ticks(self._settings, name, getattr(request, name)) for name in ("shadow_ticks", "probation_ticks")
+            )
+        except SwapRefusedError as error:
+            response.message = f"{Event.SWAP} refused: {error}"
+            return self._filled(response)
+        requester = request.requester or "policy_server/swap"
+        wanted = SwapRequest(request.policy_id, shadow_ticks, probation_ticks, request.reason, requester)
 
         def swap(serving: PolicyRuntime) -> Exchange:
             exchange = self._swapper.swap(wanted, serving, self._listen)
@@ -194,17 +218,39 @@ class PolicyServices:
         self, request: RollbackPolicy.Request, response: RollbackPolicy.Response
     ) -> RollbackPolicy.Response:
         who = request.requester or "policy_server/rollback"
+        if self.life.state in CANCELLABLE:
+            return await self._cancel(request.reason, who, response)
         if self._is_serving() and self.life.state is State.PROBATION:
             return await self._take_back(request.reason, who, response)
-        kept = self._kept
+        remembered = Remembered(self._kept, frozenset(self._acted), self._endings.failed)
         return await self._exchange(
-            response, Event.ROLL_BACK, lambda serving: self._swapper.roll_back(request.reason, who, serving, kept), 0
-        )
+            response, Event.ROLL_BACK,
+            lambda serving: self._swapper.roll_back(request.reason, who, serving, remembered), 0,
+        )  # fmt: skip
+
+    async def _cancel(
+        self, reason: str, requester: str, response: RollbackPolicy.Response
+    ) -> RollbackPolicy.Response:
+        """Keeps the swap that is under way from happening, and waits until it has ended."""
+        ended = self._ended
+        try:
+            self._swapper.cancel(reason, requester)
+        except SwapRefusedError as error:  # it came too far just now
+            response.message = f"{Event.ROLL_BACK} refused: {error}"
+            return self._filled(response)
+        self._changed(f"swap cancelled: {reason}", False)
+        assert ended is not None, "a swap is under way"
+        await ended
+        self._filled(response)
+        response.success = True
+        stays = f"{response.policy_id} stays" if response.policy_id else "nothing is loaded"
+        response.message = f"cancelled the swap that was under way: {reason}. {stays}"
+        return response
 
     async def _exchange(
         self, response: Switched, verb: Event, work: Callable[[PolicyRuntime], Exchange], probation_ticks: int
     ) -> Switched:
-        serving = self._path.served
+        serving, telling = self._path.served, self._endings.under_way
         try:
             if not self._is_serving() or serving is None:
                 raise SwapRefusedError("policy_server is not active", "Its status says what is amiss")
@@ -212,7 +258,14 @@ class PolicyServices:
         except SwapRefusedError as error:
             response.message = f"{verb} refused: {error}"
             return self._filled(response)
-        self._work = Background(self._node, verb, lambda: work(serving.runtime))
+
+        def exchanged() -> Exchange:
+            if telling is not None:  # what is being said to the store now, it must not hear after what follows
+                telling.join(2 * self._policies.lock_timeout)
+            return work(serving.runtime)
+
+        self._ended = Future(executor=self._node.executor)
+        self._work = Background(self._node, verb, exchanged)
         self._changed(f"{verb} under way", False)
         amiss = False
         try:
@@ -226,15 +279,19 @@ class PolicyServices:
             response.message = f"{verb} refused: {error}"
         else:
             try:
-                self._switch(exchange, probation_ticks)
-                response.success = True
-                response.message = exchange.message
+                missing = self._switch(exchange, serving, probation_ticks)
+                response.success = not missing
+                response.message = f"{exchange.message}. {missing}" if missing else exchange.message
             except ControlHangsError as error:  # what the store says is served after the restart that this asks for
                 self.life.on(Event.REFUSED)
                 response.message = f"{verb} failed: {error}"
                 amiss = True
+                self._give_up(exchange, str(error))
         self._work = None
         self._changed(response.message, amiss)
+        self._ended.set_result(None)
+        if self._node.executor is not None:
+            self._node.executor.wake()  # for whoever waits for this
         return self._filled(response)
 
     def _filled(self, response: Switched) -> Switched:
@@ -243,19 +300,34 @@ class PolicyServices:
         response.first_sequence = self._path.first_sequence
         return response
 
-    def _switch(self, exchange: Exchange, probation_ticks: int) -> None:
+    def _switch(self, exchange: Exchange, serving: Served, probation_ticks: int) -> str:
+        """The switch from `serving`. Returns why the policy of the exchange does not act now; "" if it does.
+
+        Raises:
+            ControlHangsError: nothing was switched.
+        """
         self.places = exchange.places
-        before = self._path.served
-        if before is None:  # cleaned up meanwhile: the next configure loads what the store says
+        self._endings.expect(None)  # the change of the store that was made comprises it
+        if self._path.served is not serving:
             self.life.on(Event.DONE)
-            return
-        limits = self._settings.probation(probation_ticks, exchange.runtime.spec)
-        probation = Probation(limits) if probation_ticks else None
-        self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)), probation)
+            self._give_up(exchange, "policy_server was cleaned up during its swap")
+            after = "the store takes it back" if exchange.places.trial else "the next configure loads it"
+            return f"policy_server was cleaned up meanwhile: {exchange.places.active} does not act, and {after}"
+        if exchange.runtime is not None:
+            limits = self._settings.probation(probation_ticks, exchange.runtime.spec)
+            probation = Probation(limits) if probation_ticks else None
+            self._path.switch(Served(exchange.runtime, self._limits.of(exchange.runtime)), probation)
+            self._kept = serving.runtime
+            self._acted.add(exchange.runtime.bundle_id)
+            if probation is not None:
+                self.trial_fault = ""  # of another one
         self.life.on(Event.PASSED if probation_ticks else Event.DONE)
-        self._kept = before.runtime
-        if probation is not None:
-            self.trial_fault = ""  # of another one
+        return "" if self._is_serving() else "policy_server was deactivated meanwhile: it acts when it is active again"
+
+    def _give_up(self, exchange: Exchange, why: str) -> None:
+        """What the store has on trial never came to act: the store is told so when it can be, as of a fault."""
+        if exchange.places.trial and exchange.places.active is not None:
+            self._endings.expect(Ending(exchange.places.active, why))
 
     def _listen(self, tap: Tap | None) -> None:
         self._path.tap = tap  # one assignment, seen by the next observation
@@ -277,23 +349,19 @@ class PolicyServices:
         if not verdict.fault:
             self.life.on(Event.DONE)
             self._changed(f"{verdict.policy_id} got through its probation", False)
-            self._prove_good(verdict)
         else:
             self.life.on(Event.FAULT)
-            self._kept = None  # the faulty one is not kept
-            self.trial_fault = f"{verdict.policy_id}: {verdict.fault}"
+            self._let_go_of(verdict)
             self._changed(f"taken back during its probation: {self.trial_fault}", True)
-            self._then(Background(self._node, "revert", lambda: self._reverted(verdict.fault, PROBATION)), verdict)
+        self._endings.tell(Ending(verdict.policy_id, verdict.fault))
 
-    def _prove_good(self, verdict: Verdict) -> None:
-        self.unproved, self._tried = verdict.policy_id, time.monotonic()
-        work = Background(self._node, "prove_good", lambda: self._swapper.prove_good(verdict.policy_id))
-        self._then(work, verdict)
+    def _let_go_of(self, failed: Verdict) -> None:
+        self._kept = None  # the faulty one is not kept, and no rollback leads to it
+        self._acted.discard(failed.policy_id)
+        self.trial_fault = f"{failed.policy_id}: {failed.fault}"
 
-    def _then(self, after: Background[Places], verdict: Verdict) -> None:
-        self._after = after
-        assert self._node.executor is not None
-        self._node.executor.create_task(self._follow, after, verdict)
+    def _hear(self, places: Places) -> None:
+        self.places = places
 
     async def _take_back(
         self, reason: str, requester: str, response: RollbackPolicy.Response
@@ -308,40 +376,11 @@ class PolicyServices:
             response.message = "roll_back refused: the probation ended just now. Ask again"
             return self._filled(response)
         self.life.on(Event.ROLL_BACK)
-        failed = verdict.policy_id
-        self.trial_fault = f"{failed}: {verdict.fault}"
-        self._kept = None
-        self._after = Background(self._node, "revert", lambda: self._reverted(verdict.fault, requester))
+        self._let_go_of(verdict)
         self._changed(f"taken back during its probation: {self.trial_fault}", False)
-        response.success = await self._follow(self._after, verdict)
+        response.success = await self._endings.told(Ending(verdict.policy_id, verdict.fault, requester))
         self._filled(response)
-        response.message = f"rolled back {failed} -> {response.policy_id}: {reason}"
+        response.message = f"rolled back {verdict.policy_id} -> {response.policy_id}: {reason}"
         if not response.success:
-            response.message += " (the store could not be changed, see the log)"
+            response.message += " (the store could not be changed, see the log; it is told again)"
         return response
-
-    def _reverted(self, fault: str, requester: str) -> Places:
-        """In a thread: the store first, then the log of the ticks that led to it."""
-        entries = self.flights.take()
-        places = self._swapper.revert(fault, requester)
-        self.flights.write(entries)
-        return places
-
-    async def _follow(self, after: Background[Places], verdict: Verdict) -> bool:
-        """Waits until the store has been told how a probation ended; whether it could be."""
-        fault = bool(verdict.fault)
-        try:
-            self.places = await after.done()
-        except (SaferuleError, OSError) as error:
-            if fault:
-                self.life.on(Event.REFUSED)
-            self._changed(f"the store could not be told how the probation ended: {error}", True)
-            return False
-        finally:
-            self._after = None
-        if fault:
-            self.life.on(Event.DONE)
-        else:
-            self.unproved = ""
-        self._changed(f"{self.places.active} is active in the store", False)
-        return True

@@ -4,8 +4,11 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pydantic
 
@@ -22,6 +25,8 @@ GATE_NICE = 10
 # the size of a large one, at most 64. A policy that asks for much more (a few bytes of ONNX can) is refused, and does
 # not push the robot's other processes out of memory.
 GATE_MEMORY = 2048
+# How often it is looked whether the verdict is wanted still [s].
+WANTED_POLL = 0.1
 
 
 def run_gate_process(
@@ -32,13 +37,16 @@ def run_gate_process(
     nice: int = GATE_NICE,
     timeout_s: float = GATE_TIMEOUT,
     keys: Path | None = None,
+    wanted: Callable[[], None] = lambda: None,
 ) -> GateReport:
     """Like gate.run_gate, in a niced child. Blocks: call it from a thread that has the time.
 
-    A child that crashes or does not end in time is a refusal, by a check named "process".
+    A child that crashes or does not end in time is a refusal, by a check named "process". `wanted` is called now and
+    then; what it raises ends the child, and is raised here.
 
     Raises:
         StoreError: no such store or bundle, or the gate could not run; the child's own words.
+        OSError: it cannot be started.
     """
     command = [
         sys.executable, "-P", "-m", "saferule_ros.policy.gate", str(Path(store_root).absolute()), bundle_id,
@@ -55,10 +63,7 @@ def run_gate_process(
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     start = time.perf_counter()
     try:
-        done = subprocess.run(
-            command, env=environment, input=spec.model_dump_json() if spec is not None else "", capture_output=True,
-            text=True, timeout=timeout_s,
-        )  # fmt: skip
+        done = _run(command, environment, spec.model_dump_json() if spec is not None else "", timeout_s, wanted)
     except subprocess.TimeoutExpired:
         return _broken(bundle_id, f"did not end in {timeout_s:g} s", start)
     if done.returncode in (PASSED, REFUSED):
@@ -69,6 +74,43 @@ def run_gate_process(
     if done.returncode == WRONG:
         raise StoreError(f"the gate cannot judge policy {bundle_id}: {done.stderr.strip()[-1000:]}")
     return _broken(bundle_id, f"ended with status {done.returncode}: {done.stderr.strip()[-1000:]}", start)
+
+
+def _run(
+    command: list[str], environment: dict[str, str], given: str, timeout_s: float, wanted: Callable[[], None]
+) -> subprocess.CompletedProcess[str]:
+    """As subprocess.run, and ends the child where it is not wanted any more.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time.
+    """
+    end, pipe = time.monotonic() + timeout_s, subprocess.PIPE
+    # Its input is a file: what did not fit into a pipe would be lost when communicate() is called a second time.
+    with (
+        _file_of(given) as file,
+        subprocess.Popen(command, env=environment, stdin=file, stdout=pipe, stderr=pipe, text=True) as child,
+    ):
+        try:
+            while True:
+                wanted()
+                left = end - time.monotonic()
+                try:
+                    output, errors = child.communicate(timeout=min(max(left, 0.0), WANTED_POLL))
+                except subprocess.TimeoutExpired:
+                    if left <= WANTED_POLL:
+                        raise
+                else:
+                    return subprocess.CompletedProcess(command, child.returncode, output, errors)
+        finally:
+            child.kill()  # does nothing to one that has ended
+
+
+def _file_of(text: str) -> IO[bytes]:
+    """An open file without a name, to be read from its beginning."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whom it is given to
+    file.write(text.encode())
+    file.seek(0)
+    return file
 
 
 def _broken(bundle_id: str, what: str, start: float) -> GateReport:

@@ -6,7 +6,8 @@ the candidate computes in the thread that makes the swap.
 
 import queue
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +21,13 @@ from saferule_ros.safeguard.model import Safeguard
 
 #: How violations of the safeguard are counted, beside the reasons of the failsafe.
 SAFEGUARD = "safeguard"
+
+# So many observations may wait for the candidate, 20 s at 200 Hz: one that falls back further never catches up.
+BACKLOG = 4096
+# Percentiles of times are of this many newest answers, which take 2 MB: a run can have millions.
+REMEMBERED_TIMES = 65_536
+# How often a wait for an observation is interrupted to see whether the run is wanted still [s].
+WANTED_POLL = 0.1
 
 
 class ShadowRefusedError(PolicyError):
@@ -54,17 +62,26 @@ class Seen(NamedTuple):
 
 
 class Tap:
-    """Where the control thread leaves what the shadow sees, until that are so many ticks that a policy answered."""
+    """Where the control thread leaves what the shadow sees, until that are so many ticks that a policy answered.
 
-    def __init__(self, ticks: int) -> None:
+    Args:
+        ticks: so many.
+        wanted: called now and then by those who wait; what it raises ends the wait.
+    """
+
+    def __init__(self, ticks: int, wanted: Callable[[], None] = lambda: None) -> None:
         self._left = ticks
+        self._wanted = wanted
+        self._overrun = False
         self._queue: queue.SimpleQueue[Seen] = queue.SimpleQueue()
 
     def put(
         self, observation: np.ndarray, action: np.ndarray, begins: bool = False, replaced: bool = False
     ) -> None:  # fmt: skip
         """From the control thread; never blocks."""
-        if self._left > 0:
+        if self._left > 0 and self._queue.qsize() >= BACKLOG:
+            self._left, self._overrun = 0, True
+        elif self._left > 0:
             self._left -= not replaced
             self._queue.put(Seen(observation, action, begins, replaced))
 
@@ -76,15 +93,24 @@ class Tap:
             patience: how long that was from the last one that a policy answered, for people.
 
         Raises:
-            ShadowRefusedError: nothing came.
+            ShadowRefusedError: nothing came, or too much.
         """
-        try:
-            return self._queue.get(timeout=max(until - time.monotonic(), 0.0))
-        except queue.Empty as error:
-            raise ShadowRefusedError(
-                f"no observation came in {patience:g} s for the shadow run, or none that a policy may answer",
-                "Swap while the robot runs, and the safeguard lets it",
-            ) from error
+        while True:
+            self._wanted()
+            if self._overrun:
+                raise ShadowRefusedError(
+                    f"{BACKLOG} observations wait for the candidate's answer",
+                    "It takes longer than a control period, or the machine is too busy to try it now",
+                )
+            left = until - time.monotonic()
+            try:
+                return self._queue.get(timeout=min(max(left, 0.0), WANTED_POLL))
+            except queue.Empty as error:
+                if left <= WANTED_POLL:
+                    raise ShadowRefusedError(
+                        f"no observation came in {patience:g} s for the shadow run, or none that a policy may answer",
+                        "Swap while the robot runs, and the safeguard lets it",
+                    ) from error
 
 
 @dataclass
@@ -94,7 +120,7 @@ class ShadowReport:
     ticks: int = 0
     divergence_mean: float = 0.0
     divergence_max: float = 0.0
-    latency_p50: float = 0.0  # [s]
+    latency_p50: float = 0.0  # [s], of the newest REMEMBERED_TIMES answers
     latency_p99: float = 0.0  # [s]
     violations: Counter[str] = field(default_factory=Counter)  # reason -> ticks
     first_violation: str = ""
@@ -139,9 +165,10 @@ def run_shadow(
         safeguard: what they must not break either; see WouldBe.
 
     Raises:
-        ShadowRefusedError: observations stopped coming.
+        ShadowRefusedError: observations stopped coming, or come faster than they are answered.
     """
-    report, times, differences = ShadowReport(), [], []
+    report, times = ShadowReport(), deque[float](maxlen=REMEMBERED_TIMES)
+    compared, differences = 0, 0.0
     last: np.ndarray | None = None
     would_be = WouldBe(safeguard) if safeguard is not None else None
     half_range = 0.5 * (limits.spec.high - limits.spec.low)
@@ -173,12 +200,13 @@ def run_shadow(
         if fault is not None:
             report.count(fault.reason, fault.detail)
         elif last is not None:
-            differences.append(float(np.abs((last - seen.action) / half_range).max()))
+            difference = float(np.abs((last - seen.action) / half_range).max())
+            compared, differences = compared + 1, differences + difference
+            report.divergence_max = max(report.divergence_max, difference)
         if would_be is not None:
             if broken := would_be.observe(seen.observation, seen.begins):
                 report.count(SAFEGUARD, broken)
             would_be.answer(seen.action, last if fault is None else None)
     report.latency_p50, report.latency_p99 = (float(value) for value in np.percentile(times, (50, 99)))
-    if differences:
-        report.divergence_mean, report.divergence_max = float(np.mean(differences)), max(differences)
+    report.divergence_mean = differences / max(compared, 1)
     return report

@@ -207,18 +207,28 @@ class PolicyStore(StoreReader):
                 version = self.get(bundle_id).manifest.version
                 self._commit(places.proved_good(version), "prove_good", bundle_id, bundle_id, reason, requester)
 
+    def prove_bad(self, bundle_id: str, *, reason: str = "", requester: str = "") -> None:
+        """Ends the trial of the active bundle: the places are as before it. Does nothing where that bundle is on no
+        trial (any more)."""
+        with self._changing() as places:
+            if places.trial and places.active == bundle_id:
+                self._revert(places, reason, requester)
+
     def revert(self, *, reason: str = "", requester: str = "") -> str:
-        """Ends the trial of the active bundle: the places are as before it. Returns the id that is active now.
+        """The same for whichever bundle is on trial. Returns the id that is active now.
 
         Raises:
             NoPolicyError: nothing is on trial, or there was nothing active before.
         """
         with self._changing() as places:
-            if not places.trial or places.previous is None:
-                raise NoPolicyError(f"store {self.root} has no policy on trial", "Roll back instead")
-            self.get(places.previous)
-            self._commit(places.reverted(), "revert", places.active, places.previous, reason, requester)
-            return places.previous
+            return self._revert(places, reason, requester)
+
+    def _revert(self, places: Places, reason: str, requester: str) -> str:
+        if not places.trial or places.previous is None:
+            raise NoPolicyError(f"store {self.root} has no policy on trial", "Roll back instead")
+        self.get(places.previous)
+        self._commit(places.reverted(), "revert", places.active, places.previous, reason, requester)
+        return places.previous
 
     def rollback(self, *, reason: str = "", requester: str = "") -> str:
         """Swaps active and previous, and returns the id that is active now. Twice brings back the first, unless that

@@ -17,6 +17,7 @@ class State(StrEnum):
     VERIFYING = "verifying"
     LOADING = "loading"
     SHADOWING = "shadowing"
+    CANCELLING = "cancelling"
     ACTIVATING = "activating"
     PROBATION = "probation"
     REVERTING = "reverting"
@@ -54,6 +55,10 @@ TRANSITIONS = (
     Transition(State.LOADING, Event.REFUSED, State.STEADY, "it does not load; nothing was touched"),
     Transition(State.SHADOWING, Event.PASSED, State.ACTIVATING, "it would have done no harm"),
     Transition(State.SHADOWING, Event.REFUSED, State.STEADY, "it would have; nothing was touched"),
+    Transition(State.VERIFYING, Event.ROLL_BACK, State.CANCELLING, "somebody wants no swap: the gate is ended"),
+    Transition(State.LOADING, Event.ROLL_BACK, State.CANCELLING, "somebody wants no swap: it ends when it is loaded"),
+    Transition(State.SHADOWING, Event.ROLL_BACK, State.CANCELLING, "somebody wants no swap: the shadow run is ended"),
+    Transition(State.CANCELLING, Event.REFUSED, State.STEADY, "it has ended; nothing was touched"),
     Transition(State.ACTIVATING, Event.PASSED, State.PROBATION, "the store says so, durably; it acts, on trial"),
     Transition(State.ACTIVATING, Event.DONE, State.STEADY, "the same, and no probation was asked for"),
     Transition(State.ACTIVATING, Event.REFUSED, State.STEADY, "the store could not be changed; the old one acts on"),
@@ -62,17 +67,25 @@ TRANSITIONS = (
     Transition(State.PROBATION, Event.ROLL_BACK, State.REVERTING, "somebody wants the previous one back"),
     Transition(State.PROBATION, Event.LET_GO, State.STEADY, "cleaned up: it is not good, and not loaded again"),
     Transition(State.REVERTING, Event.DONE, State.STEADY, "the store says so, durably"),
-    Transition(State.REVERTING, Event.REFUSED, State.STEADY, "the store could not be changed; a restart does it"),
+    Transition(State.REVERTING, Event.REFUSED, State.STEADY, "it could not be changed: it is told again and again"),
     Transition(State.STEADY, Event.ROLL_BACK, State.ROLLING_BACK, "the previous one is loaded, if it is not still"),
     Transition(State.ROLLING_BACK, Event.DONE, State.STEADY, "the store says so, durably; the switch"),
     Transition(State.ROLLING_BACK, Event.REFUSED, State.STEADY, "none, or it does not load; nothing was touched"),
 )  # fmt: skip
 
 _NEXT = {(row.state, row.event): row.to for row in TRANSITIONS}
+_STEPS = (Event.PASSED, Event.TRY_BESIDE)  # those of a swap's own thread
+
+# In these a rollback means that the swap is not to happen.
+CANCELLABLE = frozenset(row.state for row in TRANSITIONS if row.to is State.CANCELLING)
 
 
 class SwapRefusedError(PolicyError):
     """This cannot be asked for now."""
+
+
+class SwapCancelledError(SwapRefusedError):
+    """Somebody wants the swap that is under way not to happen."""
 
 
 class SwapLife:
@@ -86,10 +99,13 @@ class SwapLife:
         """Moves on, and returns the new state.
 
         Raises:
+            SwapCancelledError: this would be the next step of a swap that was cancelled.
             SwapRefusedError: the table has no such transition: a second swap during a swap, for one.
         """
         with self._changing:
             following = _NEXT.get((self.state, event))
+            if following is None and self.state is State.CANCELLING and event in _STEPS:
+                raise SwapCancelledError(f"{event} is not possible: the swap was cancelled")
             if following is None:
                 raise SwapRefusedError(
                     f"{event} is not possible now: a swap or rollback is under way ({self.state})"
@@ -99,6 +115,15 @@ class SwapLife:
                 )
             self.state = following
             return following
+
+    def check_wanted(self) -> None:
+        """For the thread that makes a swap, now and then while it waits.
+
+        Raises:
+            SwapCancelledError: it need not go on.
+        """
+        if self.state is State.CANCELLING:
+            raise SwapCancelledError("the swap was cancelled")
 
 
 def diagram() -> str:
@@ -125,6 +150,9 @@ The state is `swap_state` in `policy_server/status`.
 {table()}
 
 Whatever is not in the table is refused: a second swap during a swap, for one.
+
+A rollback undoes what is under way: from the request for a swap to the end of its probation, what acted before goes on
+acting or acts again. Only in steady service it brings back the one before that, and never one that has not acted.
 
 After a kill, a power cut or a clean-up the store decides: a policy whose probation was not over is not served again;
 the one before it is. So a policy that takes the whole process down with it is gone with the restart.
