@@ -95,18 +95,18 @@ def trajectory(positions) -> bytes:
     return encoded("trajectory_msgs/msg/JointTrajectory", joint_names=list(JOINTS), points=[point])
 
 
-def drive_stream(seed: int = 0, seconds: float = 6.0) -> list[RawMessage]:
+def drive_stream(seed: int = 0, seconds: float = 6.0, start: int = START) -> list[RawMessage]:
     """Odometry at 50 Hz, scans at 8 Hz, a goal at 5 Hz, a bumper that is hit once, commands at about 10 Hz."""
     rng = np.random.default_rng(seed)
     events = [(0, "/bumper", boolean(False))]
     for k in range(int(seconds * 50)):
         time = k * 20 * MS
-        events.append((time + 2 * MS, "/odom", odometry(START + time, rng.normal(), rng.normal())))
+        events.append((time + 2 * MS, "/odom", odometry(start + time, rng.normal(), rng.normal())))
     for k in range(int(seconds * 8)):
         time = k * 125 * MS
         ranges = rng.uniform(0.2, 8.0, 360)
         ranges[rng.integers(0, 360, 40)] = np.inf
-        events.append((time + 30 * MS, "/scan", scan(START + time, ranges)))
+        events.append((time + 30 * MS, "/scan", scan(start + time, ranges)))
     for k in range(int(seconds * 5)):
         events.append((k * 200 * MS + MS, "/goal_in_base", floats(rng.normal(size=2) * 3)))
     for k in range(int(seconds * 10)):
@@ -114,10 +114,10 @@ def drive_stream(seed: int = 0, seconds: float = 6.0) -> list[RawMessage]:
         events.append((sent, "/cmd_vel", twist(rng.uniform(-0.5, 0.5), rng.uniform(-1.2, 1.2))))
     events.append((int(seconds * 700) * MS, "/bumper", boolean(True)))
     events.append((int(seconds * 720) * MS, "/bumper", boolean(False)))
-    return in_order(events)
+    return in_order(events, start)
 
 
-def arm_stream(seed: int = 0, seconds: float = 3.0) -> list[RawMessage]:
+def arm_stream(seed: int = 0, seconds: float = 3.0, start: int = START) -> list[RawMessage]:
     """Joint states at 50 Hz in an order that changes, an imu at 100 Hz, a target, a reset, and trajectories."""
     rng = np.random.default_rng(seed)
     events = [(0, "/target", floats(rng.normal(size=7)))]
@@ -125,20 +125,20 @@ def arm_stream(seed: int = 0, seconds: float = 3.0) -> list[RawMessage]:
         time = k * 20 * MS + int(rng.integers(0, 3000)) * 1000
         order = list(rng.permutation(7)) if k % 10 == 0 else list(range(7))
         position, velocity = rng.normal(size=7), rng.normal(size=7)
-        payload = joint_state(START + time, position[order], velocity[order], [JOINTS[n] for n in order])
+        payload = joint_state(start + time, position[order], velocity[order], [JOINTS[n] for n in order])
         events.append((time + MS, "/joint_states", payload))
         events.append((time + 16 * MS, "/arm_controller/joint_trajectory", trajectory(rng.normal(size=7))))
     for k in range(int(seconds * 100) + 3):
         time = k * 10 * MS
-        events.append((time + MS // 2, "/wrist_imu", imu(START + time, rng.normal(size=3))))
+        events.append((time + MS // 2, "/wrist_imu", imu(start + time, rng.normal(size=3))))
     for k in range(1, int(seconds) + 1):
         events.append((k * 1000 * MS, "/target", floats(rng.normal(size=7))))
     events.append((int(seconds * 500) * MS, "/reset", encoded("std_msgs/msg/Empty")))
-    return in_order(events)
+    return in_order(events, start)
 
 
-def in_order(events) -> list[RawMessage]:
-    return [RawMessage(topic, data, START + time) for time, topic, data in sorted(events, key=lambda event: event[0])]
+def in_order(events, start: int = START) -> list[RawMessage]:
+    return [RawMessage(topic, data, start + time) for time, topic, data in sorted(events, key=lambda event: event[0])]
 
 
 TYPES = {

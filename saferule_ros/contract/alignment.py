@@ -26,7 +26,8 @@ class Stream:
     """One source.
 
     Attributes:
-        counts: samples and what was wrong with them: received, out_of_order, late, malformed, non-finite, …
+        counts: samples and what was wrong with them: received, out_of_order, late, ahead of the clock,
+            malformed, non-finite, …
     """
 
     def __init__(self, source: Source) -> None:
@@ -57,6 +58,22 @@ class Stream:
         if len(self._times) > _MOST_SAMPLES:
             del self._times[0], self._samples[0]
             self._forgotten = self._times[0]
+
+    def refuse(self, why: str) -> None:
+        """Counts a sample that is not taken."""
+        self.counts["received"] += 1
+        self.counts[why] += 1
+
+    def set_back(self, step: int) -> None:
+        """The clock went back by `step` [ns]: samples of before would be of the future, and are forgotten.
+
+        But for what holds however old it is: that is not said again until it changes, and is as old as before.
+        """
+        holds = self.source.align is Align.LATEST and self.source.max_age is None
+        newest = self._samples[-1:] if holds else []
+        self._samples = [sample._replace(time=sample.time - step) for sample in newest]
+        self._times = [sample.time for sample in self._samples]
+        self._forgotten = _NOTHING
 
     def at(self, time: int) -> npt.NDArray[np.float64] | None:
         """The values (K,) at an instant [ns], or None: they may still come.

@@ -322,6 +322,7 @@ def _compare_clocks(translation: ContractTranslation, result: ContractCheck) -> 
 
 _HINTS = {
     "late": "Came after the tick that it belongs to: record with the robot's own clock, or let ticks wait longer",
+    "ahead": "Set the clocks by one another; where its stamps are of a clock of their own, say max_ahead: null",
     "non-finite": "Give clip, if infinity means the end of the range",
     "malformed": "Was it recorded with another version of the message?",
 }

@@ -102,6 +102,9 @@ class Source(_Part):
     max_age: Seconds | None = Field(0.5, description="latest: oldest that is used; interpolate: widest gap; null: any")
     tolerance: Seconds = Field(0.0, description="exact: how far from the tick it may be [s]")
     wait: Seconds = Field(0.5, description="exact, interpolate: how long a tick waits for the message [s]")
+    max_ahead: Seconds | None = Field(
+        1.0, description="a stamp further ahead of the time of reception is refused [s]; null: of a clock of its own"
+    )
     time: Clock | None = Field(None, description="which time counts; else the stamp where the type has a header")
     clip: tuple[float, float] | None = Field(None, description="raw values are held within: inf of a laser, too")
     scale: float | Numbers = Field(1.0, description="the vector has scale x raw + offset; one number, or one for each")
@@ -191,7 +194,6 @@ class Action(_Part):
         if 0.0 in (self.scale if isinstance(self.scale, list) else [self.scale]):
             raise ValueError("scale is 0: commands in a bag could not be read back")
         return self
-
 
     @property
     def first(self) -> list[float]:

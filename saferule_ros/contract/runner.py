@@ -1,7 +1,8 @@
 """A contract at work: samples in, observations out. The live bridge and the ingest of bags run this same code.
 
 Time is what it is told: the time of reception of each message, and nothing else, moves it on. So the same messages,
-received at the same times, give the same observations, to the bit.
+received at the same times, give the same observations, to the bit. It can be set back, by whoever corrects a clock or
+starts a simulator anew: then the episode ends, and all begins anew at the new time.
 """
 
 from collections import Counter, deque
@@ -15,6 +16,7 @@ from saferule_ros.contract.command import Command
 from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import NANOSECONDS, Contract
+from saferule_ros.contract.silence import Silence
 from saferule_ros.dataset.expression import ExpressionError
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
 from saferule_ros.recording.ticks import Ticks
@@ -24,6 +26,11 @@ from saferule_ros.safeguard.monitor import Monitor
 # Ticks at a fixed rate that are made up for at once: after a longer silence, those between are skipped.
 _MOST_MISSED = 1000
 _FOREVER = 2**62
+# A step back by more than this [ns] is a clock that was set back, as for nodes/passing_time.py. By less, a message of
+# /clock came after a later stamp, or a recorder's threads wrote in another order than they received: ticks wait.
+_SET_BACK = NANOSECONDS
+# Time that is behind by so many periods of a fixed rate is told, even if it need not be set back.
+_PERIODS_TOLD = 5
 
 
 @dataclass
@@ -45,7 +52,8 @@ class ContractRunner:
         streams: by the source's name.
         ticks: what became of them, counted.
         counts: messages that made no tick, and commands that answered none.
-        problem: why the newest tick could not be made; empty if it could.
+        problem: why the newest tick could not be made, or why none comes; empty if it could.
+        notice: what happened since somebody took it away, and must be told even if ticks are made again.
 
     Args:
         contract: what everything means.
@@ -56,7 +64,9 @@ class ContractRunner:
         self.streams = {name: Stream(source) for name, source in contract.sources.items()}
         self.ticks = Ticks()
         self.counts: Counter[str] = Counter()
-        self.problem = ""
+        self.problem = self.notice = ""
+        self._silence = Silence()
+        self._straggler: int | None = None
         self._command = Command(contract.action)
         self._monitors = {name: Monitor(safeguard) for name, safeguard in contract.safeguards.items()}
         self._waiting: deque[_Pending] = deque()
@@ -73,27 +83,35 @@ class ContractRunner:
         self._actions: deque[npt.NDArray[np.float64]] = deque(maxlen=max(1, contract.history.actions))
 
     def advance(self, now: int) -> list[ObservationMessage]:
-        """Time goes on to `now` [ns]: ticks at a fixed rate come due, and waiting ones give up."""
-        self._now = max(self._now, now)
+        """Time goes on to `now` [ns]: ticks at a fixed rate come due, and waiting ones give up. Or it was set back."""
         rate = self.contract.tick.rate
-        if rate is not None:
-            self._add_due(round(NANOSECONDS / rate))
-        return self._ready()
+        period = round(NANOSECONDS / rate) if rate is not None else None
+        behind = self._now - now
+        if behind > _SET_BACK and abs(self._now) < _FOREVER:
+            self._set_back(behind)
+            self._now = now
+        self._now = max(self._now, now)
+        if period is not None:
+            self._add_due(period)
+        made = self._ready()
+        if period is not None and behind > _PERIODS_TOLD * period and abs(self._now) < _FOREVER:
+            self.problem = f"the clock is {behind / NANOSECONDS:.3f} s behind: no tick until it has caught up"
+        silent = self._silence.seconds(self._now) if period is None else 0.0
+        if silent:
+            self.problem = f"{self.contract.tick.source}: no message for {silent:.1f} s, so no tick"
+        return made
 
     def sample(self, name: str, sample: Sample) -> list[ObservationMessage]:
         """A source has a new sample. Returns the observations that can be made now."""
+        ticking = name == self.contract.tick.source
+        if self._is_ahead(name, sample, ticking):
+            return self._ready()
+        if ticking:
+            self._tick(name, sample.time)
         self.streams[name].add(sample)
         rules = self.contract.episode
         self._begin_next |= name in rules.begin_on
         self._end_next |= name in rules.end_on
-        if name == self.contract.tick.source:
-            newest = self._waiting[-1].time if self._waiting else self._last_tick
-            if sample.time > newest:
-                self._waiting.append(_Pending(sample.time, self._now))
-            elif sample.time == newest:
-                self.counts["duplicated"] += 1
-            else:  # its place in the sequence is taken
-                self.ticks.lose("overtaken by a later one")
         return self._ready()
 
     def command(self, values: npt.NDArray[np.float64], time: int) -> list[ActionMessage]:
@@ -133,6 +151,55 @@ class ContractRunner:
         while self._next_tick <= self._now:
             self._waiting.append(_Pending(self._next_tick, self._next_tick))
             self._next_tick += period
+
+    def _is_ahead(self, name: str, sample: Sample, ticking: bool) -> bool:
+        """Whether a sample claims to be of the future: taken, it would be newest until that comes, and nothing after it
+        would count. It is refused; a tick that it would have made is lost.
+        """
+        limit = self.contract.sources[name].max_ahead
+        ahead = sample.time - self._now
+        if limit is None or ahead <= round(limit * NANOSECONDS):
+            return False
+        self.streams[name].refuse("ahead of the clock")
+        why = f"{name}: its stamp is ahead of the clock: {ahead / NANOSECONDS:.3f} s, allowed {limit:g} s"
+        if ticking:
+            self._silence.heard(self._now)
+            self._break(why)
+        else:
+            self.problem = why
+        return True
+
+    def _tick(self, name: str, time: int) -> None:
+        """A message of the source that makes the ticks."""
+        self._silence.heard(self._now)
+        newest = self._waiting[-1].time if self._waiting else self._last_tick
+        behind = newest - time
+        if behind > _SET_BACK and self._straggler is not None and time > self._straggler:
+            # One message so late may have been held up. Where a second goes on from it, their clock was set back: that
+            # of a simulator that began anew, while ours went on.
+            self._set_back(behind)
+            behind = self._last_tick - time
+        self._straggler = time if behind > _SET_BACK else None
+        if behind < 0:
+            self._waiting.append(_Pending(time, self._now))
+        elif behind == 0:
+            self.counts["duplicated"] += 1
+        else:  # its place in the sequence is taken
+            self.ticks.lose("overtaken by a later one")
+            self.problem = f"{name}: a message was overtaken by one that is {behind / NANOSECONDS:.3f} s later"
+
+    def _set_back(self, step: int) -> None:
+        """The clock went back by `step` [ns]: the episode ends, and nothing of before counts any more."""
+        self.counts["clock_set_back"] += 1
+        if self._waiting:  # for messages that do not come any more
+            self.ticks.lose("clock: it was set back", len(self._waiting))
+            self._waiting.clear()
+        self.notice = f"the clock was set back by {step / NANOSECONDS:.3f} s: the episode ended"
+        self._leave_out(self.notice)
+        self._last_tick, self._next_tick, self._straggler = -_FOREVER, None, None
+        self._silence = Silence()
+        for stream in self.streams.values():
+            stream.set_back(step)
 
     def _ready(self) -> list[ObservationMessage]:
         """Ticks in their order, up to the first that still waits."""
@@ -251,7 +318,10 @@ class ContractRunner:
 
     def _begin(self, time: int, newest: npt.NDArray[np.float64]) -> None:
         history = self.contract.history
-        self._episode, self._step, self._begin_next = f"{self.contract.name}-{time}", 0, False
+        # After the clock was set back, the same times come again; an episode's name never does.
+        again = self.counts["clock_set_back"]
+        self._episode = f"{self.contract.name}-{time}" + (f"-{again}" if again else "")
+        self._step, self._begin_next = 0, False
         self._observations.extend([newest] * history.observations)
         first = np.array(self.contract.action.first, np.float64)
         self._actions.extend([first] * max(1, history.actions))
