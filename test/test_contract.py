@@ -438,6 +438,8 @@ def test_check_tells_what_is_wrong_with_a_suggestion(tmp_path, changes, where, w
         (lambda c: c["action"].update(stop="held"), "action.stop"),
         (lambda c: c["action"].update(low=[0.1, -1.0], stop=[0.2, 0.0]), "0, policy_server's last resort, is not in"),
         (lambda c: c["sources"]["scan"].update(fields=["ranges[::0]"]), "has step 0"),
+        (lambda c: c["sources"]["bumper"].update(reliable=False), "latched is true and reliable false"),
+        (lambda c: c["sources"]["bumper"].pop("max_age"), "latched is true: say how old it may be with max_age"),
         (lambda c: c["sources"]["scan"].update(fields=["ranges]["]), "is no field path"),
         (lambda c: c["sources"]["scan"].update(maxage=3), "maxage"),
         (lambda c: c.update(schema="other/1"), "schema"),
@@ -450,6 +452,13 @@ def test_a_file_that_is_no_contract_is_refused_with_words(tmp_path, change, mess
     with pytest.raises(SettingsError) as error:
         load_contract(tmp_path / "contract.yaml")
     assert message in str(error.value)
+
+
+def test_a_latched_source_is_reliable_and_survives_being_written_and_read_again():
+    made = contract()
+    assert made.sources["bumper"].latched and made.sources["bumper"].reliable
+    again = Contract.model_validate(made.model_dump(mode="json", by_alias=True))
+    assert again == made and again.digest == made.digest
 
 
 def test_a_bag_without_the_contracts_topics_is_named(tmp_path):

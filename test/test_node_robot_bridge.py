@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from contract_samples import ARM, JOINTS, write_bag
-from diagnostic_msgs.msg import DiagnosticArray
+from contract_samples import ARM, DRIVE, JOINTS, write_bag
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from nav_msgs.msg import Odometry
 from rclpy.serialization import serialize_message
+from rclpy.time import Time
 from ros_helpers import READY, Ros, ros  # noqa: F401
+from rosgraph_msgs.msg import Clock
 from safeguard_samples import safeguard_file
 from saferule_ros.msg import Action, Observation
-from sensor_msgs.msg import JointState
-from std_msgs.msg import Float32MultiArray
+from sensor_msgs.msg import JointState, LaserScan
+from std_msgs.msg import Bool, Float32MultiArray, Header
 from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
@@ -29,6 +32,7 @@ from saferule_ros.recording.reader import read_bag_content
 pytestmark = pytest.mark.ros
 
 COMMANDS = "/arm_controller/joint_trajectory"
+SECOND = 10**9
 
 
 class Arm:
@@ -238,6 +242,92 @@ def test_in_silence_stop_is_sent_once_or_the_last_command_is_held(
     offset = load_contract(contract).action.offset
     assert list(sent.points[0].positions) == list(commanded if stop == "hold" else np.array(stop) + offset)
     assert not ros.probe.becomes(lambda: len(arm.commands) > seen + 1, 0.6)
+
+
+class Drive:
+    """The drive of the ready contract, as it is: odometry, a laser and a goal by the clock that it is given [ns]."""
+
+    def __init__(self, ros: Ros) -> None:
+        self.ros = ros
+        self.observations = ros.probe.record(Observation, "observation")
+        self.health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+        node = ros.probe.node
+        self.odometry = node.create_publisher(Odometry, "/odom", qos.DATA)
+        self.scans = node.create_publisher(LaserScan, "/scan", qos.DATA)
+        self.goals = node.create_publisher(Float32MultiArray, "/goal_in_base", qos.DATA)
+        self.clock = node.create_publisher(Clock, "/clock", qos.CLOCK)
+
+    def start(self, **parameters) -> NodeProcess:
+        """The bridge, ready."""
+        bridge = self.ros.runner.start("robot_bridge", parameters={"contract": str(DRIVE), **parameters})
+        self.ros.runner.wait_ready(READY)
+        return bridge
+
+    def say(self, now: int) -> None:
+        """All its sensors once, at this time."""
+        stamp = Time(nanoseconds=now).to_msg()
+        self.clock.publish(Clock(clock=stamp))
+        self.goals.publish(Float32MultiArray(data=[3.0, 4.0]))
+        self.scans.publish(LaserScan(header=Header(stamp=stamp), ranges=[4.0] * 360))
+        self.odometry.publish(Odometry(header=Header(stamp=stamp)))
+
+    def told(self, text: str) -> bool:
+        """Whether diagnostics warned of this."""
+        found = [status for said in list(self.health) for status in said.status if status.level != DiagnosticStatus.OK]
+        return any(text in status.message for status in found)
+
+
+def test_after_a_simulator_began_anew_an_episode_does_too_and_diagnostics_tell(ros: Ros) -> None:
+    bumper = ros.probe.node.create_publisher(Bool, "/bumper", qos.LATCHED)
+    bumper.publish(Bool(data=False))
+    drive = Drive(ros)
+    bridge = drive.start(use_sim_time=True)
+    now = 100 * SECOND
+
+    def goes_on(count: int) -> bool:
+        nonlocal now
+        now += SECOND // 10
+        drive.say(now)
+        return len(drive.observations) >= count
+
+    ros.probe.wait_for(lambda: goes_on(20), "it is observed")
+    before, now = len(drive.observations), SECOND
+    ros.probe.wait_for(lambda: goes_on(before + 10), "it is observed again")
+    after = [one for one in drive.observations if Time.from_msg(one.header.stamp).nanoseconds < 100 * SECOND]
+    assert len(after) >= 10 and after[0].step == 0
+    assert after[0].episode_id not in {one.episode_id for one in drive.observations[:before]}
+    # Of the bumper nothing was said again.
+    ros.probe.wait_for(lambda: goes_on(0) and drive.told("the clock was set back by"), "diagnostics tell it")
+    assert "the clock was set back by" in bridge.log_tail()
+
+
+def test_what_was_published_once_before_the_bridge_began_is_heard_where_the_contract_says_latched(ros: Ros) -> None:
+    bumper = ros.probe.node.create_publisher(Bool, "/bumper", qos.LATCHED)
+    bumper.publish(Bool(data=False))
+    drive = Drive(ros)
+    drive.start()
+
+    def observed() -> bool:
+        drive.say(time.time_ns())
+        return len(drive.observations) >= 5
+
+    ros.probe.wait_for(observed, "it is observed")
+
+
+def test_a_publisher_that_keeps_nothing_is_named_where_the_contract_says_latched(ros: Ros) -> None:
+    bumper = ros.probe.node.create_publisher(Bool, "/bumper", qos.DATA)
+    bumper.publish(Bool(data=False))
+    drive = Drive(ros)
+    bridge = drive.start()
+    what = "/bumper: a publisher's DURABILITY does not match what the contract asks for"
+
+    def told() -> bool:
+        """Twice, and so not only in the moment when it was found."""
+        drive.say(time.time_ns())
+        return sum(what in status.message for said in list(drive.health) for status in said.status) >= 2
+
+    ros.probe.wait_for(told, "diagnostics name it")
+    assert what in bridge.log_tail() and not drive.observations
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,23 @@ class Source(_Part):
     offset: float | Numbers = Field(0.0, description="see scale")
     observe: bool = Field(True, description="part of the observation; false: only for expressions and episodes")
     reliable: bool = Field(False, description="subscribe reliably; sensors are usually published as best effort")
+    latched: bool = Field(
+        False,
+        description="published once, or when it changes, and kept by its publisher (durability transient_local): a "
+        "bridge that starts later gets the newest, too. Implies reliable. A publisher that keeps nothing (volatile) is "
+        "not heard at all. Say max_age, too: null where it holds until it changes",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _latched_is_reliable(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or given.get("latched") is not True:
+            return given
+        if given.get("reliable") is False:
+            raise ValueError("latched is true and reliable false: what is kept for late readers is sent reliably")
+        if "max_age" not in given:
+            raise ValueError("latched is true: say how old it may be with max_age [s], or null where it holds for good")
+        return {**given, "reliable": True}
 
 
 class Tick(_Part):

@@ -22,6 +22,8 @@ def _reliable(depth: int, durability: DurabilityPolicy = DurabilityPolicy.VOLATI
 
 #: `observation`, `action`: nothing may be lost, because both become training data.
 DATA = _reliable(DATA_DEPTH)
+#: A robot's own topics that their publishers keep for late readers; a publisher that does not keep it does not match.
+KEPT = _reliable(DATA_DEPTH, DurabilityPolicy.TRANSIENT_LOCAL)
 #: Status topics: the newest state, also for whoever joins later.
 LATCHED = _reliable(1, DurabilityPolicy.TRANSIENT_LOCAL)
 #: `policy_server/heartbeat`: only the newest tells anything.

@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.qos import qos_policy_name_from_kind
 from rclpy.serialization import serialize_message
 from rclpy.time import Time
 from std_msgs.msg import Empty, Header
@@ -71,6 +73,7 @@ class RobotBridge(Node):
         self._last_sent: int | None = None  # when, by that [ns]
         self._stopped = False
         self._problem = ""
+        self._unheard: dict[str, str] = {}  # topics of whose publishers one does not match, and why
         self._counts = {"observations": 0, "commands": 0, "stops": 0, "refused_actions": 0, "held_actions": 0}
         self._observations = self.create_publisher(Observation, "observation", qos.DATA)
         self._commands = self.create_publisher(self._action_type, about.topic, qos.COMMANDS)
@@ -81,11 +84,13 @@ class RobotBridge(Node):
         self.create_subscription(Action, "action", self._on_action, qos.DATA)
         topics = {source.topic: source for source in self._contract.sources.values()}
         for topic, source in topics.items():
-            reliable = any(s.reliable for s in self._contract.sources.values() if s.topic == topic)
-            profile = qos.DATA if reliable else qos.SENSORS
+            same = [one for one in self._contract.sources.values() if one.topic == topic]
+            reliable = qos.DATA if any(one.reliable for one in same) else qos.SENSORS
             self.create_subscription(
-                message_class(source.type), topic, partial(self._on_message, topic), profile, raw=True
-            )
+                message_class(source.type), topic, partial(self._on_message, topic),
+                qos.KEPT if any(one.latched for one in same) else reliable, raw=True,
+                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=partial(self._on_incompatible, topic)),
+            )  # fmt: skip
         if self._contract.episode.service:
             self.create_service(Trigger, "~/new_episode", self._new_episode)
         rate = self._contract.tick.rate
@@ -105,6 +110,15 @@ class RobotBridge(Node):
     def _on_message(self, topic: str, payload: bytes) -> None:
         self._feed(RawMessage(topic, payload, self._now()))
 
+    def _on_incompatible(self, topic: str, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        """A publisher does not offer what the contract asks for: nothing of it is ever heard."""
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        self._unheard[topic] = (
+            f"{topic}: a publisher's {policy} does not match what the contract asks for, so it is not heard: let it "
+            "offer that (transient_local, reliable), or take latched and reliable out of the contract"
+        )
+        self._tell(self._unheard[topic])
+
     def _feed(self, message: RawMessage) -> None:
         try:
             for made in self._translation.take([message], self._topics):
@@ -112,6 +126,7 @@ class RobotBridge(Node):
                     self._publish(made)
         except (ContractError, BagError) as error:  # sizes that only a message could tell
             self._tell(str(error))
+        self._tell_notice()
 
     def _look(self) -> None:
         """Time goes on without messages, too."""
@@ -121,6 +136,7 @@ class RobotBridge(Node):
                 self._publish(made)
         except ContractError as error:
             self._tell(str(error))
+        self._tell_notice()
         if self._last_sent is not None and not self._stopped:
             silent = self._passed() - self._last_sent
             if silent > round(self._contract.action.timeout * NANOSECONDS):
@@ -180,6 +196,20 @@ class RobotBridge(Node):
             self.get_logger().warning(problem)
         self._problem = problem
 
+    def _tell_notice(self) -> None:
+        runner = self._translation.runner
+        if runner.notice:
+            self._tell(runner.notice)
+            runner.notice = ""
+
+    def _deaf(self) -> str:
+        """What is not heard for its quality of service, while nobody else says it."""
+        for name, stream in self._translation.runner.streams.items():
+            topic = self._contract.sources[name].topic
+            if topic in self._unheard and not stream.counts["received"]:
+                return self._unheard[topic]
+        return ""
+
     def _health(self) -> Health:
         runner = self._translation.runner
         values: dict[str, object] = {
@@ -191,7 +221,7 @@ class RobotBridge(Node):
         }
         for name, stream in runner.streams.items():
             values |= {f"{name}, {what}": count for what, count in sorted(stream.counts.items())}
-        problem, self._problem = self._problem or runner.problem, ""
+        problem, self._problem = self._problem or self._deaf() or runner.problem, ""
         if problem:
             return Health(Level.WARN, problem, values)
         return Health(Level.OK, f"{self._counts['observations']} observations", values)
