@@ -44,7 +44,7 @@ def wholes(dataset: EpisodeDataset) -> Wholes:
     of_record = np.array([numbers[name] for name in names])
 
     def summed(values: list[float]) -> npt.NDArray[np.float64]:
-        return np.bincount(of_record, weights=values, minlength=len(numbers))
+        return np.bincount(of_record, weights=values, minlength=len(numbers)).astype(np.float64)
 
     return Wholes(
         of_record,
