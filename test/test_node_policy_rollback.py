@@ -120,7 +120,7 @@ def test_what_failed_its_probation_comes_back_by_no_rollback_and_the_store_is_to
     store, (old,) = make_store(tmp_path, 1)
     new = add_faulty(store, "out_of_bounds", tmp_path)
     start(ros, store, probation_ticks=1000)
-    robot = Robot(ros)
+    robot = acting_robot(ros)
     health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
     assert swap(ros, new).success
     with unwritable(store):
@@ -140,18 +140,28 @@ def test_what_failed_its_probation_comes_back_by_no_rollback_and_the_store_is_to
     assert not nothing.success and "no previous policy" in nothing.message
     action = robot.ask(GOOD)
     assert (action.policy_id, action.policy_generation) == (old, reply.policy_generation)
+    store.activate(new)  # somebody from a shell, who does not know
+    failed = roll_back(ros, "it limps")
+    assert not failed.success and "or only with a fault" in failed.message and robot.ask(GOOD).policy_id == old
     assert swap(ros, new).success, "it may be tried again"
 
 
 def test_what_a_shell_made_active_does_not_act_by_a_rollback(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
-    robot = Robot(ros)
-    robot.ask(GOOD)
+    robot = acting_robot(ros)
     store.activate(new)  # `saferule policy activate`: serves after the next start
     reply = roll_back(ros, "it limps")
     assert not reply.success and reply.policy_id == old and f"policy {new}" in reply.message
     assert robot.ask(GOOD).policy_id == old and store.places().active == new
+
+
+def acting_robot(ros: Ros) -> Robot:
+    """One that has been answered, and has heard a status."""
+    robot = Robot(ros)
+    robot.ask(GOOD)
+    ros.probe.wait_for(lambda: robot.status, "a status came")
+    return robot
 
 
 # In the middle of a swap.
@@ -162,8 +172,7 @@ def test_a_rollback_during_a_swap_cancels_it(ros: Ros, tmp_path: Path, state: st
     store, (older, old, new) = make_store(tmp_path, 1, 2, 3)
     store.activate(old)
     start(ros, store)
-    robot = Robot(ros)
-    robot.ask(GOOD)
+    robot = acting_robot(ros)
     places = store.places()
     request = SwapPolicy.Request(policy_id=new, shadow_ticks=10_000_000)
     swapped = ros.probe.call_later(SwapPolicy, "policy_server/swap", request, SWAP)
@@ -201,8 +210,7 @@ def activating(ros: Ros, robot: Robot, store: PolicyStore, policy_id: str, proba
 def test_a_swap_that_the_store_is_being_told_of_cannot_be_cancelled(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
-    robot = Robot(ros)
-    robot.ask(GOOD)
+    robot = acting_robot(ros)
     with activating(ros, robot, store, new, 0) as swapped:
         reply = roll_back(ros)
         assert not reply.success and "under way (activating)" in reply.message and reply.policy_id == old
@@ -216,8 +224,7 @@ def test_a_swap_whose_server_was_cleaned_up_meanwhile_says_that_nothing_acts(
 ) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
-    robot = Robot(ros)
-    robot.ask(GOOD)
+    robot = acting_robot(ros)
     with activating(ros, robot, store, new, probation_ticks) as swapped:
         change(ros, Transition.TRANSITION_DEACTIVATE)
         change(ros, Transition.TRANSITION_CLEANUP)
@@ -236,8 +243,7 @@ def test_a_swap_whose_server_was_cleaned_up_meanwhile_says_that_nothing_acts(
 def test_a_swap_whose_server_was_deactivated_meanwhile_says_when_it_acts(ros: Ros, tmp_path: Path) -> None:
     store, (_, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
-    robot = Robot(ros)
-    robot.ask(GOOD)
+    robot = acting_robot(ros)
     with activating(ros, robot, store, new, 1000) as swapped:
         change(ros, Transition.TRANSITION_DEACTIVATE)
     reply = swapped()
@@ -253,7 +259,7 @@ def test_a_swap_that_asks_for_more_ticks_than_the_parameter_may_is_refused(
 ) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
-    robot = Robot(ros)
+    robot = acting_robot(ros)
     for asked in (2**31 - 1, 10_000_001, -2):
         request = SwapPolicy.Request(policy_id=new, **{name: asked})
         reply = ros.probe.call(SwapPolicy, "policy_server/swap", request, SWAP)
