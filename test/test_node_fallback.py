@@ -233,16 +233,18 @@ def test_what_a_policy_computes_while_the_fallback_takes_over_never_goes_out(ros
     store, _ = make_store(tmp_path, 1)
     guarded = GuardedFaulty(ros, store)
     guarded.probe.wait_for(guarded.ask, "the server answers")
+    before, changes = len(guarded.actions), guarded.control[-1].changes
     stalled = guarded.observe(place=TRAP_LOW + 1.0)
-    guarded.probe.wait_for(guarded.safe, "the fallback acts")
+    guarded.probe.wait_for(
+        lambda: any(m.holder == "fallback" and m.changes > changes for m in guarded.control), "the fallback acts"
+    )
     guarded.await_holder("policy_server")  # it beats again, so the answer was there
+    meanwhile = [m.fallback_reason == REASON for _, m in guarded.actions[before:]]
     guarded.probe.wait_for(guarded.ask, "the server answers again")
     own = [m for _, m in guarded.actions if m.fallback_reason != REASON]
     assert stalled not in {m.observation_sequence for m in own}
     assert [m.sequence for m in own] == list(range(own[0].sequence, own[0].sequence + len(own))), "no number is missing"
-    commands = [m.fallback_reason == REASON for _, m in guarded.actions]
-    first, last = commands.index(True), len(commands) - commands[::-1].index(True)
-    assert all(commands[first:last]), "while one commands, the other does not"
+    assert any(meanwhile) and all(meanwhile[meanwhile.index(True) :]), "while one commands, the other does not"
 
 
 class DampingFaulty(GuardedFaulty):
@@ -277,6 +279,23 @@ def test_a_crash_between_episodes_moves_no_robot_that_stands_and_one_within_an_e
             guarded.ros.runner.processes.pop("policy_server").wait(DEADLINE)
             guarded.start_server()
             guarded.await_holder("policy_server")
+
+
+class StopsSoon(DampingFaulty):
+    """A robot that stops by itself before a fallback of this period can have taken over."""
+
+    def server_settings(self) -> dict[str, Any]:
+        return super().server_settings() | {"damp_within": 1.5 * PERIOD}
+
+
+def test_a_fallback_that_comes_when_the_robot_has_stopped_is_told_to_let_it_stand(ros: Ros, tmp_path: Path) -> None:
+    store, _ = make_store(tmp_path, 1)
+    beats = ros.probe.record(Heartbeat, "policy_server/heartbeat", qos.HEARTBEAT)
+    guarded = StopsSoon(ros, store)
+    last = guarded.probe.wait_for(guarded.ask, "the server answers")
+    assert any(last.data)
+    of_then = guarded.probe.wait_for(lambda: [b for b in beats if b.sequence >= last.sequence], "a beat tells of it")
+    assert all(list(beat.safe_action) == [0.0, 0.0] for beat in of_then)
 
 
 class Beating:
@@ -339,7 +358,7 @@ def test_what_was_damped_moves_no_robot_again_after_control_was_given_back(ros: 
     robot = Beating(ros)
     slowly = 0.999
     robot.beat([1.0, -0.5], damping=slowly)
-    ros.probe.wait_for(lambda: robot.actions, "the fallback acts")
+    ros.probe.wait_for(lambda: robot.actions and robot.holder() == "fallback", "the fallback acts")
 
     def beats_again() -> bool:
         robot.beat([0.0, 0.0], damping=slowly, waits=True, commanded=0)
@@ -347,8 +366,9 @@ def test_what_was_damped_moves_no_robot_again_after_control_was_given_back(ros: 
 
     ros.probe.wait_for(beats_again, "it has control")
     assert robot.actions[-1].data[0] > 0.5, "it was not at rest by then"
-    seen = len(robot.actions)
-    ros.probe.wait_for(lambda: len(robot.actions) > seen + 3, "the fallback acts again")
+    ros.probe.wait_for(lambda: robot.holder() == "fallback", "the fallback acts again")
+    seen = len(robot.actions)  # what it sent before came in before this silence
+    ros.probe.wait_for(lambda: len(robot.actions) > seen + 3, "it goes on")
     assert all(list(action.data) == [0.0, 0.0] for action in robot.actions[seen:])
 
 

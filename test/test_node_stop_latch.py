@@ -130,10 +130,11 @@ def test_a_shutdown_in_good_order_is_no_stop_and_ends_none(ros: Ros, tmp_path: P
     start(ros, store, reaction="stop")
     robot = Robot(ros)
     robot.ask(bad() if stopped_before else vectors(1)[0])
+    assert watched.change(Transition.TRANSITION_DEACTIVATE)
+    ros.probe.wait_for(lambda: robot.actions[-1].fallback_reason == "shutdown", "a last action came")
     node = ros.runner.processes["policy_server"]
     node.signal(signal.SIGINT)
     assert node.wait(DEADLINE) == 0
-    ros.probe.wait_for(lambda: robot.actions[-1].fallback_reason == "shutdown", "a last action came")
     assert bool(watched.mark.read()) == stopped_before
 
 

@@ -361,7 +361,8 @@ class PolicyServer(LifecycleNode):
         self._status.publish(message)
 
     def _look(self) -> None:
-        self._keep_stop()  # where that failed before
+        if self._stop_complaint:
+            self._keep_stop()  # there may be room on the disk by now
         self._policies.look_at_faults()
         self._policies.tell_store_again()
         if self._phase == "serving" and self._policies.look():
