@@ -1,10 +1,12 @@
 """Where everything of one robot lies on disk."""
 
+import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from saferule_ros.errors import SaferuleError
+from saferule_ros.syncing import sync_folder
 
 # What may be a folder or file name under the workspace: no separators, no leading dot, no surprises in a shell.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
@@ -30,6 +32,22 @@ def check_name(name: str, kind: str) -> str:
             "Use 1 to 128 letters, digits and _ . + -, beginning with a letter, a digit or _",
         )
     return name
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it that are missing (idempotent). Their names are on the disk on return.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+    if not missing:
+        # Whoever made it may have been cut off before this. Where this user may not even look, it was somebody else.
+        with contextlib.suppress(PermissionError):
+            sync_folder(path.parent)
 
 
 @dataclass(frozen=True)
@@ -104,7 +122,7 @@ class Workspace:
         return self.jobs / check_name(job_id, "job id")
 
     def create(self) -> "Workspace":
-        """Makes the folders that are missing (idempotent) and returns itself.
+        """Makes the folders that are missing (idempotent) and returns itself. Their names are on the disk on return.
 
         The store and the dataset are made by those who write them: an empty one would be an error later.
 
@@ -112,8 +130,10 @@ class Workspace:
             WorkspaceError: a folder cannot be made.
         """
         try:
-            for folder in (self.root, self.bags, self.checkpoints, self.forget_sets, self.jobs):
-                folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.root)
+            for folder in (self.bags, self.checkpoints, self.forget_sets, self.jobs):
+                folder.mkdir(exist_ok=True)
+            sync_folder(self.root)
         except OSError as error:
             raise WorkspaceError(
                 f"the workspace {str(self.root)!r} cannot be made: {error}",

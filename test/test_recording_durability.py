@@ -8,6 +8,9 @@ from dataset_samples import make_dataset, make_episode
 from recording_samples import received, record_episodes, stream
 
 from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.recording.bag_writer import BagWriter, loop_topics
+from saferule_ros.recording.errors import BagError
+from saferule_ros.workspace import Workspace
 
 
 @pytest.fixture
@@ -66,3 +69,27 @@ def test_all_columns_are_synced_before_the_dataset_names_them(tmp_path, log):
 def test_a_forget_set_is_synced_before_its_id_is_given_out(tmp_path, log):
     path: Path = ForgetSet.select(make_dataset(), ["monday"], [], "why", "who").save(tmp_path)
     assert log[-2:] == [("name", str(path)), ("sync", str(tmp_path))]
+
+
+def test_the_folders_of_a_new_workspace_are_synced_with_their_names(tmp_path, log):
+    workspace = Workspace(tmp_path / "robots" / "one").create()
+    assert log[-1] == ("sync", str(workspace.root)), "after the last folder in it was made"
+    assert {("sync", str(tmp_path)), ("sync", str(tmp_path / "robots"))} < set(log)
+    del log[:]
+    workspace.create()  # made before, by somebody who may have been cut off
+    assert log == [("sync", str(tmp_path / "robots")), ("sync", str(workspace.root))]
+
+
+def test_folders_that_are_made_on_the_way_are_synced_with_their_names(tmp_path, log):
+    ForgetSet.select(make_dataset(), ["monday"], [], "why", "who").save(tmp_path / "robot" / "forget_sets")
+    assert log[:2] == [("sync", str(tmp_path / "robot")), ("sync", str(tmp_path))]
+    del log[:]
+    BagWriter(tmp_path / "other" / "bags" / "demo", loop_topics())
+    assert log[:2] == [("sync", str(tmp_path / "other")), ("sync", str(tmp_path))]
+
+
+def test_a_bag_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(BagWriter, "_write_metadata", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(BagError, match="No space left"):
+        BagWriter(tmp_path / "demo", loop_topics())
+    assert list(tmp_path.iterdir()) == []

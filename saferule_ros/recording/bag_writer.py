@@ -2,8 +2,10 @@
 
 import heapq
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from saferule_ros.recording.manifest import BagManifest, SealedEpisode
 from saferule_ros.recording.messages import ACTION_TYPE, OBSERVATION_TYPE, RawMessage
 from saferule_ros.signing import PrivateKey
 from saferule_ros.syncing import sync_folder
-from saferule_ros.workspace import check_name
+from saferule_ros.workspace import check_name, make_folder
 
 # In the header of each file: it holds one episode, or a part of one.
 LIBRARY = "saferule_ros"
@@ -78,7 +80,7 @@ class BagWriter:
         limits: of one file.
 
     Raises:
-        BagError: the folder is there already or cannot be made.
+        BagError: the folder is there already or cannot be made; nothing is left of it then.
         WorkspaceError: its name is not a safe one.
     """
 
@@ -101,11 +103,17 @@ class BagWriter:
         self._ros_distro = os.environ.get("ROS_DISTRO", "") if ros_distro is None else ros_distro
         self._files: list[SplitFile] = []
         try:
-            self.folder.mkdir(parents=True)
-            self._write_metadata(self._files)
-            self._manifest.write(self.folder, self._key)
-            sync_folder(self.folder.parent)
+            make_folder(self.folder.parent)
+            self.folder.mkdir()
+            with ExitStack() as undo:  # whoever tries again, under another name, must not leave one more each time
+                undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
+                self._write_metadata(self._files)
+                self._manifest.write(self.folder, self._key)
+                sync_folder(self.folder.parent)
+                undo.pop_all()
         except FileExistsError as error:
+            if not self.folder.exists():  # but a file stands where a folder above it should
+                raise self._cannot_write(error) from error
             raise BagError(f"bag {str(self.folder)!r} is there already", "Give the new bag another id") from error
         except OSError as error:
             raise self._cannot_write(error) from error
