@@ -306,6 +306,52 @@ def test_autostart_records_from_the_start_on(ros: Ros, workspace: Path, sealed: 
     assert "robot 7" in (bag / "metadata.yaml").read_text()
 
 
+def test_autostart_goes_on_in_the_next_bag_after_so_many_episodes(
+    ros: Ros, workspace: Path, sealed: list[Episode]
+) -> None:
+    start_node(ros, workspace, autostart=True, max_bag_episodes=2)
+    robot = Robot(ros)
+    for number in range(5):
+        robot.run(f"walk-{number}", 3)
+    ros.probe.wait_for(lambda: len(sealed) == 5, "all are sealed")
+    stopped = end(ros)
+    assert stopped.success and stopped.episodes == 1 and "in the last of 3 bags" in stopped.message
+    bags = sorted((workspace / "bags").iterdir())  # named by the time
+    assert [episode.id for bag in bags for episode in read_bag(bag)] == [f"walk-{number}" for number in range(5)]
+    assert [episode.bag_id for episode in sealed] == [bags[number // 2].name for number in range(5)]
+    assert begin(ros).success
+    for number in range(5, 8):
+        robot.run(f"walk-{number}", 3)
+    assert end(ros).episodes == 3, "a bag with a name is one bag"
+
+
+def test_autostart_waits_for_room_and_says_so(ros: Ros, workspace: Path, sealed: list[Episode]) -> None:
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+    workspace.mkdir()
+    (workspace / "keys").touch()  # no place for a key, until it is made
+    start_node(ros, workspace, autostart=True)
+    ros.probe.wait_for(
+        lambda: health and health[-1].status[0].level == DiagnosticStatus.ERROR
+        and "recording cannot begin" in health[-1].status[0].message,
+        "diagnostics tell why",
+    )  # fmt: skip
+    (workspace / "keys").unlink()
+    ros.probe.wait_for(lambda: list((workspace / "bags").iterdir()), "recording has begun")
+    Robot(ros).run("walk", 3)
+    ros.probe.wait_for(lambda: sealed, "the episode is sealed")
+
+
+@pytest.mark.parametrize("asks", ["stop", "start"])
+def test_autostart_that_waits_gives_way_to_whoever_asks(ros: Ros, workspace: Path, asks: str) -> None:
+    start_node(ros, workspace, autostart=True, min_free_space=100_000_000)
+    refused = end(ros) if asks == "stop" else begin(ros)
+    assert not refused.success and "nearly full" in refused.message
+    assert ("It is not tried again" in refused.message) is (asks == "stop")
+    if asks == "stop":
+        assert "nearly full" not in end(ros).message
+    assert not list((workspace / "bags").iterdir()), "nothing is left of what could not begin"
+
+
 def test_a_full_disk_is_reported_and_does_not_end_the_recording(
     ros: Ros,
     node: NodeProcess,

@@ -120,6 +120,26 @@ def test_parameters_tell_unit_and_range_and_refuse_changes_while_the_node_runs(r
     assert not result.successful and "read-only" in result.reason
 
 
+def test_a_node_that_cannot_start_ends_with_its_reason_in_good_order(tmp_path: Path) -> None:
+    script = """
+        from rclpy.node import Node
+        from saferule_ros.errors import SaferuleError
+        from saferule_ros.nodes import process
+
+        class Refusing(Node):
+            def start(self):
+                raise SaferuleError("there is no room", "Make some")
+            def stop(self):
+                print("stopped")
+
+        process.main(lambda: Refusing("refusing"))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert done.returncode == 2 and "there is no room. Make some" in done.stderr and "Traceback" not in done.stderr
+    assert "stopped" in done.stdout
+
+
 def test_a_parameter_file_that_is_none_is_named(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("a: [\n")

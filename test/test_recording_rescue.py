@@ -13,7 +13,7 @@ from contract_samples import arm_stream, contract, drive_stream, write_bag
 from dataset_samples import make_episode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recording_samples import ACTION_TOPIC, OBSERVATION_TOPIC, received, record_episodes, stream
+from recording_samples import ACTION_TOPIC, OBSERVATION_TOPIC, action, received, record_episodes, stream
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin
 
 from saferule_ros.contract.translation import ContractTranslation
@@ -30,6 +30,7 @@ from saferule_ros.recording.reader import read_bag, read_bag_content
 from saferule_ros.recording.sqlite_scan import SqliteScan
 from saferule_ros.signing import KeyFolder, PrivateKey
 
+DEADLINE = 60.0  # of anything at all [s]
 EPISODES = [make_episode(number, bag_id="demo", length=4 + number) for number in range(3)]
 
 
@@ -67,6 +68,12 @@ def test_what_could_not_be_sealed_stays_in_the_journal(tmp_path, monkeypatch):
     recording, sealed = open_recording(tmp_path / "demo")
     monkeypatch.setattr(BagWriter, "_write_file", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     feed(recording, stream(EPISODES[0]))
+    wait_for(lambda: sealed)
+    recording.tend()
+    before = sizes(tmp_path / "demo")
+    feed(recording, [action(EPISODES[1], step, first_sequence=50) for step in range(4)])
+    recording.tend()
+    assert sizes(tmp_path / "demo") == before, "commands of no open episode are not kept with it"
     recording.close()
     assert "No space left" in sealed[0].error
     content = read_bag_content(tmp_path / "demo")
@@ -87,6 +94,62 @@ def test_a_disk_that_is_nearly_full_ends_the_taking_of_episodes_and_nothing_is_d
         "what had begun is taken to its end"
     )
     assert read_bag(tmp_path / "demo") == [EPISODES[0], EPISODES[2]]
+
+
+def test_between_episodes_and_on_a_full_disk_nothing_is_written(tmp_path):
+    recording, sealed = open_recording(tmp_path / "demo", min_free=2**62)
+    recording._free, recording._looked = 2**63, 1e18  # there is room now
+    feed(recording, stream(EPISODES[0]))
+    wait_for(lambda: sealed)
+    recording.tend()
+    before = sizes(tmp_path / "demo")
+    assert not list((tmp_path / "demo").glob(".open-*")), "the newest file goes, too, when its episode is sealed"
+    recording._free = 0
+    for number in range(20):  # a robot that goes on, with observations out of the middle first
+        refused = stream(make_episode(number, id=f"refused-{number}"), first_sequence=100 + 50 * number)
+        feed(recording, [*refused[2:], *refused[:2]])
+    recording.tend()
+    assert sizes(tmp_path / "demo") == before and recording.not_taken == 20
+    recording.close()
+    assert read_bag(tmp_path / "demo") == [EPISODES[0]]
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+def wait_for(condition) -> None:
+    """By a thread of its own."""
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_a_command_that_overtook_the_first_observation_is_recovered_with_its_episode(tmp_path):
+    """It came while no episode was open, or while the one before was, whose journal is gone."""
+    for name, before in (("nothing", []), ("another", stream(EPISODES[0])[:-1])):
+        recording, sealed = open_recording(tmp_path / name)
+        feed(recording, stream(EPISODES[2]))  # recording begins with an episode
+        ahead = stream(EPISODES[1], first_sequence=50)
+        ahead[0], ahead[1] = ahead[1], ahead[0]
+        last = stream(EPISODES[0], first_sequence=20)
+        feed(recording, [*last[:-1], ahead[0], last[-1], *ahead[1:7]] if before else ahead[:7])
+        wait_for(lambda sealed=sealed, count=1 + bool(before): len(sealed) == count)
+        recording.tend()
+        shutil.copytree(tmp_path / name, tmp_path / f"{name}-killed")
+        content = read_bag_content(tmp_path / f"{name}-killed")
+        assert content.recovered_episodes == ("walk-001",) and content.episodes[-1].length == 3
+        recording.close()
+
+
+def test_a_folder_that_is_gone_is_a_full_disk_and_not_the_recorders_end(tmp_path):
+    recording, sealed = open_recording(tmp_path / "bags" / "demo")
+    (tmp_path / "bags").rename(tmp_path / "aside")
+    feed(recording, stream(EPISODES[0]))
+    assert "not known how much" in recording.disk_problem and recording.not_taken == 1
+    recording.close()
+    assert not sealed
 
 
 def test_long_episodes_are_split_by_size_and_time_and_read_as_one(tmp_path):

@@ -17,6 +17,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.time import Time
+from rclpy.timer import Timer
 
 from saferule_ros.contract.model import NANOSECONDS, load_contract
 from saferule_ros.errors import SaferuleError
@@ -25,7 +26,7 @@ from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
 from saferule_ros.nodes.intake import Intake
 from saferule_ros.nodes.parameters import load, parameter
-from saferule_ros.nodes.recording import FLUSH_PERIOD, Recording
+from saferule_ros.nodes.recording import FLUSH_PERIOD, BagSeries, Recording
 from saferule_ros.nodes.sealer import WAITING_EPISODES, Sealed
 from saferule_ros.recording.bag_writer import BagWriter, SplitLimits, loop_topics
 from saferule_ros.recording.messages import RawMessage
@@ -34,6 +35,8 @@ from saferule_ros.srv import StartRecording, StopRecording
 from saferule_ros.workspace import Workspace
 
 MIB = 2**20
+# How often a recording that `autostart` could not begin is tried again [s]: somebody may have made room.
+RETRY_PERIOD = 2.0
 # What was published shortly before a stop has arrived after such a silence [s], unless some of it got lost.
 SETTLED = 0.2
 LOOK_AGAIN = 0.005  # between two looks at what a stop still waits for [s]
@@ -44,7 +47,13 @@ class Parameters:
     """Parameters of dataset_recorder."""
 
     workspace: str = parameter("", "folder of the robot's bags", required=True)
-    autostart: bool = parameter(False, "record from the start on, into a bag that is named by the time")
+    autostart: bool = parameter(False, "record from the start on, into bags that are named by the time")
+    # Each episode that is sealed rewrites what metadata and manifest say of those before it in its bag, half a kB for
+    # each: 130 kB on average with this many, about as much as ten seconds of a robot's own messages.
+    max_bag_episodes: int = parameter(
+        500, "a bag that `autostart` made ends after so many episodes, and the next one begins", unit="episodes",
+        low=1, high=100_000,
+    )  # fmt: skip
     recorded_by: str = parameter("", "who or what records, for the metadata of bags that `autostart` makes")
     # DDS repairs what got lost at the end of a burst at its next heartbeat, by default within 3 s.
     command_patience: float = parameter(
@@ -100,6 +109,7 @@ class DatasetRecorder(Node):
         self._last_message = time.monotonic()
         self._received_at = 0  # [ns since the epoch]
         self._problem = ""
+        self._retry: Timer | None = None  # as long as a recording that `autostart` is to begin has not begun
         self._episodes = self.create_publisher(Episode, "~/episodes", qos.EPISODES)
         self._observations = Intake(self, Observation, "observation", qos.DATA, self._on_observation)
         self._actions = Intake(self, Action, "action", qos.DATA, self._on_action)
@@ -114,7 +124,8 @@ class DatasetRecorder(Node):
         self.create_timer(self._settings.command_patience / 2, self._give_up_missing, clock=steady)
         self.create_timer(FLUSH_PERIOD, self._tend, clock=steady)
         if self._settings.autostart:
-            self._begin("", self._settings.recorded_by)
+            self._retry = self.create_timer(RETRY_PERIOD, self._autostart, clock=steady)
+            self._autostart()
 
     def stop(self) -> None:
         """Seals what is open."""
@@ -122,14 +133,40 @@ class DatasetRecorder(Node):
             self._drain()
             self._end()
 
-    def _begin(self, bag_id: str, recorded_by: str) -> Recording:
+    def _autostart(self) -> None:
+        """Until it succeeds, or somebody starts or stops: a robot with a full disk is there to say so."""
+        try:
+            self._begin("", self._settings.recorded_by, in_series=True)
+        except (SaferuleError, OSError) as error:
+            problem = f"recording cannot begin: {error}"
+            if problem != self._problem:  # once, not with every retry
+                self._problem = problem
+                self.get_logger().error(f"{problem}; it is tried again every {RETRY_PERIOD:g} s")
+                self._diagnostics.publish()
+
+    def _waits_no_more(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+    def _begin(self, bag_id: str, recorded_by: str, in_series: bool = False) -> Recording:
         if self._recording is not None:
             raise RecorderError(
                 f"bag {self._recording.bag_id!r} is being recorded", "Stop it first: dataset_recorder/stop"
             )
+        writer = self._new_bag(bag_id, recorded_by)
+        series = BagSeries(self._settings.max_bag_episodes, partial(self._new_bag, "", recorded_by))
+        # What arrived before is not part of it.
+        self._drain()
+        self._problem = ""
+        self._waits_no_more()
+        self._recording = Recording(
+            writer, self._on_sealed, self._settings.min_free_space * MIB, series if in_series else None
+        )
+        return self._recording
+
+    def _new_bag(self, bag_id: str, recorded_by: str) -> BagWriter:
         folder = self._workspace.bag(bag_id or f"bag-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S.%fZ')}")
-        limits = SplitLimits(self._settings.max_file_size * MIB, round(self._settings.max_file_time * NANOSECONDS))
-        key = KeyFolder(self._workspace.keys).own() if self._settings.sign else None
         free = shutil.disk_usage(self._workspace.root).free
         if free < self._settings.min_free_space * MIB:
             raise RecorderError(
@@ -137,15 +174,19 @@ class DatasetRecorder(Node):
                 f"{self._settings.min_free_space} MiB",
                 "Make room; nothing is deleted here",
             )
+        limits = SplitLimits(self._settings.max_file_size * MIB, round(self._settings.max_file_time * NANOSECONDS))
+        key = KeyFolder(self._workspace.keys).own() if self._settings.sign else None
         writer = BagWriter(folder, self._topics, recorded_by, contract=self._contract, key=key, limits=limits)
-        # What arrived before is not part of it.
-        self._drain()
-        self._problem = ""
-        self._recording = Recording(writer, self._on_sealed, self._settings.min_free_space * MIB)
         self.get_logger().info(f"recording into {folder}")
-        return self._recording
+        return writer
 
     def _end(self) -> Recording:
+        if self._recording is None and self._retry is not None:
+            self._waits_no_more()
+            why, self._problem = self._problem, ""
+            raise RecorderError(
+                f"nothing is being recorded: {why}", "It is not tried again; start it with dataset_recorder/start"
+            )
         if self._recording is None:
             raise RecorderError("nothing is being recorded", "Start a recording first: dataset_recorder/start")
         recording, self._recording = self._recording, None
@@ -216,7 +257,7 @@ class DatasetRecorder(Node):
     def _start(self, request: StartRecording.Request, response: StartRecording.Response) -> StartRecording.Response:
         try:
             recording = self._begin(request.bag_id, request.recorded_by)
-        except SaferuleError as error:
+        except (SaferuleError, OSError) as error:
             response.message = str(error)
             self.get_logger().warning(f"start refused: {error}")
             return response
@@ -236,6 +277,8 @@ class DatasetRecorder(Node):
         response.bag_id, response.path = recording.bag_id, recording.path
         response.episodes, response.transitions = recording.episodes, recording.transitions
         response.message = f"{recording.episodes} episodes, {recording.transitions} transitions sealed"
+        if recording.bags > 1:
+            response.message += f", in the last of {recording.bags} bags"
         if recording.failed:
             response.message += f"; {recording.failed} episodes could not be written: {self._problem}"
         return response
@@ -248,6 +291,7 @@ class DatasetRecorder(Node):
         values = {
             "bag_id": recording.bag_id,
             "path": recording.path,
+            "bags": recording.bags,
             "episodes": recording.episodes,
             "transitions": recording.transitions,
             "episodes_not_written": recording.failed,
@@ -267,6 +311,8 @@ class DatasetRecorder(Node):
             return Health(Level.WARN, "the disk is too slow: messages wait in the middleware", values)
         if recording.journal_problem:
             return Health(Level.WARN, recording.journal_problem, values)
+        if recording.bag_problem:
+            return Health(Level.WARN, recording.bag_problem, values)
         if recording.undecodable:
             return Health(Level.WARN, f"{recording.undecodable} messages could not be decoded", values)
         return Health(Level.OK, f"recording {recording.bag_id}", values)

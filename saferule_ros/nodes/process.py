@@ -56,7 +56,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     """Runs a node (a `Stoppable`) in a single-threaded executor until SIGINT or SIGTERM.
 
     Returns:
-        Exit status: 0 after a signal, 2 if the node refused its parameters or environment.
+        Exit status: 0 after a signal, 2 if the node refused its parameters or environment, made or started.
     """
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -73,7 +73,11 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
                 return EXIT_BAD_INPUT
             try:
                 executor.add_node(node)
-                node.start()  # type: ignore[attr-defined]
+                try:
+                    node.start()  # type: ignore[attr-defined]
+                except SaferuleError as error:
+                    get_logger("saferule_ros").fatal(str(error))
+                    return EXIT_BAD_INPUT
                 notify("READY=1")
                 while not signals.stopped:
                     executor.spin_once()

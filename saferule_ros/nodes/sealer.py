@@ -1,4 +1,4 @@
-"""Writes finished episodes to the bag in a thread of its own.
+"""Writes finished episodes to their bags in a thread of its own.
 
 Syncing to disk takes milliseconds to seconds, and the node must go on taking messages meanwhile.
 """
@@ -27,19 +27,15 @@ class Sealed:
 
 
 class Sealer:
-    """One bag and the thread that writes to it, in the order of `seal`.
+    """The thread that writes to the bags of a recording, in the order of `seal`.
 
     Args:
-        writer: an open bag; used by the thread alone.
         on_sealed: called in the thread, after the episode is durable or has failed.
     """
 
-    def __init__(self, writer: BagWriter, on_sealed: Callable[[Sealed], None]) -> None:
-        self.bag_id = writer.bag_id
-        self.folder = writer.folder
-        self._writer = writer
+    def __init__(self, on_sealed: Callable[[Sealed], None]) -> None:
         self._on_sealed = on_sealed
-        self._queue: Queue[AssembledEpisode | None] = Queue(WAITING_EPISODES)
+        self._queue: Queue[tuple[BagWriter, AssembledEpisode] | None] = Queue(WAITING_EPISODES)
         self._thread = threading.Thread(target=self._work, name="sealer")
         self._thread.start()
 
@@ -48,9 +44,9 @@ class Sealer:
         """Episodes that are not on disk yet."""
         return self._queue.unfinished_tasks
 
-    def seal(self, assembled: AssembledEpisode) -> None:
-        """Queues an episode; blocks while too many wait."""
-        self._queue.put(assembled)
+    def seal(self, writer: BagWriter, assembled: AssembledEpisode) -> None:
+        """Queues an episode for an open bag, which this thread alone writes to; blocks while too many wait."""
+        self._queue.put((writer, assembled))
 
     def close(self) -> None:
         """Returns when everything that was queued is on disk, or has failed."""
@@ -58,15 +54,18 @@ class Sealer:
         self._thread.join()
 
     def _work(self) -> None:
-        while (assembled := self._queue.get()) is not None:
-            self._on_sealed(Sealed(self.bag_id, assembled, self._write(assembled)))
+        while (queued := self._queue.get()) is not None:
+            writer, assembled = queued
+            self._on_sealed(Sealed(writer.bag_id, assembled, _write(writer, assembled)))
             self._queue.task_done()
 
-    def _write(self, assembled: AssembledEpisode) -> str:
-        try:
-            self._writer.write_episode(assembled.messages, assembled.facts)
-        except SaferuleError as error:
-            return str(error)
-        except Exception as error:  # noqa: BLE001 - one bad episode must not end the recording of all others
-            return f"defect: {type(error).__name__}: {error}"
-        return ""
+
+def _write(writer: BagWriter, assembled: AssembledEpisode) -> str:
+    """Why it could not be written; empty: it is durable."""
+    try:
+        writer.write_episode(assembled.messages, assembled.facts)
+    except SaferuleError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - one bad episode must not end the recording of all others
+        return f"defect: {type(error).__name__}: {error}"
+    return ""

@@ -28,7 +28,7 @@ class EpisodeAssembler:
             without an episode id).
 
     Args:
-        bag_id: of the episodes that are made.
+        bag_id: of the episodes that are made, until `next_bag`.
         folder: on whose disk long episodes go; None: the system's folder for temporary files.
     """
 
@@ -40,6 +40,20 @@ class EpisodeAssembler:
         self._waiting: dict[int, list[tuple[ActionMessage, Any]]] = {}
         self._waiting_count = 0
         self._finished: set[str] = set()
+
+    def next_bag(self, bag_id: str, folder: Path | None = None) -> None:
+        """Episodes that begin from here on are of another bag; those that are open stay of theirs. As for __init__."""
+        self._bag_id, self._folder = bag_id, folder
+
+    def is_new(self, episode_id: str) -> bool:
+        """Whether an observation with this id would open an episode."""
+        return bool(episode_id) and episode_id not in self._open and episode_id not in self._finished
+
+    def waiting_from(self, sequence: int) -> list[Any]:
+        """What was received with the commands that answer observations from this one on, which have not come yet."""
+        return [
+            received for answered, commands in self._waiting.items() if answered >= sequence for _, received in commands
+        ]
 
     @property
     def open_episodes(self) -> tuple[str, ...]:
@@ -75,7 +89,7 @@ class EpisodeAssembler:
         if episode is None:
             for other in self._open.values():
                 other.ended = True
-            episode = self._open[message.episode_id] = OpenEpisode(message, self._folder)
+            episode = self._open[message.episode_id] = OpenEpisode(message, self._bag_id, self._folder)
         if episode.add_observation(message, received):
             # The newest owns it: a publisher that was started anew counts from the beginning.
             self._owners[message.sequence] = episode
@@ -128,14 +142,14 @@ class EpisodeAssembler:
         # What answers earlier observations than these can belong to nothing that is still to come.
         for sequence in [waiting for waiting in self._waiting if waiting <= max(own, default=0)]:
             self.strays += len(self._pop_waiting(sequence))
-        return episode.assemble(self._bag_id)
+        return episode.assemble()
 
     def _again(self, message: ObservationMessage, received: Any) -> list[AssembledEpisode]:
         """An id that was finished before: late, or used a second time."""
         self.strays += 1
         if message.step:
             return []
-        text = f"episode id {message.episode_id!r} was recorded before in this bag; give each episode its own"
+        text = f"episode id {message.episode_id!r} was recorded before; give each episode its own"
         return [AssembledEpisode(message.episode_id, None, Faults(), text, (received,), message.stamp)]
 
     def _pop_waiting(self, sequence: int) -> list[tuple[ActionMessage, Any]]:

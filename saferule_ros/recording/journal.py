@@ -1,7 +1,8 @@
 """Messages of episodes that are not finished, on disk as they come: what is left if the recorder is killed.
 
 One file for each episode that begins, `.open-<number>.mcap`, without chunks, so that every message is a record of its
-own and a cut at any byte loses at most one. A file goes when no episode is open that it has messages of.
+own and a cut at any byte loses at most one. A file goes when no episode is open that it has messages of, the newest one
+as well: between episodes nothing is written.
 """
 
 import contextlib
@@ -48,16 +49,21 @@ class Journal:
     def __init__(self, folder: Path, topics: Sequence[Topic]) -> None:
         self._folder, self._topics = folder, topics
         self._files: list[_File] = []
+        self._newest: _File | None = None  # what is added to
         self._count = 0
 
     def begin(self, open_episodes: Iterable[str]) -> None:
         """An episode has begun: from here on a new file, in which messages of all these episodes may be."""
-        self.flush()
+        # Whatever goes wrong from here on: the file before is none for messages of this episode.
+        before, self._newest = self._newest, None
+        if before is not None:
+            before.handle.flush()
         path = self._folder / f"{JOURNAL_PREFIX}{self._count}.mcap"
         self._count += 1
         handle = open(path, "xb")  # noqa: SIM115 - closed when it is removed
         fcntl.flock(handle, fcntl.LOCK_EX)  # as long as this process lives, nobody takes it for a leftover
-        self._files.append(_File(path, handle, set(open_episodes)))
+        newest = _File(path, handle, set(open_episodes))
+        self._files.append(newest)
         self._writer = Writer(
             handle, compression=CompressionType.NONE, use_chunking=False, index_types=IndexType.NONE, enable_crcs=False
         )
@@ -68,22 +74,24 @@ class Journal:
             schema = self._writer.register_schema(definition.type, "ros2msg", definition.text.encode())
             metadata = {"offered_qos_profiles": qos_text(), "topic_type_hash": definition.type_hash}
             self._channels[topic.name] = self._writer.register_channel(topic.name, "cdr", schema, metadata)
+        self._newest = newest
 
     def add(self, message: RawMessage) -> None:
-        """One message, as it was received. Those before the first episode are not kept."""
-        if self._files:
+        """One message, as it was received. What comes while no episode of the newest file is open is not kept."""
+        if self._newest is not None:
             self._writer.add_message(self._channels[message.topic], message.log_time, message.data, message.log_time)
 
     def flush(self) -> None:
         """Hands what was added to the operating system: a kill of this process does not lose it any more."""
-        if self._files:
-            self._files[-1].handle.flush()
+        if self._newest is not None:
+            self._newest.handle.flush()
 
     def sealed(self, episode_id: str) -> None:
         """An episode is durable elsewhere, or given up: files that are of no other open one are removed."""
         for file in self._files:
             file.episodes.discard(episode_id)
-        for file in [file for file in self._files[:-1] if not file.episodes]:
+        for file in [file for file in self._files if not file.episodes]:
+            self._newest = None if file is self._newest else self._newest
             self._files.remove(file)
             file.remove()
 
@@ -95,3 +103,4 @@ class Journal:
             else:
                 file.remove()
         self._files.clear()
+        self._newest = None

@@ -34,14 +34,16 @@ class OpenEpisode:
 
     Args:
         first: the message that opened it. Fixes sequence - step, which is the same for all its observations.
+        bag_id: of the bag that it is recorded into.
         folder: on whose disk a long one goes; None: the system's folder for temporary files.
 
     Attributes:
         settled: sequences of observations that were settled since the last look; commands for them come too late.
     """
 
-    def __init__(self, first: ObservationMessage, folder: Path | None = None) -> None:
+    def __init__(self, first: ObservationMessage, bag_id: str, folder: Path | None = None) -> None:
         self.id = first.episode_id
+        self._bag_id = bag_id
         self.ended = False
         self.settled: list[int] = []
         self._base = first.sequence - first.step
@@ -149,7 +151,7 @@ class OpenEpisode:
         """True if it has ended and no command of it can still be on its way (commands come in order)."""
         return self.ended and self._latest_command >= self._last_step() - 1
 
-    def assemble(self, bag_id: str) -> AssembledEpisode:
+    def assemble(self) -> AssembledEpisode:
         """The clean part from step 0 on, with everything that was wrong."""
         last = self._last_step()
         length = self._kept.length
@@ -167,7 +169,7 @@ class OpenEpisode:
         faults = Faults(lost=lost, unused=transitions - length, **self._counts)
         return AssembledEpisode(
             episode_id=self.id,
-            episode=self._episode(length, faults, bag_id) if length else None,
+            episode=self._episode(length, faults) if length else None,
             faults=faults,
             message=self._message(length, last, faults),
             messages=self._received,
@@ -184,7 +186,7 @@ class OpenEpisode:
             },
         )
 
-    def _episode(self, length: int, faults: Faults, bag_id: str) -> Episode:
+    def _episode(self, length: int, faults: Faults) -> Episode:
         for step in range(self._kept.length, length):
             self._keep(step)
         end = self._after_kept
@@ -192,7 +194,7 @@ class OpenEpisode:
         columns = self._kept.columns(end)
         return Episode(
             id=self.id,
-            bag_id=bag_id,
+            bag_id=self._bag_id,
             observations=columns["observations"],
             actions=columns["actions"],
             rewards=columns["rewards"],
