@@ -221,3 +221,14 @@ def test_the_time_until_the_fallback_begins_counts_for_what_it_is_told_to_damp(t
     steady.sent()
     assert any(steady.declared(takeover_after(0.02))), "70 ms after the command"
     assert steady.declared(takeover_after(0.1)) == [0.0, 0.0], "230 ms after it"
+
+
+@pytest.mark.parametrize(
+    ("fallback", "rate", "asked", "deadline"),
+    [(True, 10.0, 0.0, 0.01), (True, 100.0, 0.0, 0.005), (False, 10.0, 0.0, 0.05), (True, 10.0, 0.03, 0.03)],
+)
+def test_the_gate_passes_nothing_by_itself_that_would_be_late_in_service(
+    fallback: bool, rate: float, asked: float, deadline: float
+) -> None:
+    settings = Parameters(fallback=fallback, heartbeat_period=0.02, gate_deadline=asked)
+    assert settings.swap.deadline_of(SPEC.model_copy(update={"control_rate": rate})) == pytest.approx(deadline)

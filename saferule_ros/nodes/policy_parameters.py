@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from saferule_ros.errors import SettingsError
@@ -12,8 +12,8 @@ from saferule_ros.nodes.parameters import parameter
 from saferule_ros.nodes.served import LimitSettings
 from saferule_ros.nodes.serving import DAMP_WITHIN
 from saferule_ros.policy.failsafe import Limits, Reaction, Reason
+from saferule_ros.policy.gate import usual_deadline
 from saferule_ros.policy.probation import ProbationLimits
-from saferule_ros.policy.runtime import PolicyRuntime
 from saferule_ros.policy.shadow import ShadowLimits
 from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.policy.stop_mark import StopMarkFile
@@ -26,32 +26,20 @@ class SwapSettings:
     """What a swap has to go through.
 
     Args:
-        gate_deadline: largest 99th percentile of a policy's time per action [s]; 0: half its control period.
+        gate_deadline: largest 99th percentile of a policy's time per action [s]; 0: half of what it may take.
+        longest_answer: how long it may take at most [s], see LimitSettings.
         gate_timeout: longest time for the gate's process [s].
         shadow: see there.
     """
 
     gate_deadline: float
+    longest_answer: float
     gate_timeout: float
     shadow: ShadowLimits
 
-
-@dataclass(frozen=True)
-class GuardedLimits(LimitSettings):
-    """The same beside a `fallback`, which commands soon after an answer that takes too long.
-
-    Args:
-        longest_answer: no deadline is longer [s], see lease: an action that is there later may not go out any more, so
-            that a deadline beyond would never be missed; control would be lost instead, and the policy never called
-            late.
-    """
-
-    longest_answer: float = math.inf
-
-    def of(self, runtime: PolicyRuntime) -> Limits:
-        """The limits for one policy."""
-        limits = super().of(runtime)
-        return replace(limits, deadline_s=min(limits.deadline_s, self.longest_answer))
+    def deadline_of(self, spec: PolicySpec) -> float:
+        """What the gate holds a policy to [s]. What it passes must not be late in service soon after."""
+        return self.gate_deadline or usual_deadline(spec, self.longest_answer)
 
 
 @dataclass(frozen=True)
@@ -116,8 +104,9 @@ class Parameters:
         "", "folder for logs of the ticks that led to a safe action; empty: `flights` beside the store"
     )
     gate_deadline: float = parameter(
-        0.0, "gate: largest p99 of the time per action, 0: half the control period", unit="s", low=0.0, high=60.0
-    )
+        0.0, "gate: largest p99 of the time per action; 0: half the control period, with `fallback` half of "
+        "heartbeat_period at most", unit="s", low=0.0, high=60.0,
+    )  # fmt: skip
     gate_timeout: float = parameter(120.0, "gate: longest time for all its checks", unit="s", low=1.0, high=3600.0)
 
     @property
@@ -135,10 +124,15 @@ class Parameters:
     @property
     def limits(self) -> LimitSettings:
         """What actions are held against."""
-        return GuardedLimits(
+        return LimitSettings(
             self.stale_after, self.deadline, Reaction(self.reaction), self._reactions(), self.damping,
-            self.largest_rate, longest_answer(self.heartbeat_period) if self.fallback else math.inf,
+            self.largest_rate, self.longest_answer,
         )  # fmt: skip
+
+    @property
+    def longest_answer(self) -> float:
+        """For so long an answer may take and still go out [s], see lease; without a fallback no matter how long."""
+        return longest_answer(self.heartbeat_period) if self.fallback else math.inf
 
     def about_deadline(self, limits: Limits) -> str:
         """That a policy's actions are late earlier than was asked for; "" if not."""
@@ -147,7 +141,7 @@ class Parameters:
             return ""
         return (
             f"an action is late after {limits.deadline_s:g} s, not {asked_for:g} s: fallback takes over soon after. "
-            "For a slower policy set a longer heartbeat_period; for the gate to refuse one, gate_deadline"
+            "For a slower policy set a longer heartbeat_period"
         )
 
     @property
@@ -169,7 +163,7 @@ class Parameters:
     def swap(self) -> SwapSettings:
         """What a swap has to go through."""
         return SwapSettings(
-            self.gate_deadline, self.gate_timeout,
+            self.gate_deadline, self.longest_answer, self.gate_timeout,
             ShadowLimits(self.shadow_ticks, self.shadow_divergence, self.shadow_patience, self.safeguard_tolerance),
         )  # fmt: skip
 

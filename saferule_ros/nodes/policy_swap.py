@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from saferule_ros.nodes.policy_parameters import SwapSettings
 from saferule_ros.nodes.served import LimitSettings
 from saferule_ros.policy.errors import PolicyError, StoreError
-from saferule_ros.policy.gate import GateReport, usual_deadline
+from saferule_ros.policy.gate import GateReport
 from saferule_ros.policy.gate_process import run_gate_process
 from saferule_ros.policy.places import Place, Places
 from saferule_ros.policy.refusals import RefusedBundleError
@@ -164,7 +164,7 @@ class Swapper:
             PolicyError: it cannot be judged.
         """
         spec = serving.spec if serving is not None else None
-        deadline = self._settings.gate_deadline or usual_deadline(spec or self._store.get(target).manifest.spec)
+        deadline = self._settings.deadline_of(spec or self._store.get(target).manifest.spec)
         return run_gate_process(
             self._store.root, target, spec, deadline,
             timeout_s=self._settings.gate_timeout, keys=self._store.keys.folder, wanted=wanted,

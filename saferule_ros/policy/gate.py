@@ -6,6 +6,7 @@ crashes or hangs ONNX Runtime then ends the gate, not the robot (see gate_proces
 """
 
 import argparse
+import math
 import os
 import resource
 import sys
@@ -63,9 +64,14 @@ class GateReport(BaseModel):
             raise refusal_of(failed.name)(f"gate refused policy {self.bundle_id}: {failed.value}", failed.limit)
 
 
-def usual_deadline(spec: PolicySpec) -> float:
-    """Largest allowed 99th percentile of the time of one action [s], where nobody says otherwise."""
-    return DEADLINE_SHARE / spec.control_rate
+def usual_deadline(spec: PolicySpec, longest_answer: float = math.inf) -> float:
+    """Largest allowed 99th percentile of the time of one action [s], where nobody says otherwise.
+
+    Args:
+        spec: of the policy; an answer may take its control period.
+        longest_answer: where it may take no longer than this [s].
+    """
+    return DEADLINE_SHARE * min(1.0 / spec.control_rate, longest_answer)
 
 
 def run_gate(
