@@ -336,7 +336,7 @@ def test_autostart_waits_for_room_and_says_so(ros: Ros, workspace: Path, sealed:
         "diagnostics tell why",
     )  # fmt: skip
     (workspace / "keys").unlink()
-    ros.probe.wait_for(lambda: list((workspace / "bags").iterdir()), "recording has begun")
+    ros.probe.wait_for(lambda: health[-1].status[0].message.startswith("recording bag-"), "recording has begun")
     Robot(ros).run("walk", 3)
     ros.probe.wait_for(lambda: sealed, "the episode is sealed")
 

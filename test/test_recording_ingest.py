@@ -331,8 +331,9 @@ def test_killed_at_any_step_of_sealing_no_acknowledged_episode_is_lost(tmp_path)
         if ended.returncode == 0:
             break
         assert ended.returncode == -signal.SIGKILL, ended.stderr
-    # Making the bag takes 5 steps, each episode 6: file, rename, then metadata and manifest, each with a rename.
-    assert seen == [0] * 11 + [1] * 6 + [2] * 6 + [3]
+    # Making the bag takes 6 steps (the folder above is asked for, too), each episode 6: file, rename, then metadata and
+    # manifest, each with a rename.
+    assert seen == [0] * 12 + [1] * 6 + [2] * 6 + [3]
 
 
 def test_the_summary_counts_per_bag(tmp_path):
