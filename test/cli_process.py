@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,19 @@ def interrupted(*arguments: object, sign: str, cwd: Path) -> tuple[int, str]:
         start_new_session=True,
         env={**os.environ, "TTY_INTERACTIVE": "1", "FORCE_COLOR": "1", "COLUMNS": "300"},  # so that the bar is drawn
     )  # fmt: skip
+    patience = threading.Timer(DEADLINE, process.kill)  # a process that shows nothing must not hang the reader
+    patience.start()
     try:
         assert process.stderr is not None
         seen = ""
         while not re.search(sign, seen):
             character = process.stderr.read(1)
-            assert character, f"ended early: {seen}"
+            assert character, f"ended early, or showed nothing for {DEADLINE:g} s: {seen}"
             seen += character
         process.send_signal(signal.SIGINT)
         rest = process.communicate(timeout=DEADLINE)[1]
     finally:
+        patience.cancel()
         process.kill()
         process.wait()
     return process.returncode, rest
