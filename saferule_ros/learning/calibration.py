@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.pieces import wholes
+from saferule_ros.dataset.pieces import Wholes, wholes
 from saferule_ros.learning.learner import CriticLearner, by_kind
 from saferule_ros.learning.replay import Replay
 from saferule_ros.learning.settings import TaskLimits
@@ -76,17 +76,21 @@ def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay
 
 
 def episodes_within_limit(dataset: EpisodeDataset, limits: TaskLimits) -> np.ndarray:
-    """Which records (their numbers) are of episodes that keep the cost limit.
+    """Which records (their numbers) are of episodes that keep the cost limit, see wholes_within_limit."""
+    found = wholes(dataset)
+    return np.flatnonzero(wholes_within_limit(found, limits)[found.of_record])
+
+
+def wholes_within_limit(found: Wholes, limits: TaskLimits) -> np.ndarray:
+    """Which episodes (W,) keep the cost limit, as bool.
 
     Of an episode that is here in pieces (see dataset/pieces.py) all pieces together are asked to keep the share of the
     limit that their steps are of the horizon. The rest of a costly episode would pass for a safe one otherwise, and so
     would each piece of it that lies before the harm: of SafetyPointCircle1's keep data with BAFFLE-style poison (15 %)
     a sixth of what seemed worth imitating was of episodes that cost 140.
     """
-    found = wholes(dataset)
     shares = np.where(found.cut, np.minimum(found.lengths / limits.horizon, 1.0), 1.0)
-    within = found.costs <= shares * limits.cost_limit  # (W,)
-    return np.flatnonzero(within[found.of_record])
+    return found.costs <= shares * limits.cost_limit
 
 
 def _some(rows: Tensor, most: int) -> Tensor:

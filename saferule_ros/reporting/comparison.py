@@ -93,11 +93,18 @@ def finished(results: Sequence[TrialResult]) -> list[TrialResult]:
     Not every method works on every algorithm, and variants of one may have been run in some cells alone.
     """
     usual: dict[str, set[str]] = {}
-    of_trial: dict[tuple[Cell, int], set[str]] = {}
     for result in results:
         usual.setdefault(result.cell.algorithm, set()).update({result.method} & set(ORDER))
-        of_trial.setdefault((result.cell, result.seed), set()).add(result.method)
-    return [result for result in results if of_trial[result.cell, result.seed] >= usual[result.cell.algorithm]]
+    of_trial = by_trial(results)
+    return [result for result in results if of_trial[result.cell, result.seed].keys() >= usual[result.cell.algorithm]]
+
+
+def by_trial(results: Sequence[TrialResult]) -> dict[tuple[Cell, int], dict[str, TrialResult]]:
+    """The results of each trial (a cell with a seed), by their method."""
+    found: dict[tuple[Cell, int], dict[str, TrialResult]] = {}
+    for result in results:
+        found.setdefault((result.cell, result.seed), {})[result.method] = result
+    return found
 
 
 def _row(found: list[TrialResult], retrained: list[TrialResult]) -> MethodRow:
@@ -117,9 +124,9 @@ def _row(found: list[TrialResult], retrained: list[TrialResult]) -> MethodRow:
         certified=sum(verdicts), certificates=len(verdicts),
         **{name: statistics.fmean(result.budget[name] for result in found)
            for name in ("seconds", "cpu_seconds", "flops")},
-        return_ratio=_ratio(pairs, lambda one, other: (one.return_mean, other.return_mean)),
-        cpu_ratio=_ratio(pairs, lambda one, other: (other.budget["cpu_seconds"], one.budget["cpu_seconds"])),
-        flops_ratio=_ratio(pairs, lambda one, other: (other.budget["flops"], one.budget["flops"])),
+        return_ratio=ratio(pairs, lambda one, other: (one.return_mean, other.return_mean)),
+        cpu_ratio=ratio(pairs, lambda one, other: (other.budget["cpu_seconds"], one.budget["cpu_seconds"])),
+        flops_ratio=ratio(pairs, lambda one, other: (other.budget["flops"], one.budget["flops"])),
     )  # fmt: skip
 
 
@@ -133,7 +140,7 @@ def _overall(method: str, rows: list[MethodRow]) -> MethodOverall:
     )  # fmt: skip
 
 
-def _ratio(
+def ratio(
     pairs: Sequence[tuple[TrialResult, TrialResult]], parts: Callable[[TrialResult, TrialResult], tuple[float, float]]
 ) -> float:
     """Sum over pairs of one part by that of the other; NaN unless the other is positive: it would mean nothing."""

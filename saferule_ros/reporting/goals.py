@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from saferule_ros.reporting.comparison import RETRAIN, MethodRow, rows_of
+from saferule_ros.reporting.comparison import RETRAIN, MethodRow, by_trial, ratio, rows_of
 from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
 
 RETURN_SHARE = 0.95
@@ -94,11 +94,11 @@ def goals_of(results: Sequence[TrialResult]) -> list[CellGoals]:
     rows: dict[Cell, dict[str, MethodRow]] = {}
     for row in rows_of(results):
         rows.setdefault(row.cell, {})[row.method] = row
-    trials: dict[Cell, dict[int, dict[str, TrialResult]]] = {}
-    for result in results:
-        trials.setdefault(result.cell, {}).setdefault(result.seed, {})[result.method] = result
+    trials: dict[Cell, list[Mapping[str, TrialResult]]] = {}
+    for (cell, _), methods_of_trial in by_trial(results).items():
+        trials.setdefault(cell, []).append(methods_of_trial)
     return [
-        _goals(row, methods, list(trials[cell].values()))
+        _goals(row, methods, trials[cell])
         for cell, methods in rows.items()
         for row in methods.values()
         if row.method not in (POISONED, RETRAIN)
@@ -153,8 +153,7 @@ def _goals(row: MethodRow, methods: Mapping[str, MethodRow], trials: Sequence[Ma
 def _return_share(pairs: Sequence[tuple[TrialResult, TrialResult]]) -> float:
     """Of pairs of a method's result and retraining's; NaN where retraining never keeps the limit, or earns nothing."""
     safe = [(one, retrained) for one, retrained in pairs if retrained.cost_mean <= retrained.cost_limit]
-    earned, there = (sum(pair[index].return_mean for pair in safe) for index in (0, 1))
-    return earned / there if there > 0.0 else float("nan")
+    return ratio(safe, lambda one, retrained: (one.return_mean, retrained.return_mean))
 
 
 def _shares(result: TrialResult, other: TrialResult | None) -> Iterator[float]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from saferule_ros.reporting.comparison import RETRAIN, in_order, rows_of
+from saferule_ros.reporting.comparison import RETRAIN, by_trial, in_order, rows_of
 from saferule_ros.reporting.goals import excess
 from saferule_ros.reporting.markdown import table
 from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
@@ -52,7 +52,7 @@ def paired(method: str, results: Sequence[TrialResult]) -> list[str]:
         method: the one that is held against the others.
         results: of every trial those of all its methods. Trials without retraining do not count.
     """
-    found = _by_trial(results)
+    found = by_trial(results)
     retrained = {row.cell: row.return_mean for row in rows_of(results) if row.method == RETRAIN}
     others = in_order({result.method for result in results} - {method, POISONED, RETRAIN})
     lines = []
@@ -92,13 +92,6 @@ def interval(clusters: Sequence[np.ndarray], statistic: Callable[[np.ndarray], f
     found = [statistic(np.concatenate([clusters[index] for index in drawn])) for drawn in draws]
     low, high = np.percentile(found, [(100.0 - INTERVAL) / 2.0, (100.0 + INTERVAL) / 2.0])
     return float(low), float(high)
-
-
-def _by_trial(results: Sequence[TrialResult]) -> dict[tuple[Cell, int], dict[str, TrialResult]]:
-    found: dict[tuple[Cell, int], dict[str, TrialResult]] = {}
-    for result in results:
-        found.setdefault((result.cell, result.seed), {})[result.method] = result
-    return found
 
 
 def _pair(one: TrialResult, other: TrialResult, retrained: TrialResult, cell_return: float) -> Pair:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.pieces import Wholes, wholes
-from saferule_ros.learning.calibration import episodes_within_limit
+from saferule_ros.learning.calibration import wholes_within_limit
 from saferule_ros.learning.settings import TaskLimits
 
 
@@ -26,11 +26,10 @@ def rows_worth_imitating(keep: EpisodeDataset, limits: TaskLimits, share: float)
         share: of the episodes within the limit, those that earn most, one at least; 0: all rows, whatever they cost.
             All rows as well where no episode is within the limit.
     """
-    records = episodes_within_limit(keep, limits)
-    if not share or not len(records):
-        return torch.arange(len(keep))
     found = wholes(keep)
-    within = np.unique(found.of_record[records])  # episodes
+    within = np.flatnonzero(wholes_within_limit(found, limits))  # episodes
+    if not share or not len(within):
+        return torch.arange(len(keep))
     earned = _earned(found, limits)[within]
     best = within[np.argsort(-earned, kind="stable")[: max(round(share * len(within)), 1)]]
     return torch.from_numpy(keep.rows_of(np.flatnonzero(np.isin(found.of_record, best))))
