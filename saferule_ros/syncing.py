@@ -6,6 +6,7 @@ reader ignores), `policy.durable` (through the store's own staging folder, with 
 power at each.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -47,6 +48,22 @@ def sync_file(path: Path) -> None:
 def sync_folder(path: Path) -> None:
     """Returns when the folder's list of names is on the disk (a rename is durable only after this)."""
     _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it that are missing (idempotent). Their names are on the disk on return.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+    if not missing:
+        # Whoever made it may have been cut off before this. Where this user may not even look, it was somebody else.
+        with contextlib.suppress(PermissionError):
+            sync_folder(path.parent)
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -1,12 +1,11 @@
 """Where everything of one robot lies on disk."""
 
-import contextlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.syncing import sync_folder
+from saferule_ros.syncing import make_folder, sync_folder
 
 # What may be a folder or file name under the workspace: no separators, no leading dot, no surprises in a shell.
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
@@ -32,22 +31,6 @@ def check_name(name: str, kind: str) -> str:
             "Use 1 to 128 letters, digits and _ . + -, beginning with a letter, a digit or _",
         )
     return name
-
-
-def make_folder(path: Path) -> None:
-    """Makes a folder, and those above it that are missing (idempotent). Their names are on the disk on return.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    for folder in missing:
-        sync_folder(folder.parent)
-    if not missing:
-        # Whoever made it may have been cut off before this. Where this user may not even look, it was somebody else.
-        with contextlib.suppress(PermissionError):
-            sync_folder(path.parent)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.dataset.naming import unknown_names
 from saferule_ros.dataset.pieces import split_steps
 from saferule_ros.dataset.selection import Selection, StepRange, TimeWindow
-from saferule_ros.workspace import make_folder
+from saferule_ros.syncing import make_folder
 
 FORGET_SET_SCHEMA = "saferule_ros/forget-set/1"
 # 64 bits of the digest, as for policy bundles: short enough to type, long enough not to meet by chance.

@@ -19,8 +19,8 @@ from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.manifest import BagManifest, SealedEpisode
 from saferule_ros.recording.messages import ACTION_TYPE, OBSERVATION_TYPE, RawMessage
 from saferule_ros.signing import PrivateKey
-from saferule_ros.syncing import sync_folder
-from saferule_ros.workspace import check_name, make_folder
+from saferule_ros.syncing import make_folder, sync_folder
+from saferule_ros.workspace import check_name
 
 # In the header of each file: it holds one episode, or a part of one.
 LIBRARY = "saferule_ros"
