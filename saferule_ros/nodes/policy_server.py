@@ -33,12 +33,12 @@ from saferule_ros.nodes.passing_time import PassingTime, simulated
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_services import PolicyServices
 from saferule_ros.nodes.serving import ControlPath
+from saferule_ros.nodes.stop_latch import StopLatch
 from saferule_ros.nodes.store_services import StoreServices
 from saferule_ros.nodes.transitions import loud
 from saferule_ros.nodes.wire import Asked, read_observation
 from saferule_ros.policy.episode_costs import CostRecord
 from saferule_ros.policy.errors import StoreError
-from saferule_ros.policy.stop_mark import StopMark
 from saferule_ros.policy.store import PolicyStore
 
 DIAGNOSTICS_PERIOD = 1.0  # [s], the usual one of diagnostics in ROS
@@ -69,11 +69,7 @@ class PolicyServer(LifecycleNode):
         self._loop: ControlLoop | None = None
         self._actions: Publisher | None = None
         self._newest = b""  # the observation that came last
-        self._stop_mark = settings.stop_mark
-        self._stop_told = False  # the control thread has told the executor's of a stop
-        self._stop_kept = False  # which is on the disk
-        self._stop_complaint = ""  # why it is not
-        self._held_back = ""  # what an earlier process was stopped for; autostart does not activate after that
+        self._stop = StopLatch(self, self._path, settings.stop_mark, self._say)
         self._status = self.create_publisher(PolicyStatus, "~/status", qos.LATCHED)
         store = PolicyStore(settings.store_folder, keys=settings.keys_folder)
         self._policies = PolicyServices(
@@ -130,12 +126,10 @@ class PolicyServer(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begins to answer. Whoever asks for that ends a stop, also one of an earlier process."""
         try:
-            self._stop_mark.remove()
-        except StoreError as error:  # it would hold the next start back, although this one was asked for
+            self._stop.release()
+        except StoreError as error:
             self._say(f"not activated: the mark of a stop cannot be removed: {error}", amiss=True)
             return TransitionCallbackReturn.FAILURE
-        self._held_back = self._stop_complaint = ""
-        self._stop_told = self._stop_kept = False
         self._actions = self.create_publisher(Action, "action", qos.DATA)
         self._loop = ControlLoop(
             self, Observation, "observation", qos.DATA, self._on_observation, self._on_beat,
@@ -192,41 +186,16 @@ class PolicyServer(LifecycleNode):
         if self._phase != "unconfigured":
             self._retry.cancel()  # someone else was quicker
         elif self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self._held_back = self._stop_mark.read()
-            if not self._held_back:
+            self._stop.read()
+            if not self._stop.held_back:
                 self.trigger_activate()
                 return
             self._retry.cancel()
-            self._say(self._about_stop(), amiss=True)
-
-    def _about_stop(self) -> str:
-        return (
-            f"not activated, as an earlier process was stopped until somebody activates: {self._held_back}. See to the "
-            f"cause, then: ros2 lifecycle set {self.get_fully_qualified_name()} activate"
-        )
-
-    def _keep_stop(self) -> None:
-        """Writes a stop down, so that no restart undoes it. In the executor's thread: the disk may take its time.
-
-        A crash before that, some milliseconds after the stop, is one after which a policy acts again. To wait for the
-        disk in the control thread instead would let a slow disk take the heartbeat away, in every stop.
-        """
-        stop = self._path.stop
-        if stop is None or self._stop_kept:
-            return  # or it was activated again meanwhile
-        try:
-            self._stop_mark.write(StopMark.now(stop.policy_id, stop.reason, stop.detail))
-        except StoreError as error:
-            if str(error) != self._stop_complaint:  # once, not with every try
-                self._stop_complaint = str(error)
-                self._say(f"stopped, but a restart would undo it: {error}", amiss=True)
-            return
-        self._stop_kept, self._stop_complaint = True, ""
-        self._say(f"stopped until activated again, also after a restart: {stop.reason}: {stop.detail}", amiss=True)
+            self._say(self._stop.held_back, amiss=True)
 
     def _part(self) -> None:
         ended = self._loop is None or self._loop.end(PARTING_DEADLINE)
-        self._keep_stop()
+        self._stop.keep()
         if not ended:
             self.get_logger().fatal("the control thread hangs; the fallback has to act")
             return  # and no sign of life any more
@@ -268,7 +237,7 @@ class PolicyServer(LifecycleNode):
             self._actions.publish(command.serialized())
             self._path.follow_up()
         self._follow_verdict()
-        self._follow_stop()
+        self._stop.follow()
         if command is None:
             self.get_logger().warning(
                 f"nothing sent for observation {asked.sequence}, control was lost meanwhile: {self._path.last_fault}",
@@ -286,17 +255,12 @@ class PolicyServer(LifecycleNode):
         command = self._path.unanswered(self._now(), self._heart.may_act)
         if command is not None:
             self._actions.publish(command.serialized())
-            self._follow_stop()
+            self._stop.follow()
             self.get_logger().warning(f"safe action: {self._path.last_fault}", throttle_duration_sec=1.0)
 
     def _follow_verdict(self) -> None:
         if self._path.has_verdict and self.executor is not None:
             self.executor.create_task(self._policies.after_tick)
-
-    def _follow_stop(self) -> None:
-        if self._path.stopped and not self._stop_told and self.executor is not None:
-            self._stop_told = True
-            self.executor.create_task(self._keep_stop)
 
     def _now(self, asked: Asked | None = None) -> int:
         """The clock that stamps observations [ns]."""
@@ -361,8 +325,7 @@ class PolicyServer(LifecycleNode):
         self._status.publish(message)
 
     def _look(self) -> None:
-        if self._stop_complaint:
-            self._keep_stop()  # there may be room on the disk by now
+        self._stop.look()
         self._policies.look_at_faults()
         self._policies.tell_store_again()
         if self._phase == "serving" and self._policies.look():
@@ -417,11 +380,10 @@ class PolicyServer(LifecycleNode):
             "time per action p99 [ms]": round(1e3 * tail, 4),
         }
         stop = self._path.stop
-        if self._stop_complaint:
-            told = f"stopped, but a restart would undo it: {self._stop_complaint}"
-            return Health(Level.ERROR, told, values)
-        if self._held_back and self._phase == "inactive":
-            return Health(Level.ERROR, self._about_stop(), values)
+        if self._stop.complaint:
+            return Health(Level.ERROR, self._stop.complaint, values)
+        if self._stop.held_back and self._phase == "inactive":
+            return Health(Level.ERROR, self._stop.held_back, values)
         if self._phase != "serving":
             return Health(Level.ERROR, f"{self._phase}: {self._last_event}", values)
         if not self._heart.in_control:
