@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Column
 from rich.text import Text
 
 from saferule_ros.cli.output import notes
@@ -26,9 +27,10 @@ def bar(title: str) -> Iterator[Advance]:
     """One bar, for as long as the context lasts."""
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=28), MofNCompleteColumn(), TimeElapsedColumn(),
-        _TimeLeft(), TextColumn("[dim]{task.fields[note]}[/dim]"),
+        # What is left of the line: words that are too long are cut, and never push the numbers aside.
+        _TimeLeft(), TextColumn("[dim]{task.fields[note]}[/dim]", table_column=Column(ratio=1, no_wrap=True)),
     )  # fmt: skip
-    with Progress(*columns, console=notes(), refresh_per_second=5) as progress:
+    with Progress(*columns, console=notes(), refresh_per_second=5, expand=True) as progress:
         shown = progress.add_task(title, total=None, note="", left=-1.0)
 
         def advance(done: float, total: float, note: str = "", left: float = -1.0) -> None:
