@@ -20,6 +20,18 @@ _HELD_BY_ANOTHER = (errno.EAGAIN, errno.EACCES)  # which of them is the file sys
 WHERE_LOCKS_WORK = "Put the folder where files can be locked; over NFS, mount it without `nolock`"
 
 
+def wait_for_lock(handle: int) -> None:
+    """Locks a file exclusively, and waits until nobody else holds a lock of it.
+
+    Args:
+        handle: descriptor of the file, open for writing.
+
+    Raises:
+        OSError: the file cannot be locked by anybody, such as on a mount without locking.
+    """
+    fcntl.fcntl(handle, fcntl.F_OFD_SETLKW, _of_whole_file(fcntl.F_WRLCK))
+
+
 def try_lock(handle: int, shared: bool = False) -> bool:
     """Locks a file, or says at once that it cannot: False where somebody else holds a lock that excludes this one.
 
@@ -32,9 +44,13 @@ def try_lock(handle: int, shared: bool = False) -> bool:
     """
     kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
     try:
-        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, 0, 0, 0, 0))
+        fcntl.fcntl(handle, fcntl.F_OFD_SETLK, _of_whole_file(kind))
     except OSError as error:
         if error.errno in _HELD_BY_ANOTHER:
             return False
         raise
     return True
+
+
+def _of_whole_file(kind: int) -> bytes:
+    return _FLOCK.pack(kind, 0, 0, 0, 0)

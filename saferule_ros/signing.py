@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.syncing import sync_folder, write_new
+from saferule_ros.syncing import make_folder, sync_folder, write_new
 from saferule_ros.workspace import check_name
 
 OWN = "own"
@@ -309,8 +309,7 @@ def _read(path: Path, hint: str = "") -> tuple[bytes, int]:
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        sync_folder(path.parent)
+        make_folder(path)
     except OSError as error:
         raise KeyFileError(f"folder {path} cannot be made: {error.strerror}", _WRITABLE) from error
 

@@ -1,4 +1,4 @@
-"""Locks of the store, of holds and of jobs: what they exclude, on one machine and where a folder is shared."""
+"""Locks of store, holds, jobs, datasets and journals: what they exclude, on one machine and where a folder is shared."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from saferule_ros.dataset.storage import only_writer
 from saferule_ros.file_locks import try_lock
 from saferule_ros.patching import lock as patching_lock
 from saferule_ros.patching.lock import WorkspaceBusy, lives, patch_lock, sign_of_life
 from saferule_ros.policy import holds, places
 from saferule_ros.policy.errors import StoreBusyError, StoreError
 from saferule_ros.policy.places import locked
+from saferule_ros.recording.journal import Journal, is_being_written
 from saferule_ros.workspace import Workspace, WorkspaceError
 
 BUNDLE = "0123456789abcdef"
@@ -98,6 +100,36 @@ def test_what_one_that_shares_the_folder_has_locked_is_refused_here(tmp_path: Pa
         with pytest.raises(BlockingIOError, match="somebody works on this job"):
             sign_of_life(tmp_path)
     assert not lives(tmp_path)
+
+
+def test_an_ingest_waits_for_one_on_a_machine_that_shares_the_folder(tmp_path: Path) -> None:
+    (tmp_path / ".writer").touch()
+    entered = threading.Event()
+
+    def write() -> None:
+        with only_writer(tmp_path):
+            entered.set()
+
+    thread = threading.Thread(target=write)
+    with client_of_an_nfs_server(tmp_path / ".writer") as said:
+        assert said == "locked"
+        thread.start()
+        assert not entered.wait(0.2)
+    assert entered.wait(DEADLINE)
+    thread.join(DEADLINE)
+    with only_writer(tmp_path):
+        assert said_to_a_client(tmp_path / ".writer") == "refused"
+
+
+def test_a_journal_is_no_leftover_for_a_machine_that_shares_the_folder(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, [])
+    journal.begin(["episode"])
+    (path,) = tmp_path.glob("*.mcap")
+    assert said_to_a_client(path) == "refused" and is_being_written(path)
+    journal.close()  # as a kill does, it leaves the file of an episode that was not sealed
+    assert not is_being_written(path)
+    with client_of_an_nfs_server(path):
+        assert is_being_written(path), "its recorder is on the other machine"
 
 
 def test_two_threads_exclude_each_other(tmp_path: Path) -> None:

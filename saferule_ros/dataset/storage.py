@@ -8,7 +8,6 @@ current. Killed before it: the old dataset. Killed after it: the new one. Episod
 that are there (see `writer`), and count from the same rename on.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -26,6 +25,7 @@ from saferule_ros.dataset.dataset import DATASET_SCHEMA, EpisodeDataset, digest_
 from saferule_ros.dataset.durable import TEMPORARY_PREFIX, write_atomically
 from saferule_ros.dataset.errors import DatasetError
 from saferule_ros.dataset.record import EpisodeRecord
+from saferule_ros.file_locks import WHERE_LOCKS_WORK, wait_for_lock
 from saferule_ros.syncing import sync_folder
 
 INDEX_NAME = "dataset.json"
@@ -101,7 +101,10 @@ def load(folder: Path, mmap: bool) -> EpisodeDataset:
 def only_writer(folder: Path) -> Iterator[None]:
     """Waits until no other process writes here: then all leftovers are those of killed writers."""
     with open(folder / _WRITER_LOCK, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            wait_for_lock(lock.fileno())
+        except OSError as error:
+            raise DatasetError(f"{lock.name} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error
         yield
 
 

@@ -1,12 +1,12 @@
 """What several processes would make at the same time is made by one of them; the others wait for it."""
 
-import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
+from saferule_ros.file_locks import try_lock
 
 # How often who waits looks whether it is its turn, and whether it is to stop [s].
 LOOK_EVERY = 0.2
@@ -21,14 +21,10 @@ def only_one(folder: Path, cancelled: Cancelled) -> Iterator[None]:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if cancelled():
-                    raise TrialCancelled(
-                        f"cancelled while another trial made {folder.name}", "The same command goes on from there"
-                    ) from None
-                time.sleep(LOOK_EVERY)
+        while not try_lock(lock.fileno()):
+            if cancelled():
+                raise TrialCancelled(
+                    f"cancelled while another trial made {folder.name}", "The same command goes on from there"
+                )
+            time.sleep(LOOK_EVERY)
         yield

@@ -6,7 +6,6 @@ as well: between episodes nothing is written.
 """
 
 import contextlib
-import fcntl
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import BinaryIO
 
 from mcap.writer import CompressionType, IndexType, Writer
 
+from saferule_ros.file_locks import try_lock, wait_for_lock
 from saferule_ros.recording.bag_metadata import Topic, qos_text
 from saferule_ros.recording.messages import RawMessage
 
@@ -61,7 +61,7 @@ class Journal:
         path = self._folder / f"{JOURNAL_PREFIX}{self._count}.mcap"
         self._count += 1
         handle = open(path, "xb")  # noqa: SIM115 - closed when it is removed
-        fcntl.flock(handle, fcntl.LOCK_EX)  # as long as this process lives, nobody takes it for a leftover
+        wait_for_lock(handle.fileno())  # as long as this process lives, nobody takes it for a leftover
         newest = _File(path, handle, set(open_episodes))
         self._files.append(newest)
         self._writer = Writer(
@@ -104,3 +104,12 @@ class Journal:
                 file.remove()
         self._files.clear()
         self._newest = None
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether a journal's recorder is alive: then the episodes in it are not lost, but not finished yet."""
+    try:
+        with open(path, "rb") as file:
+            return not try_lock(file.fileno(), shared=True)
+    except OSError:  # gone meanwhile: sealed
+        return True

@@ -1,6 +1,5 @@
 """Bags back to episodes, through the same assembler that recorded them: whole ones, and what is left of others."""
 
-import fcntl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -12,6 +11,7 @@ from saferule_ros.recording.assembly import AssembledEpisode, Faults
 from saferule_ros.recording.bag_files import find_bag, open_scan
 from saferule_ros.recording.bag_writer import CONTINUED, EPISODE_RECORD, LIBRARY, RECORDED_BY
 from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.journal import is_being_written
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.own_messages import Messages, OwnMessages, Translation
 from saferule_ros.recording.reception_order import ReceptionOrder
@@ -156,7 +156,7 @@ class BagReading:
 
     def _journal(self, path: Path) -> Iterator[Episode]:
         """Episodes that a killed recorder had begun: what it had received of them."""
-        if _is_being_written(path):
+        if is_being_written(path):
             return
         assembler = EpisodeAssembler(self.bag_id, self._folder)
         with open_scan(path) as scan:
@@ -246,18 +246,6 @@ def read_bag_content(place: Path | str, translation: Translation | None = None) 
         lost=reading.lost, refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
         complete=reading.complete, ticks=reading.ticks,
     )  # fmt: skip
-
-
-def _is_being_written(path: Path) -> bool:
-    """Whether its recorder is alive: then the episodes in it are not lost, but not finished yet."""
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # gone meanwhile: sealed
-        return True
-    return False
 
 
 def _difference(recorded: Mapping[str, str], found: list[AssembledEpisode]) -> str:
