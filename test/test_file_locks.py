@@ -1,4 +1,4 @@
-"""Locks of store, holds, jobs, datasets and journals: what they exclude, on one machine and where a folder is shared."""
+"""Locks of stores, holds, jobs, datasets, journals: what they exclude, on one machine and where a folder is shared."""
 
 from __future__ import annotations
 
