@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saferule_ros.errors import SettingsError
+from saferule_ros.nodes.last_command import DAMP_WITHIN
 from saferule_ros.nodes.lease import longest_answer
 from saferule_ros.nodes.parameters import parameter
 from saferule_ros.nodes.served import LimitSettings
-from saferule_ros.nodes.serving import DAMP_WITHIN
 from saferule_ros.policy.failsafe import Limits, Reaction, Reason
 from saferule_ros.policy.gate import usual_deadline
 from saferule_ros.policy.probation import ProbationLimits

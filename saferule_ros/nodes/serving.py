@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.ma  # by np.percentile at its first call otherwise, which holds the interpreter for 40 ms
 from numpy.typing import NDArray
 
 from saferule_ros.errors import SaferuleError
+from saferule_ros.nodes.answer_times import AnswerTimes
+from saferule_ros.nodes.last_command import DAMP_WITHIN, LastCommand, damping_of
 from saferule_ros.nodes.safeguard_watch import SafeguardWatch
 from saferule_ros.nodes.served import Served
 from saferule_ros.nodes.wire import NANOSECONDS, Asked, Command
@@ -29,22 +30,16 @@ from saferule_ros.policy.failsafe import (
     decide,
     decide_after,
     input_fault,
-    react,
 )
 from saferule_ros.policy.flight import FlightRecorder
 from saferule_ros.policy.probation import Probation
 from saferule_ros.policy.shadow import Tap
 from saferule_ros.safeguard.model import Safeguard
 
-# Percentiles are over this many newest actions: 20 s at 200 Hz, and sorted in 50 us once a second.
-REMEMBERED_TIMES = 4096
 # A control thread that is not between two answers for so long [s] hangs: an answer takes a fraction of a tick.
 HANGS_AFTER = 1.0
 # Observations this old [ns] are not late, they are stamped by another clock.
 DIFFERENT_CLOCK = 86_400 * NANOSECONDS
-# For so long a robot goes on with its last command, where nobody says otherwise [s]: less than the 0.3 s after which
-# the ready contract of a differential drive stops it, and enough for a fallback to begin at 10 Hz or more [ours].
-DAMP_WITHIN = 0.2
 
 
 def _always() -> bool:
@@ -105,7 +100,6 @@ class ControlPath:
     ) -> None:  # fmt: skip
         self._passed = passed
         self._enforced = enforced
-        self._damp_within = damp_within
         self.served: Served | None = None
         self.generation = 0
         self.first_sequence = 0  # Action.sequence of this generation's first action
@@ -126,18 +120,15 @@ class ControlPath:
         self._previous_stamp: int | None = None
         self._heard: int | None = None  # when the newest was answered, by `passed`; None: no other one is due
         self._silent = False  # and none has come for too long
-        self._last_action: NDArray[np.float32] | None = None
-        self._commanded: int | None = None  # when that went out, by `passed`; None: an episode has ended since
-        self._last_was_policy = False
+        self._last = LastCommand(damp_within)
         self._elapsed = math.inf  # of the newest answer [s]
-        self._times = np.zeros(REMEMBERED_TIMES, np.float32)
-        self._timed = 0
+        self._times = AnswerTimes()
 
     def begin(self) -> None:
         """Before the first observation after an activation: a "stop" is over, and nobody is late."""
         self.stop = None
         self.watch.begin_anew()
-        self._commanded = None
+        self._last.ends()
         self._leave()  # whatever came since the last activation
 
     @property
@@ -236,9 +227,9 @@ class ControlPath:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
         with self._between:
             self._heard = None
-            self._commanded = None  # the robot stops by itself here
+            self._last.ends()
             self.costs.ended(asked.step, asked.cost)
-            look = self.watch.look(asked, self._last_action)
+            look = self.watch.look(asked, self._last.action)
             self.watch.begin_anew()
             if self.probation is not None:
                 # An observation that cannot be read is not the policy's fault.
@@ -250,9 +241,8 @@ class ControlPath:
         """Takes note of an observation that another one answers, or that nobody does: no other one is due here."""
         if asked.step == 0 or asked.ended:
             self.watch.begin_anew()
-            self._commanded = None
-        self._last_action = self.safe_action()  # which that other one sends
-        self._last_was_policy = False
+            self._last.ends()
+        self._last.is_now(self.safe_action(), by_policy=False)  # which that other one sends
         self._leave()
 
     def _leave(self) -> None:
@@ -275,7 +265,7 @@ class ControlPath:
             decision = decide(served.limits, tick)
             if not may_act():
                 return None
-            self._commanded = self._passed(0)
+            self._last.goes_out(self._passed(0))
             if not self._silent:  # the first tells enough, and does not push out what was before it
                 self.flight.note(served.limits, served.id, tick, decision)
             self._silent = True
@@ -297,22 +287,21 @@ class ControlPath:
     def _answer(self, asked: Asked, now_ns: int, may_act: Callable[[], bool]) -> Command | None:
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
-            self._commanded = None  # whether or not the end of the one before was heard
+            self._last.ends()  # whether or not the end of the one before was heard
         start = time.perf_counter()
-        unsafe = self.watch.look(asked, self._last_action).unsafe if self._enforced else ""
+        unsafe = self.watch.look(asked, self._last.action).unsafe if self._enforced else ""
         served, tick, fault, decision = self._decide(asked, now_ns, start, unsafe)
         self._elapsed = tick.elapsed_s
         bad_input = fault is not None and fault.reason is not Reason.UNSAFE
-        answered = _Answered(served, asked, decision, bad_input, self._last_action, unsafe)
+        answered = _Answered(served, asked, decision, bad_input, self._last.action, unsafe)
         if not may_act():
             self._withdraw(answered, tick)
             return None
         self._previous_stamp = asked.stamp_ns
         self._heard, self._silent = self._passed(asked.stamp_ns), False
-        self._commanded = self._heard
+        self._last.goes_out(self._heard)
         if decision.use_policy:
-            self._times[self._timed % REMEMBERED_TIMES] = tick.elapsed_s
-            self._timed += 1
+            self._times.add(tick.elapsed_s)
         self.flight.note(served.limits, served.id, tick, decision)
         self._answered = answered
         return self._command(decision, served.id, asked.sequence, asked.stamp_ns, now_ns, tick.elapsed_s)
@@ -329,9 +318,9 @@ class ControlPath:
             stamp_ns=asked.stamp_ns,
             previous_stamp_ns=self._previous_stamp,
             now_ns=now_ns,
-            last_action=self._last_action,
+            last_action=self._last.action,
             stopped=self.stopped,
-            last_was_policy=self._last_was_policy,
+            last_was_policy=self._last.by_policy,
             unsafe=unsafe,
         )
         fault = input_fault(served.limits, tick)
@@ -342,7 +331,8 @@ class ControlPath:
                 tick.error = str(error)
         tick.elapsed_s = time.perf_counter() - start
         decision = decide_after(served.limits, tick, fault)
-        if decision.reaction is Reaction.DAMP and self._at_rest(asked.stamp_ns):  # asked only where it matters
+        # Asked only where it matters.
+        if decision.reaction is Reaction.DAMP and self._last.at_rest(self._passed(asked.stamp_ns)):
             tick.at_rest = True
             decision = decide_after(served.limits, tick, fault)
         return served, tick, fault, decision
@@ -364,16 +354,6 @@ class ControlPath:
         if self.probation is not None and not bad_input:
             self._on_probation(self.probation, asked, decision, unsafe, acted=False)
 
-    def _at_rest(self, reached_ns: int = 0, later_s: float = 0.0) -> bool:
-        """Whether the robot may have stopped by itself since the last command, or will have `later_s` [s] from now.
-
-        This side knows only how long ago that was, not when the robot gives up waiting: where it may have, a share of
-        the last command would make it drive again. Zero is the only safe start then.
-        """
-        if self._commanded is None:
-            return True
-        return self._passed(reached_ns) - self._commanded > (self._damp_within - later_s) * NANOSECONDS
-
     def _unobserved(self, heard_ns: int, now_ns: int, shutting_down: bool = False) -> Tick:
         """A tick without an observation; `heard_ns` is when the one before came."""
         return Tick(
@@ -382,10 +362,10 @@ class ControlPath:
             stamp_ns=heard_ns,
             previous_stamp_ns=None,
             now_ns=now_ns,
-            last_action=self._last_action,
+            last_action=self._last.action,
             stopped=self.stopped,
             shutting_down=shutting_down,
-            at_rest=self._at_rest(),
+            at_rest=self._last.at_rest(self._passed(0)),
         )
 
     def _on_probation(
@@ -421,30 +401,22 @@ class ControlPath:
         """
         if self.served is None:
             return None
-        return react(
-            self.served.limits, self.served.limits.reaction, self._last_action, self._at_rest(later_s=after_s)
-        )  # fmt: skip
+        return self._last.safe_next(self.served.limits, self._passed(0), after_s)
 
     @property
     def safe_damping(self) -> float:
         """What whoever sends that again has to multiply it with, each time."""
-        limits = self.served.limits if self.served is not None else None
-        return limits.damping if limits is not None and limits.reaction is Reaction.DAMP else 1.0
+        return 1.0 if self.served is None else damping_of(self.served.limits)
 
     def times(self) -> tuple[float, float]:
         """Median and 99th percentile of the time per action [s]; NaN before the first."""
-        known = self._times[: min(self._timed, REMEMBERED_TIMES)]
-        if known.size == 0:
-            return float("nan"), float("nan")
-        median, tail = np.percentile(known, (50, 99))
-        return float(median), float(tail)
+        return self._times.median_and_tail()
 
     def _command(
         self, decision: Decision, policy_id: str, observation_sequence: int, stamp_ns: int, now_ns: int, elapsed: float
     ) -> Command:
         self.sequence += 1
-        self._last_action = decision.action
-        self._last_was_policy = decision.use_policy
+        self._last.is_now(decision.action, decision.use_policy)
         if not decision.use_policy:
             self.fallbacks += 1
             self.last_fault = f"{decision.reason}: {decision.detail}"
