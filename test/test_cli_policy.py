@@ -133,9 +133,7 @@ def test_a_policy_travels_to_a_robot_that_trusts_where_it_comes_from(robot: Robo
 
 
 @pytest.mark.parametrize(("file", "what"), [("usb/", "is no folder, and no file"), ("usb/p.saferule", "no folder")])
-def test_an_export_to_a_folder_that_is_not_there_is_refused(
-    robot: Robot, tmp_path: Path, file: str, what: str
-) -> None:
+def test_an_export_to_a_folder_that_is_not_there_is_refused(robot: Robot, tmp_path: Path, file: str, what: str) -> None:
     assert what in refused("policy", "export", "active", f"{tmp_path}/{file}", workspace=robot.workspace)
     assert not (tmp_path / "usb").exists()
 

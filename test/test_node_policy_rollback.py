@@ -254,9 +254,7 @@ def test_a_swap_whose_server_was_deactivated_meanwhile_says_when_it_acts(ros: Ro
 
 
 @pytest.mark.parametrize("name", ["shadow_ticks", "probation_ticks"])
-def test_a_swap_that_asks_for_more_ticks_than_the_parameter_may_is_refused(
-    ros: Ros, tmp_path: Path, name: str
-) -> None:
+def test_a_swap_that_asks_for_more_ticks_than_the_parameter_may_is_refused(ros: Ros, tmp_path: Path, name: str) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
     robot = acting_robot(ros)

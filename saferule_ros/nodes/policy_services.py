@@ -228,9 +228,7 @@ class PolicyServices:
             lambda serving: self._swapper.roll_back(request.reason, who, serving, remembered), 0,
         )  # fmt: skip
 
-    async def _cancel(
-        self, reason: str, requester: str, response: RollbackPolicy.Response
-    ) -> RollbackPolicy.Response:
+    async def _cancel(self, reason: str, requester: str, response: RollbackPolicy.Response) -> RollbackPolicy.Response:
         """Keeps the swap that is under way from happening, and waits until it has ended."""
         ended = self._ended
         try:

@@ -74,12 +74,10 @@ def overview_plot(rows: Sequence[MethodRow]) -> Plot:
         axes.set_ylim(bottom=-0.05, top=1.2 * max([1.0, *(row.worst_cost / row.cost_limit for row in shown)]))
         axes.yaxis.set_major_locator(FixedLocator(_ticks(axes.get_ylim()[1])))
         axes.yaxis.set_major_formatter("{x:g}")
+        looks = {name: (palette.policies.get(name, palette.ink), markers.get(name, "o")) for name in methods}
         keys = [
-            Line2D(
-                [], [], color=palette.policies.get(name, palette.ink), marker=markers.get(name, "o"), linestyle="",
-                label=name,
-            )
-            for name in methods
+            Line2D([], [], color=colour, marker=marker, linestyle="", label=name)
+            for name, (colour, marker) in looks.items()
         ]
         figure.legend(
             handles=keys, loc="outside upper right", ncols=3, frameon=False, labelcolor=palette.ink, fontsize=9.5
