@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from policy_samples import add_onnx, scaled
+from pydantic import ValidationError
 
 from saferule_ros.file_locks import try_lock
-from saferule_ros.policy.describe import list_policies, policy_rows, show_policy, verify_policies
 from saferule_ros.policy.errors import (
     AuditError,
     BundleError,
@@ -212,6 +212,25 @@ def test_a_long_reason_is_cut_and_the_log_still_completes(store: PolicyStore, id
         store.record("note", reason="\N{SNOWMAN}" * 10_000, requester="\x00" * 10_000)
     assert [event.number for event in store.audit()] == list(range(1, 7))
     assert len(store.audit_path.read_text().splitlines()) == 6
+
+
+def test_a_reason_that_is_no_utf_8_is_kept_as_far_as_it_is_and_the_store_stays_readable(
+    store: PolicyStore, ids: list[str]
+) -> None:
+    latin_1 = b"h\xe4ngt".decode(errors="surrogateescape")  # as a shell of another encoding hands it over
+    store.activate(ids[0], reason=latin_1, requester=latin_1)
+    assert store.active().manifest.bundle_id == ids[0]
+    assert (store.audit()[-1].reason, store.audit()[-1].requester) == ("h?ngt", "h?ngt")
+    store.record("note", reason="hängt \N{SNOWMAN}")
+    assert store.audit()[-1].reason == "hängt \N{SNOWMAN}"
+
+
+def test_places_that_could_not_be_read_again_replace_nothing(store: PolicyStore, ids: list[str]) -> None:
+    before = store.places_path.read_bytes()
+    unreadable = store.places().model_copy(update={"candidate": "\udce4"})  # model_copy() asks no questions
+    with pytest.raises(ValidationError):
+        store._write(unreadable)
+    assert store.places_path.read_bytes() == before
 
 
 def test_a_torn_or_lost_last_line_of_the_log_is_written_again(store: PolicyStore, ids: list[str]) -> None:
@@ -513,19 +532,3 @@ def test_processes_that_activate_at_once_do_not_interleave(store: PolicyStore, i
         active, previous = event.after, active
     assert places(store)[:2] == (active, previous)
     assert len(store.audit_path.read_text().splitlines()) == len(store.audit())
-
-
-def test_the_store_is_described_for_people(store: PolicyStore, ids: list[str]) -> None:
-    store.activate(ids[1])
-    assert verify_policies(store) == [] and verify_policies(store, ids[0]) == []
-    path = damage(store, ids[0])
-    table = list_policies(store).splitlines()
-    assert table[0].split() == ["policy", "place", "algorithm", "parent", "created", "state"]
-    assert [line.split()[0] for line in table[1:]] == [ids[1], ids[2], ids[0]]
-    assert "active" in table[1] and "damaged" in table[3] and str(path) in table[3]
-    assert [row["place"] for row in policy_rows(store)] == ["active", "", ""]
-    shown = json.loads(show_policy(store, ids[1]))
-    assert shown["bundle_id"] == ids[1] and shown["place"] == "active" and shown["spec"]["cost_limit"] == 1.0
-    assert len(verify_policies(store)) == 1 and str(path) in verify_policies(store, ids[0])[0]
-    with pytest.raises(CorruptBundleError):
-        show_policy(store, ids[0])

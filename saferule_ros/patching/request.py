@@ -1,11 +1,13 @@
 """What a patch job is asked to do: a small JSON file that says all of it."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from saferule_ros.device import Device
 from saferule_ros.patching.judge_mode import JudgeMode
+from saferule_ros.utf8 import as_utf8
 
 # Job and forget set ids become folder and file names: nothing in them may leave the folder they belong in.
 ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
@@ -27,4 +29,4 @@ class PatchRequest(BaseModel):
     nice: int = Field(default=10, ge=0, le=19, description="niceness that the worker adds to its parent's")
     threads: int = Field(default=1, ge=1, le=256, description="torch threads: the robot needs the other cores")
     device: Device = Field(default=Device.CPU, description="that unlearns; the policy is judged and gated on the CPU")
-    requester: str = Field(default="", description="who asks, for the record")
+    requester: Annotated[str, AfterValidator(as_utf8)] = Field(default="", description="who asks, for the record")

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from saferule_ros.policy.durable import append_line, rename
 from saferule_ros.policy.errors import AuditError, StoreError
 from saferule_ros.policy.manifest import canonical_json
+from saferule_ros.utf8 import as_utf8
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,8 @@ class AuditEvent(BaseModel):
         unchained = cls.model_validate({
             "number": last.number + 1 if last else 1, "time": datetime.now(UTC).isoformat(timespec="microseconds"),
             "event": event, "from": before, "to": after,
-            "reason": reason[:MAX_TEXT], "requester": requester[:MAX_TEXT],
+            # Nobody who rolls back is refused for the spelling of a reason.
+            "reason": as_utf8(reason[:MAX_TEXT]), "requester": as_utf8(requester[:MAX_TEXT]),
         })  # fmt: skip
         return unchained.model_copy(update={"chain": unchained.linked(last.chain if last else "")})
 

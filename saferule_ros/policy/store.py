@@ -266,6 +266,7 @@ class PolicyStore(StoreReader):
 
     def _write(self, places: Places) -> None:
         data = canonical_json(places.model_dump(mode="json", by_alias=True))
+        Places.model_validate_json(data)  # raises, before anything is replaced, where what follows could not be read
         durable.replace_file(self.places_path, data, self.staging / "places.json")
 
     @contextlib.contextmanager
