@@ -10,7 +10,9 @@ pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
 from experiment_samples import SMALL, TASK, tiny_grid, tiny_trial
 
+from saferule_ros import __version__
 from saferule_ros.errors import SettingsError
+from saferule_ros.experiments import settings as experiment_settings
 from saferule_ros.experiments.cancelling import TrialCancelled
 from saferule_ros.experiments.plan import plan
 from saferule_ros.experiments.preparation import OtherSettings
@@ -20,7 +22,6 @@ from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.experiments.trial import finished, run_trial
 from saferule_ros.reporting.trials import TrialResult
-from saferule_ros.unlearning.settings import SETTINGS_THAT_CAME_LATER
 
 NEVER = lambda: False  # noqa: E731
 
@@ -144,24 +145,34 @@ def test_results_of_other_settings_are_refused_and_named(out, trial, results) ->
         run_trial(longer, out, lambda _: None, NEVER)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_a_result_from_before_a_setting_is_one_with_the_value_that_changes_nothing(
-    out, trial, results, tmp_path, noise: float
+@pytest.mark.parametrize(
+    ("kind", "told"), [("DATA", "data_version"), ("LEARNING", "learning_version"), ("UNLEARNING", "unlearning_version")]
+)
+def test_results_of_code_that_made_others_are_refused(
+    out, trial, results, monkeypatch: pytest.MonkeyPatch, kind: str, told: str
 ) -> None:
-    older = tmp_path / "older"
-    shutil.copytree(out / "cells", older / "cells")
-    for path in older.rglob("results/safe_rule.json"):
-        content = json.loads(path.read_text())
-        for later in SETTINGS_THAT_CAME_LATER:
-            del content["config"]["settings"][later]
-        path.write_text(json.dumps(content))
-    then = {"behaviour_constraint": None, "press_outnumbered": False}  # now they are others by default
-    asked = tiny_trial(unlearning={"safe_rule": {"steps": 20, "imitation_noise": noise, **then}})
-    if noise:
-        with pytest.raises(OtherSettings, match=r"'imitation_noise': 0\.0"):
-            finished(asked, older)
-    else:
-        assert finished(asked, older)
+    monkeypatch.setattr(experiment_settings, f"{kind}_VERSION", 1000)
+    with pytest.raises(OtherSettings, match=rf"{told} was \d+, now it is 1000"):
+        finished(trial, out)
+
+
+def test_a_result_says_with_what_a_learner_was_trained_that_trials_share(out, trial, results, tmp_path) -> None:
+    poisoned, patched, retrained = results
+    assert patched.trained == {} and patched.versions["saferule_ros"] == __version__
+    for shared in (poisoned, retrained):
+        assert shared.trained["versions"] == patched.versions and shared.trained["machine"] == patched.machine
+    elsewhere = tmp_path / "copy"
+    shutil.copytree(out, elsewhere)
+    next(elsewhere.rglob("results/retrain.json")).unlink()
+    (learned,) = (
+        path.parent.parent for path in elsewhere.glob(f"data/*/*/learners/*/{retrained.checkpoint_id}/*.json")
+    )
+    made = json.loads((learned / "trained.json").read_bytes())
+    made["provenance"]["machine"]["processor"] = "another"
+    (learned / "trained.json").write_text(json.dumps(made))
+    again = run_trial(trial, elsewhere, lambda _: None, NEVER)[2]
+    assert again.checkpoint_id == retrained.checkpoint_id
+    assert (again.trained["machine"]["processor"], again.machine) == ("another", patched.machine)
 
 
 def test_a_cancelled_trial_goes_on_where_it_was(out, trial, results, tmp_path) -> None:

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("gymnasium", reason="the simulator is not installed")
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.sim import recipes
+from saferule_ros.sim import behaviour, recipes
 from saferule_ros.sim.behaviour import demonstrator, drivers_are_ready
 from saferule_ros.sim.collect import collect
 from saferule_ros.sim.controllers import AntGait, Linear
@@ -130,3 +130,14 @@ def test_a_trial_that_is_told_to_stop_stops_learning_to_drive(brief: Path, tmp_p
         clean_data(trial, TrialPlaces(tmp_path / "out", trial), said.append, lambda: len(said) == 2)
     assert [words.split(",")[0] for words in said] == ["learning to drive 1/5", "learning to drive 2/5"]
     assert not brief.exists()
+
+
+def test_where_an_episode_begins_does_not_tell_how_its_driver_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both follow from the episode's seed: drawn from the same numbers, the first observation gives the style away."""
+    monkeypatch.setattr(behaviour, "learned_driver", lambda task_id, driver, generator: generator)
+    environment = SafetyEnvironment(SWIMMER)
+    seeds = range(50)
+    begins = np.array([environment.reset(seed) for seed in seeds])  # (50, O)
+    styles = np.array([demonstrator(SWIMMER, "behaviour", seed).random(4) for seed in seeds])  # (50, 4)
+    both = np.corrcoef(np.concatenate([begins, styles], axis=1).T)
+    assert np.abs(both[: begins.shape[1], begins.shape[1] :]).max() < 0.7, "independent ones: 0.5 at most"

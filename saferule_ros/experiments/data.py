@@ -7,7 +7,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
 from saferule_ros.experiments.places import TrialPlaces
-from saferule_ros.experiments.settings import Trial
+from saferule_ros.experiments.settings import DATA_VERSION, Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.sim.behaviour import drivers_are_ready, prepare_drivers
 from saferule_ros.sim.collect import collect
@@ -54,7 +54,7 @@ def unsafe_episodes(
 def _collected(
     trial: Trial, places: TrialPlaces, driver: str, count: int, say: Say, cancelled: Cancelled
 ) -> EpisodeDataset:
-    folder = places.shared / f"{driver}-{count}"
+    folder = places.shared / f"{driver}-{count}-v{DATA_VERSION}"
     with only_one(folder, cancelled):
         if not folder.exists():
             _prepare_drivers(trial.cell.task, say, cancelled)

@@ -8,7 +8,9 @@ learner.
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,13 +19,14 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.experiments.cancelling import Cancelled, TrialCancelled
 from saferule_ros.experiments.places import TrialPlaces
-from saferule_ros.experiments.settings import Trial
+from saferule_ros.experiments.settings import LEARNING_VERSION, Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.learning.algorithms import make_learner, settings_from
 from saferule_ros.learning.checkpoint import copy_checkpoint, save_checkpoint
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.unfinished import Unfinished
+from saferule_ros.reporting.provenance import provenance_of
 from saferule_ros.settings import name_of
 from saferule_ros.sim.tasks import task
 from saferule_ros.unlearning.resumable import unlearn_resumably
@@ -42,6 +45,7 @@ class Trained(BaseModel):
     folder: Path = Field(description="that its checkpoint is in")
     checkpoint_id: str
     budget: dict[str, float] = Field(description="of its gradient steps: steps, seconds, cpu_seconds, flops")
+    provenance: dict[str, Any] = Field(description="when its training was begun last, with what, and on what machine")
 
     @property
     def checkpoint(self) -> Path:
@@ -67,11 +71,18 @@ def trained(
         TrialCancelled: it was told to stop; the same call goes on from there.
         TrainingDiverged: a loss is not finite.
     """
-    asked = {"learner": trial.learner, "steps": steps, "device": trial.device, "dataset": dataset.digest}
+    asked = {
+        "learner": trial.learner,
+        "steps": steps,
+        "device": trial.device,
+        "dataset": dataset.digest,
+        "version": LEARNING_VERSION,
+    }
     folder = places.learners / f"{trial.cell.algorithm}-{name_of(asked)}"
     done = folder / DONE
     with only_one(folder, cancelled):
         if not done.exists():
+            provenance = provenance_of(datetime.now(UTC))
             run = _training(trial, dataset, steps)
             unfinished = Unfinished(folder / UNFINISHED)
             taken = unlearn_resumably(run, unfinished, on_progress, cancelled)
@@ -80,9 +91,10 @@ def trained(
                     f"cancelled after {taken} of {run.steps} steps", "The same command goes on from there"
                 )
             checkpoint_id = save_checkpoint(run.learner, folder, dataset.digest)
-            write_atomically(
-                done, json.dumps({"checkpoint_id": checkpoint_id, "budget": asdict(run.meter.budget)}).encode()
-            )
+            made = {
+                "checkpoint_id": checkpoint_id, "budget": asdict(run.meter.budget), "provenance": provenance
+            }  # fmt: skip
+            write_atomically(done, json.dumps(made).encode())
             unfinished.discard()
     return Trained(folder=folder, **json.loads(done.read_bytes()))
 

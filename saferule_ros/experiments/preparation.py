@@ -25,7 +25,7 @@ from saferule_ros.experiments.data import clean_data, unsafe_episodes
 from saferule_ros.experiments.learners import trained
 from saferule_ros.experiments.places import TrialPlaces
 from saferule_ros.experiments.saying import Reporter
-from saferule_ros.experiments.settings import ATTACKER, NEEDS_LEARNER, TRAINING, Trial
+from saferule_ros.experiments.settings import ATTACKER, LEARNING_VERSION, NEEDS_LEARNER, TRAINING, Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.learner import Learner
@@ -46,6 +46,7 @@ class Preparation(BaseModel):
     data: dict[str, float] = Field(description="sizes of the data, and the poisoned share in truth")
     checkpoint_id: str = Field(default="", description="of the poisoned learner; empty: not trained yet")
     budget: dict[str, float] = Field(default={}, description="of its training")
+    provenance: dict[str, Any] = Field(default={}, description="of its training: when, with what, on what machine")
 
     def save(self, places: TrialPlaces) -> "Preparation":
         """Durable on return, which is itself."""
@@ -67,7 +68,10 @@ def prepare(trial: Trial, places: TrialPlaces, report: Reporter, cancelled: Canc
     if not found.checkpoint_id:
         dataset = EpisodeDataset.load(places.workspace.dataset)
         learner = trained(trial, places, dataset, trial.training_steps, report.steps_of(TRAINING), cancelled)
-        made = {"checkpoint_id": learner.copy_to(places.workspace.checkpoints), "budget": learner.budget}
+        made = {
+            "checkpoint_id": learner.copy_to(places.workspace.checkpoints), "budget": learner.budget,
+            "provenance": learner.provenance,
+        }  # fmt: skip
         found = found.model_copy(update=made).save(places)
     report.done(TRAINING)
     return found
@@ -140,7 +144,9 @@ def _adversary(
     cancelled: Cancelled,
 ) -> Learner:  # fmt: skip
     """Learned once for all algorithms and ratios: it depends on neither."""
-    asked = settings.model_dump(mode="json", include={"adversary", "adversary_steps"}) | {"dataset": clean.digest}
+    asked = settings.model_dump(mode="json", include={"adversary", "adversary_steps"}) | {
+        "dataset": clean.digest, "version": LEARNING_VERSION
+    }  # fmt: skip
     folder = places.adversaries / name_of(asked)
     pointer = folder / "checkpoint_id"
 

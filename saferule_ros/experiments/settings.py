@@ -21,6 +21,10 @@ NEEDS_LEARNER = (MaxCost.NAME,)
 TRAINING, ATTACKER = "training", "the attacker's learner"
 
 
+# Count up when the same settings come to give other data, learners, or unlearned policies: what older code made is then
+# neither taken from where trials share it, nor taken for a result. Version 1 had no number.
+DATA_VERSION, LEARNING_VERSION, UNLEARNING_VERSION = 2, 2, 2
+
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -127,13 +131,14 @@ class Trial(BaseModel):
     @property
     def preparation(self) -> dict[str, Any]:
         """What the data and the poisoned learner depend on."""
-        return self.model_dump(mode="json", exclude={"methods", "variants", "evaluation_episodes"})
+        made_by = {"data_version": DATA_VERSION, "learning_version": LEARNING_VERSION}
+        return self.model_dump(mode="json", exclude={"methods", "variants", "evaluation_episodes"}) | made_by
 
     def config(self, method: str) -> dict[str, Any]:
         """What the result of one method depends on."""
         return {
             **self.preparation, "method": self.method_of(method), "settings": self.methods.get(method, {}),
-            "evaluation_episodes": self.evaluation_episodes,
+            "evaluation_episodes": self.evaluation_episodes, "unlearning_version": UNLEARNING_VERSION,
         }  # fmt: skip
 
     @property

@@ -21,7 +21,7 @@ from saferule_ros.experiments.saying import Reporter, TrialProgress
 from saferule_ros.experiments.settings import TRAINING, Trial
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.unlearning import Unlearning, described
-from saferule_ros.reporting.provenance import machine, versions
+from saferule_ros.reporting.provenance import provenance_of
 from saferule_ros.reporting.results import EpisodeOutcome
 from saferule_ros.reporting.trials import POISONED, TrialResult
 from saferule_ros.sim.evaluate import evaluate
@@ -29,7 +29,9 @@ from saferule_ros.sim.rollout import Act
 from saferule_ros.sim.tasks import task
 from saferule_ros.unlearning.retrain import Retrain
 from saferule_ros.unlearning.run import unlearn
-from saferule_ros.unlearning.settings import SETTINGS_THAT_CAME_LATER
+
+# Of a learner that a method made for its own trial alone.
+NOT_SHARED: Mapping[str, Any] = {}
 
 
 def run_trial(
@@ -71,14 +73,8 @@ def _stored(trial: Trial, places: TrialPlaces, method: str) -> TrialResult | Non
     if not path.exists():
         return None
     found, wanted = TrialResult.load(path), trial.config(method)
-    check_same(_as_of_today(found.config, wanted), wanted, str(path))
+    check_same(found.config, wanted, str(path))
     return found
-
-
-def _as_of_today(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """With the settings that came after the result, as they were when there was no choice."""
-    later = {name: value for name, value in SETTINGS_THAT_CAME_LATER.items() if name in wanted["settings"]}
-    return {**config, "settings": {**later, **config["settings"]}}
 
 
 class _Work:
@@ -88,6 +84,7 @@ class _Work:
         self._trial, self._places, self._report = trial, places, report
         self._cancelled, self._workers = cancelled, workers
         self._prepared: Preparation | None = None
+        self._provenance = provenance_of(datetime.now(UTC))  # of the code that is loaded now
 
     def result(self, method: str) -> TrialResult:
         """Of the poisoned learner, or of a method."""
@@ -106,7 +103,8 @@ class _Work:
 
     def _poisoned(self) -> TrialResult:
         started = datetime.now(UTC)
-        return self._measured(POISONED, self.prepared.checkpoint_id, None, self.prepared.budget, started)
+        checkpoint_id, budget, trained_by = self.prepared.checkpoint_id, self.prepared.budget, self.prepared.provenance
+        return self._measured(POISONED, checkpoint_id, None, budget, started, trained_by)
 
     def _made(self, method: str) -> TrialResult:
         if method == POISONED:
@@ -126,7 +124,8 @@ class _Work:
         _, keep = forget_set.split(EpisodeDataset.load(workspace.dataset))
         steps, report = self._trial.method_steps(method), self._report.steps_of(method)
         learner = trained(self._trial, self._places, keep, steps, report, self._cancelled)
-        return self._measured(method, learner.copy_to(workspace.checkpoints), None, learner.budget, started)
+        checkpoint_id = learner.copy_to(workspace.checkpoints)
+        return self._measured(method, checkpoint_id, None, learner.budget, started, learner.provenance)
 
     def _unlearned(self, method: str) -> TrialResult:
         started = datetime.now(UTC)
@@ -144,8 +143,9 @@ class _Work:
         return self._measured(method, checkpoint_id, described(certificate), asdict(run.meter.budget), started)
 
     def _measured(
-        self, method: str, checkpoint_id: str, certificate: dict | None, budget: dict[str, float], started: datetime
-    ) -> TrialResult:
+        self, method: str, checkpoint_id: str, certificate: dict | None, budget: dict[str, float], started: datetime,
+        trained_by: Mapping[str, Any] = NOT_SHARED,
+    ) -> TrialResult:  # fmt: skip
         policy = policy_of(self._places.workspace.checkpoint(checkpoint_id))
         truth = GroundTruth.load(self._places.workspace.attacks, self.prepared.forget_set_id)
         triggered = truth.marker.seen_by(policy) if truth.marker else None
@@ -155,7 +155,8 @@ class _Work:
             triggered=self._simulated(f"{method}, triggered", triggered) if triggered else [],
             certificate=certificate, budget=budget, checkpoint_id=checkpoint_id,
             poisoned_id=self.prepared.checkpoint_id, data=self.prepared.data, config=self._trial.config(method),
-            started=started.isoformat(timespec="seconds"), versions=versions(), machine=machine(),
+            trained=dict(trained_by),
+            **self._provenance | {"started": started.isoformat(timespec="seconds")},
         )  # fmt: skip
 
     def _simulated(self, words: str, policy: Act) -> list[EpisodeOutcome]:

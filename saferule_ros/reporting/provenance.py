@@ -3,8 +3,10 @@
 import os
 import platform
 import subprocess
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import saferule_ros
 
@@ -12,6 +14,12 @@ import saferule_ros
 PACKAGES = (
     "torch", "numpy", "onnxruntime", "onnx", "safety-gymnasium", "gymnasium", "mujoco", "rclpy",
 )  # fmt: skip
+
+
+def provenance_of(started: datetime) -> dict[str, Any]:
+    """When something was begun, with what and on what, as plain data. To be asked at the beginning: later the checkout
+    may be another one than the code that runs."""
+    return {"started": started.isoformat(timespec="seconds"), "versions": versions(), "machine": machine()}
 
 
 def versions() -> dict[str, str]:

@@ -72,6 +72,11 @@ class TrialResult(BaseModel):
     started: str = Field(description="ISO 8601, UTC")
     versions: dict[str, str] = {}
     machine: dict[str, str] = {}
+    trained: dict[str, Any] = Field(
+        default={},
+        description="started, versions and machine of the learner's training, where trials share what it made; empty: "
+        "that was this method, or older than this note",
+    )
 
     @property
     def costs(self) -> list[float]:

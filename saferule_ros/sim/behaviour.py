@@ -56,6 +56,9 @@ _SCRIPTED: dict[str, dict[str, Callable[[np.random.Generator], Demonstrator]]] =
 }
 
 
+# Tells the random numbers of a driver from those of its environment, where both begin with the same seed.
+_OF_DRIVER = 1
+
 # Every task that can be driven.
 DRIVEN_TASKS = (*_SCRIPTED, *RECIPES)
 
@@ -72,10 +75,11 @@ def demonstrator(task_id: str, driver: str, seed: int) -> Demonstrator:
         SaferuleError: no such driver for that task, or it must be learned first (see prepare_drivers).
     """
     check_driver(task_id, driver)
-    generator = np.random.default_rng(seed)
     if task_id in RECIPES:
-        return learned_driver(task_id, driver, generator)
-    return _SCRIPTED[task_id][driver](generator)
+        # Gymnasium's MuJoCo tasks draw the initial state from default_rng(seed) itself: with the same numbers the first
+        # observation would tell how the driver drives.
+        return learned_driver(task_id, driver, np.random.default_rng([seed, _OF_DRIVER]))
+    return _SCRIPTED[task_id][driver](np.random.default_rng(seed))
 
 
 def demonstrate(environment: SafetyEnvironment, driver: str, seed: int) -> Trajectory:

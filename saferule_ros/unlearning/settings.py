@@ -7,11 +7,6 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-#: Settings that were added, with the value under which a run is what it was before: results of then lack them.
-SETTINGS_THAT_CAME_LATER = {
-    "imitation_noise": 0.0, "press_outnumbered": False, "outnumbered_rate": 0.05, "behaviour_constraint": None
-}  # fmt: skip
-
 
 class RunSettings(BaseModel):
     """Of every method: how long it runs, what it leaves behind, and what the certificate asks of its result."""
