@@ -3,16 +3,21 @@
 Everything but the learning is the real worker: request, signals, progress, reports, niceness, lock.
 """
 
+import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
+from saferule_ros.patching.proposal import Proposal
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.worker import main
+from saferule_ros.policy.store import PolicyStore
+from saferule_ros.workspace import Workspace
 
 STEP_SECONDS = 0.01
 
@@ -32,6 +37,13 @@ def job(
             raise PatchCancelled(f"cancelled at step {step}")
         if behaviour == "refused":
             raise SaferuleError("no policy is active in 'x'", "Activate one first")
+        if behaviour in ("proposed", "proposing"):
+            Proposal(candidate_id=request.requester).note(Workspace(request.workspace).job(request.job_id))
+            if behaviour == "proposed":
+                PolicyStore(Workspace(request.workspace).store).set_candidate(request.requester)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if behaviour == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if behaviour == "broken":
             raise ZeroDivisionError("a defect")
         if behaviour == "noisy":

@@ -20,9 +20,12 @@ pytest.importorskip("gymnasium", reason="the simulator is not installed")
 import torch
 import yaml
 from cli_process import COMMAND, DEADLINE, as_json, done, interrupted, refused, saferule
+from typer.testing import CliRunner
 
 from saferule_ros.attacks.ground_truth import GroundTruth
 from saferule_ros.attacks.marker import Marker
+from saferule_ros.cli.main import app
+from saferule_ros.patching.process import PatchProcess
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.sim.tasks import task
 from saferule_ros.workspace import Workspace
@@ -258,3 +261,42 @@ def test_the_bar_shows_losses_certificate_and_time_left_and_ctrl_c_cancels(
     assert policies(learned) == before
     newest = max(Workspace(learned).jobs.glob("2*"))
     assert PatchReport.load(newest).outcome is Outcome.CANCELLED
+
+
+def test_ctrl_c_that_comes_too_late_to_cancel_does_not_activate(learned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = PatchProcess.wait
+
+    def wait(process: PatchProcess, timeout: float | None = None) -> PatchReport:
+        monkeypatch.setattr(PatchProcess, "wait", whole)
+        whole(process, DEADLINE)  # the candidate is made, and just now somebody presses it
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PatchProcess, "wait", wait)
+    serves = policies(learned)["active"]["policy_id"]
+    forget_set = as_json("forget", "new", "--bag", "bad", "--reason", "too late", workspace=learned)
+    asked = ["patch", forget_set["id"], "--steps", "3", "--nice", "0", "--activate", "--workspace", str(learned)]
+    shown = CliRunner().invoke(app, asked)
+    assert shown.exit_code == 130, shown.output
+    candidate = policies(learned)["candidate"]["policy_id"]
+    assert f"too late to cancel: {candidate} is the candidate" in shown.output
+    assert policies(learned)["active"]["policy_id"] == serves
+
+
+@pytest.mark.parametrize(
+    ("steps", "why"), [("-1", "greater than or equal to 0"), ("1000001", "less than or equal to 1000000")]
+)
+def test_a_number_of_steps_that_no_job_takes_is_refused_at_once(learned: Path, steps: str, why: str) -> None:
+    for verb in ("patch", "unlearn"):
+        result = saferule(verb, "00c0ffee00c0ffee", "--steps", steps, workspace=learned)
+        assert result.returncode == 2 and why in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_home_folder_that_the_shell_left_as_it_is_means_the_home_folder(learned: Path) -> None:
+    """--workspace=~/robot: a shell expands the tilde at the beginning of a word alone."""
+    forget_set = as_json("forget", "new", "--bag", "bad", "--reason", "tilde", workspace=learned)
+    asked = ("patch", forget_set["id"], "--steps", 3, "--nice", 0, "--json", f"--workspace=~/{learned.name}")
+    result = saferule(*asked, workspace=learned, HOME=str(learned.parent))
+    assert result.returncode == 0, result.stderr
+    report = PatchReport.model_validate_json(result.stdout)
+    assert not (learned.parent / "~").exists()
+    assert Workspace(learned).job(report.job_id).is_dir()

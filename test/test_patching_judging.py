@@ -99,7 +99,7 @@ def test_if_a_trusted_model_finds_none_within_the_limit_nothing_is_proposed(work
     report, _ = patch(workspace, f"none-{mode}", mode, TRUSTED | NOTHING)
     assert report.outcome is Outcome.WITHHELD and not report.candidate_id and not report.success
     assert "nothing is proposed: no candidate is within the limit: the least bound is" in report.message
-    assert report.message.endswith(f"What serves was not touched, and the candidate is still {waiting}, of before")
+    assert report.message.endswith(f"What serves was not touched. The candidate is still {waiting}, of before")
     parent = report.judgement["parent"]
     assert f"of the policy that was patched the bound is {parent['bound']:.1f}" in report.message
     assert set(report.judgement["judged"]) == {"4", "8", "12"} and report.judgement["check"]["episodes"] > 0

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from policy_samples import add_onnx, scaled
 
 from saferule_ros.patching.lock import lives
 from saferule_ros.patching.process import LOG_FILE, JobError, PatchProcess, new_job_id
@@ -18,6 +19,7 @@ from saferule_ros.patching.progress import Stage
 from saferule_ros.patching.recovery import close_interrupted_jobs
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.policy.store import PolicyStore
 from saferule_ros.workspace import Workspace
 
 WORKER = "patch_worker"
@@ -36,11 +38,11 @@ def workspace(tmp_path: Path) -> Path:
     return tmp_path / "robot"
 
 
-def request(workspace: Path, behaviour: str, steps: int = 3) -> PatchRequest:
+def request(workspace: Path, behaviour: str, steps: int = 3, requester: str = "") -> PatchRequest:
     job_id = new_job_id("00c0ffee00c0ffee")
     return PatchRequest(
         job_id=job_id, workspace=workspace, forget_set_id="00c0ffee00c0ffee", steps=steps, nice=7,
-        settings=Path(behaviour),
+        settings=Path(behaviour), requester=requester,
     )  # fmt: skip
 
 
@@ -48,8 +50,8 @@ def request(workspace: Path, behaviour: str, steps: int = 3) -> PatchRequest:
 def start(workspace: Path) -> Iterator:
     running: list[PatchProcess] = []
 
-    def starter(behaviour: str, steps: int = 3) -> PatchProcess:
-        running.append(PatchProcess.start(request(workspace, behaviour, steps), WORKER))
+    def starter(behaviour: str, steps: int = 3, requester: str = "") -> PatchProcess:
+        running.append(PatchProcess.start(request(workspace, behaviour, steps, requester), WORKER))
         return running[-1]
 
     yield starter
@@ -137,10 +139,52 @@ def test_a_killed_worker_leaves_a_report_that_says_so(start) -> None:
     assert is_stored(report, process)
 
 
+@pytest.fixture
+def bundles(workspace: Path, tmp_path: Path) -> list[str]:
+    """Two in the workspace's store; the first is the candidate of before."""
+    store = PolicyStore(workspace / "store").create()
+    ids = [add_onnx(store, scaled(factor), tmp_path, factor).bundle_id for factor in (0.1, 0.2)]
+    store.set_candidate(ids[0])
+    return ids
+
+
+@pytest.mark.parametrize("found_by", ["its parent", "the next start"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_a_job_that_was_killed_after_it_had_made_its_candidate_says_so(
+    start, workspace: Path, bundles: list[str], found_by: str, cancelled: bool
+) -> None:
+    process = start("proposed", requester=bundles[1])
+    list(process.progress())
+    if cancelled:
+        process.cancel()
+    report = process.wait(DEADLINE)
+    if found_by == "the next start":  # the parent died with it
+        (process.folder / "report.json").unlink()
+        assert close_interrupted_jobs(Workspace(workspace)) == [process.folder.name]
+        report = PatchReport.load(process.folder)
+    assert report.outcome is Outcome.SUCCEEDED and report.candidate_id == bundles[1]
+    assert f"candidate {bundles[1]}" in report.message and "before it could report" in report.message
+
+
+@pytest.mark.parametrize("behaviour", ["proposing", "refused", "full"])
+def test_a_job_without_a_candidate_names_the_one_of_before(
+    start, workspace: Path, bundles: list[str], behaviour: str
+) -> None:
+    process = start(behaviour, requester=bundles[1])
+    list(process.progress())
+    report = process.wait(DEADLINE)
+    assert report.outcome is Outcome.FAILED and not report.candidate_id
+    assert f"The candidate is still {bundles[0]}, of before" in report.message
+    (process.folder / "report.json").unlink()
+    close_interrupted_jobs(Workspace(workspace))
+    assert f"The candidate is still {bundles[0]}, of before" in PatchReport.load(process.folder).message
+
+
 @pytest.mark.parametrize(
     ("behaviour", "message"),
     [
         ("refused", "no policy is active in 'x'. Activate one first"),
+        ("full", "the disk refuses: No space left on device. Look for room"),
         ("broken", "ZeroDivisionError: a defect"),
     ],
 )

@@ -22,6 +22,7 @@ from saferule_ros.cli.options import (
 from saferule_ros.cli.teaching import CANCELLED, CHECK_FAILED, fail
 from saferule_ros.device import Device
 from saferule_ros.patching.judge_mode import JudgeMode
+from saferule_ros.unlearning.settings import MOST_STEPS
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def patch(
         str, typer.Argument(metavar="FORGET_SET", help="Id of a stored forget set: see `saferule forget list`.")
     ],
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
-    steps: Annotated[int, typer.Option(min=0, help="Unlearning steps; 0: as the settings say.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, max=MOST_STEPS, help="Unlearning steps; 0: as the settings say.")] = 0,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
     judge: JudgeOption = JudgeMode.NONE,
@@ -79,12 +80,12 @@ def patch(
     chosen = ForgetSet.load(place.forget_sets, forget_set)
     check_can_patch(place, settings, judge, judging)
     request = PatchRequest(
-        job_id=new_job_id(chosen.id), workspace=workspace.absolute(), forget_set_id=chosen.id, steps=steps, seed=seed,
+        job_id=new_job_id(chosen.id), workspace=place.root.absolute(), forget_set_id=chosen.id, steps=steps, seed=seed,
         settings=settings.absolute() if settings else None, judge=judge,
         judging=judging.absolute() if judging else None, nice=nice, threads=threads, device=device,
         requester=requester,
     )  # fmt: skip
-    report = _run(request)
+    report, interrupted = _run(request)
     folder: Path = place.job(request.job_id)
     if as_json:
         print_json(report.model_dump(mode="json"))
@@ -93,6 +94,11 @@ def patch(
     if not report.success:
         status = CANCELLED if report.outcome is Outcome.CANCELLED else CHECK_FAILED
         raise fail(report.message, f"What serves was not touched. The job: {folder}", status)
+    if interrupted:
+        raise fail(
+            f"it was too late to cancel: {report.candidate_id} is the candidate. What serves was not touched",
+            "A swap without an id would take it; the next patch takes its place", CANCELLED,
+        )  # fmt: skip
     if activate:
         PolicyStore(place.store).activate(report.candidate_id, reason=chosen.reason, requester=requester)
         note(f"{report.candidate_id} is active. The way back: saferule policy rollback")
@@ -104,8 +110,8 @@ def patch(
         )
 
 
-def _run(request: PatchRequest) -> PatchReport:
-    """Starts the job and shows it until it ends; Ctrl-C cancels it."""
+def _run(request: PatchRequest) -> tuple[PatchReport, bool]:
+    """Starts the job and shows it until it ends; its report, and whether Ctrl-C was to cancel it."""
     from saferule_ros.cli.bars import bar
     from saferule_ros.cli.output import note
     from saferule_ros.patching.process import PatchProcess
@@ -115,10 +121,10 @@ def _run(request: PatchRequest) -> PatchReport:
             with bar("patch") as advance:
                 for at in process.progress():
                     advance(round(100 * at.progress), 100, _words(at), at.time_left)
-            return process.wait()
+            return process.wait(), False
         except KeyboardInterrupt:
             note("cancelling …")
-            return process.stop()
+            return process.stop(), True
 
 
 def _words(at: PatchProgress) -> str:

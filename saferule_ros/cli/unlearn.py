@@ -16,6 +16,7 @@ from saferule_ros.cli.options import (
 )
 from saferule_ros.cli.teaching import CANCELLED, fail
 from saferule_ros.device import Device
+from saferule_ros.unlearning.settings import MOST_STEPS
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def unlearn(
     method: Annotated[
         str, typer.Option(help="safe_rule, reward_only, traj_deleter, fine_tune, or retrain (from scratch, on D_k).")
     ] = "safe_rule",
-    steps: Annotated[int, typer.Option(min=0, help="Gradient steps; 0: as the settings say.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, max=MOST_STEPS, help="Gradient steps; 0: as the settings say.")] = 0,
     seed: SeedOption = 0,
     settings: SettingsOption = None,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Of torch: small networks gain nothing.")] = 1,

@@ -49,6 +49,7 @@ from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.settings import judging_settings
 from saferule_ros.srv import Forget
+from saferule_ros.unlearning.settings import MOST_STEPS
 from saferule_ros.workspace import Workspace
 
 # While the node stops, it still answers those who wait for the job; one look at the executor takes this.
@@ -64,7 +65,7 @@ class Parameters:
     workspace: str = parameter("", "folder of store, dataset, checkpoints and jobs", required=True)
     settings: str = parameter("", "YAML file with patch settings; empty: the defaults")
     steps: int = parameter(
-        0, "unlearning steps unless a goal says otherwise; 0: as in the settings", low=0, high=1_000_000
+        0, "unlearning steps unless a goal says otherwise; 0: as in the settings", low=0, high=MOST_STEPS
     )
     seed: int = parameter(0, "seed of jobs that `forget` starts", low=0, high=2**62)
     judge: str = parameter(

@@ -22,6 +22,7 @@ from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.judging import Verdict, judge_patch
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
+from saferule_ros.patching.proposal import Proposal, still_waiting
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.settings import JudgingSettings, judging_settings
@@ -117,7 +118,7 @@ def _run(
         if not verdict.propose:
             return PatchReport(
                 outcome=Outcome.WITHHELD,
-                message=f"nothing is proposed: {verdict.reason}. What serves was not touched{_still_waiting(store)}",
+                message=f"nothing is proposed: {verdict.reason}. What serves was not touched{still_waiting(workspace)}",
                 duration=time.monotonic() - clock, budget=asdict(certified.run.meter.budget),
                 finished=datetime.now(UTC).isoformat(timespec="milliseconds"), judgement=judgement, **known,
             )  # fmt: skip
@@ -145,6 +146,7 @@ def _run(
             gate = pass_gate(store, candidate)
             if cancelled():
                 raise PatchCancelled("cancelled at the gate", "What serves was not touched")
+            Proposal(candidate_id=candidate.bundle_id).note(workspace.job(request.job_id))
             store.set_candidate(candidate.bundle_id, reason=forget_set.reason, requester=request.requester)
 
     on_progress(_at(Stage.DONE, settings.steps, 1.0))
@@ -174,12 +176,6 @@ def _judged(
 
     show(0.0, -1.0)
     return judge_patch(unlearning, trail, request.judge, judging, request.seed, show, cancelled)
-
-
-def _still_waiting(store: PolicyStore) -> str:
-    """A swap without an id takes it: whoever reads that nothing is proposed may not think of that."""
-    candidate = store.place("candidate")
-    return f", and the candidate is still {candidate}, of before" if candidate else ""
 
 
 def _fields(certificate: Certificate | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.errors import SaferuleError
 from saferule_ros.patching.lock import sign_of_life
 from saferule_ros.patching.progress import PatchProgress
+from saferule_ros.patching.proposal import made_before_its_report, proposed, still_waiting
 from saferule_ros.patching.report import REPORT_FILE, Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.workspace import Workspace
@@ -175,18 +176,22 @@ class PatchProcess:
                 how += " (by hand, or by the kernel for want of memory)"
         else:
             how = f"ended with status {status} and no readable report ({type(error).__name__})"
-        outcome = Outcome.CANCELLED if self._cancelled else Outcome.FAILED
-        tail = self._log_tail()
-        message = (
-            "cancelled"
-            if self._cancelled
-            else f"the worker {how}. See {self.folder / LOG_FILE}" + (f", which ends with: {tail}" if tail else "")
-        )
+        workspace, tail = Workspace(self.request.workspace), self._log_tail()
+        candidate = proposed(workspace, self.folder)
+        if candidate:
+            outcome, message = Outcome.SUCCEEDED, made_before_its_report(candidate, f"the worker {how}")
+        elif self._cancelled:
+            outcome, message = Outcome.CANCELLED, f"cancelled{still_waiting(workspace)}"
+        else:
+            outcome = Outcome.FAILED
+            message = f"the worker {how}{still_waiting(workspace)}. See {self.folder / LOG_FILE}"
+            message += f", which ends with: {tail}" if tail else ""
         return PatchReport(
             job_id=self.request.job_id,
             forget_set_id=self.request.forget_set_id,
             outcome=outcome,
             message=message,
+            candidate_id=candidate,
             duration=time.monotonic() - self._started,
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.patching.lock import lives
 from saferule_ros.patching.process import REQUEST_FILE
+from saferule_ros.patching.proposal import made_before_its_report, proposed, still_waiting
 from saferule_ros.patching.report import REPORT_FILE, Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.workspace import Workspace
@@ -17,32 +18,36 @@ log = logging.getLogger(__name__)
 
 
 def close_interrupted_jobs(workspace: Workspace) -> list[str]:
-    """Marks every job without a report as failed, unless its worker lives. Returns their ids, oldest first.
+    """Gives every job without a report one, unless its worker lives. Returns their ids, oldest first.
 
-    A candidate is put into the store in one atomic step, so an interrupted job has either made one or left
-    nothing; either way it may simply be started again. A job whose folder cannot be read or written is logged and left.
+    A candidate is put into the store in one atomic step, so an interrupted job has either made one, which its report
+    then names, or left nothing. A job whose folder cannot be read or written is logged and left.
     """
     closed = []
     for folder in sorted(workspace.jobs.iterdir()):
         try:
             if not (folder / REQUEST_FILE).is_file() or (folder / REPORT_FILE).exists() or lives(folder):
                 continue
-            write_atomically(folder / REPORT_FILE, _report(folder).model_dump_json(indent=1).encode())
+            write_atomically(folder / REPORT_FILE, _report(workspace, folder).model_dump_json(indent=1).encode())
             closed.append(folder.name)
         except OSError as error:
             log.warning("job %s was interrupted, and its report cannot be written: %s", folder.name, error)
     return closed
 
 
-def _report(folder: Path) -> PatchReport:
+def _report(workspace: Workspace, folder: Path) -> PatchReport:
     try:
         forget_set_id = PatchRequest.model_validate_json((folder / REQUEST_FILE).read_bytes()).forget_set_id
     except ValidationError:
         forget_set_id = ""
+    candidate, how = proposed(workspace, folder), "the machine or the server stopped"
     return PatchReport(
         job_id=folder.name,
         forget_set_id=forget_set_id,
-        outcome=Outcome.FAILED,
-        message="interrupted: the machine or the server stopped while it ran. Start it again",
+        outcome=Outcome.SUCCEEDED if candidate else Outcome.FAILED,
+        candidate_id=candidate,
+        message=made_before_its_report(candidate, how)
+        if candidate
+        else f"interrupted: {how} while it ran. Start it again{still_waiting(workspace)}",
         finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )

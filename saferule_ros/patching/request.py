@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from saferule_ros.device import Device
 from saferule_ros.patching.judge_mode import JudgeMode
+from saferule_ros.unlearning.settings import MOST_STEPS
 from saferule_ros.utf8 import as_utf8
 
 # Job and forget set ids become folder and file names: nothing in them may leave the folder they belong in.
@@ -21,7 +22,7 @@ class PatchRequest(BaseModel):
     job_id: str = Field(pattern=ID_PATTERN, description="unique name of the job, and of its folder in jobs/")
     workspace: Path = Field(description="root of the robot's workspace")
     forget_set_id: str = Field(pattern=ID_PATTERN, description="stored forget set that is to be forgotten")
-    steps: int = Field(default=0, ge=0, le=1_000_000, description="unlearning steps; 0: the configured number")
+    steps: int = Field(default=0, ge=0, le=MOST_STEPS, description="unlearning steps; 0: the configured number")
     seed: int = Field(default=0, ge=0, lt=2**64, description="seed of every random draw in the job")
     settings: Path | None = Field(default=None, description="YAML file with patch settings; none: the defaults")
     judge: JudgeMode = Field(default=JudgeMode.NONE, description="whether the patch is judged before it is proposed")

@@ -25,6 +25,7 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.patching.lock import WorkspaceBusy, patch_lock
 from saferule_ros.patching.process import REQUEST_FILE, STOP_SECONDS
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
+from saferule_ros.patching.proposal import still_waiting
 from saferule_ros.patching.report import REPORT_FILE, Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.workspace import Workspace
@@ -133,19 +134,22 @@ def report_of(
     began = time.monotonic()
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
 
+    workspace = Workspace(request.workspace)
+
     def ended(outcome: Outcome, message: str) -> PatchReport:
+        # Nothing that raises comes after the store has a new candidate: what it has is of before.
         return PatchReport(
             job_id=request.job_id,
             forget_set_id=request.forget_set_id,
             outcome=outcome,
-            message=message,
+            message=f"{message}{still_waiting(workspace)}",
             duration=time.monotonic() - began,
             started=started,
             finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
 
     try:
-        with patch_lock(Workspace(request.workspace), request.job_id):
+        with patch_lock(workspace, request.job_id):
             return job(request, on_progress, cancelled)
     except PatchCancelled as error:
         return ended(Outcome.CANCELLED, str(error))
@@ -154,6 +158,14 @@ def report_of(
     except SaferuleError as error:
         traceback.print_exc()
         return ended(Outcome.FAILED, str(error))
+    except OSError as error:  # a full disk, a mount that has gone
+        traceback.print_exc()
+        where = f"{error.filename!r}: " if error.filename else ""
+        return ended(
+            Outcome.FAILED,
+            f"the disk refuses: {where}{error.strerror or error}. Look for room, permissions and mounts of "
+            f"{str(request.workspace)!r}, then ask again; the job's log has where it happened",
+        )
     except Exception as error:  # noqa: BLE001 - the last line of defence: a defect must leave a report as well
         traceback.print_exc()
         return ended(Outcome.FAILED, f"defect: {type(error).__name__}: {error}. The job's log has the traceback")

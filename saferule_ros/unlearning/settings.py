@@ -7,13 +7,18 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+# Of one run: a day's work and more; what asks for more of them is a slip of the keyboard.
+MOST_STEPS = 1_000_000
+
 
 class RunSettings(BaseModel):
     """Of every method: how long it runs, what it leaves behind, and what the certificate asks of its result."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: int = Field(1000, ge=1, le=100_000, description="gradient steps; the policy after the last is the candidate")
+    steps: int = Field(
+        1000, ge=1, le=MOST_STEPS, description="gradient steps; the policy after the last is the candidate"
+    )
     held_out: float = Field(
         0.2, ge=0, le=0.5, description="share of D_f and D_k that is not trained on: the certificate is measured there"
     )
