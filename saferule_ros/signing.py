@@ -238,26 +238,37 @@ class KeyFolder:
         """This robot's key. Made, and trusted here, where there is none; two processes get the same one.
 
         Raises:
-            KeyFileError: it cannot be read or made.
+            KeyFileError: it cannot be read or made, or another one is trusted by its name.
         """
         if not self._own.exists():
             _make_folder(self.folder)
             with contextlib.suppress(FileExistsError):  # another process was quicker: then that one is ours
                 PrivateKey.generate().write(self._own)
         key = PrivateKey.read(self._own)
-        if not self.trusted_path(OWN).exists():
+        trusted = self.trusted_path(OWN)
+        if not trusted.exists():
             with contextlib.suppress(FileExistsError):
                 self._write_trusted(OWN, key.public)
+        if (other := PublicKey.read(trusted).id) != key.public.id:
+            raise KeyFileError(
+                f"{trusted} is not the public half of {self._own}: it has key {other}, not {key.public.id}",
+                f"Give it the name of the machine that it is of, such as {trusted.with_name('lab.pem')}",
+            )
         return key
 
     def trust(self, name: str, key: PublicKey) -> None:
         """Trusts a key from now on. Trusting the same one again changes nothing.
 
         Raises:
-            KeyFileError: another key has that name, or it cannot be written.
+            KeyFileError: another key has that name, or it is this machine's own one's; or it cannot be written.
             WorkspaceError: not a name.
         """
         path = self.trusted_path(check_name(name, "name of a key"))
+        if name == OWN and (not self._own.exists() or PrivateKey.read(self._own).public.id != key.id):
+            raise KeyFileError(
+                f"{OWN!r} is this machine's own key, and {key.id} is another one",
+                "Call it by the machine that it is of: --name lab",
+            )
         try:
             self._write_trusted(name, key)
         except FileExistsError as error:

@@ -77,6 +77,12 @@ def test_an_onnx_file_alone_needs_neither_store_nor_dataset(place, tmp_path) -> 
     try:
         robot = tmp_path / "robot.yaml"
         robot.write_text(yaml.safe_dump({"horizon": STEPS, "spec": SPEC.model_dump(mode="json")}))
+        for more in (("--json",), ("--seed", "3"), ("--reason", "why")):
+            of_a_bundle = invoke(
+                alone, "export", checkpoint, "--robot", robot, "--onnx", tmp_path / "policy.onnx", *more
+            )
+            assert of_a_bundle.exit_code == 2 and "Leave them out" in of_a_bundle.output
+            assert not (tmp_path / "policy.onnx").exists()
         result = invoke(alone, "export", checkpoint, "--robot", robot, "--onnx", tmp_path / "policy.onnx")
         assert result.exit_code == 0, result.stderr
     finally:

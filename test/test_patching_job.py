@@ -19,7 +19,7 @@ from saferule_ros.learning.algorithms import ALGORITHMS
 from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.patching.forget import store_forget_set
 from saferule_ros.patching.job import METHOD, run_patch
-from saferule_ros.patching.origin import OriginError
+from saferule_ros.patching.origin import ORIGIN_FILE, OriginError
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress
 from saferule_ros.patching.readiness import NotPatchable, check_can_patch
 from saferule_ros.patching.report import PatchReport
@@ -45,7 +45,7 @@ def patch(workspace: Workspace, job_id: str, settings: dict[str, object], cancel
     forget_set = store_forget_set(workspace, (), (), "test", "me", **selected) if selected else store_forget_set(
         workspace, [BAD_BAG], (), "test", "me"
     )  # fmt: skip
-    workspace.job(job_id).mkdir()
+    workspace.job(job_id).mkdir(exist_ok=True)
     file = workspace.job(job_id) / "settings.yaml"
     file.write_text(json.dumps(settings))
     request = PatchRequest(
@@ -126,6 +126,39 @@ def test_a_second_patch_goes_on_to_forget_what_the_first_had_to(tmp_path: Path) 
     (workspace.checkpoint(reports[0].checkpoint_id) / "origin.json").write_text("{")
     with pytest.raises(OriginError, match=r"origin\.json"):
         Unlearning(workspace, reports[0].checkpoint_id, sets[1], "safe_rule", read, 3, 3)
+
+
+@pytest.mark.parametrize("said", [None, "another"])
+def test_a_policy_whose_checkpoint_does_not_say_what_it_had_to_forget_is_not_patched(
+    tmp_path: Path, said: str | None
+) -> None:
+    """A checkpoint that was copied without that file: the patch would learn from what was forgotten once."""
+    make_workspace(tmp_path)
+    workspace, store = Workspace(tmp_path), PolicyStore(tmp_path / "store")
+    first, _ = patch(workspace, "first", {})
+    store.activate(first.candidate_id)
+    check_can_patch(workspace)
+    origin = workspace.checkpoint(first.checkpoint_id) / ORIGIN_FILE
+    whole = origin.read_text()
+    origin.unlink()
+    if said:
+        origin.write_text(whole.replace(first.forget_set_id, said))
+    for start in (lambda: check_can_patch(workspace), lambda: patch(workspace, "second", {}, steps=[("bad-00", 0, 4)])):
+        with pytest.raises(OriginError, match=rf"had to forget {first.forget_set_id}.*{said or 'has no origin'}"):
+            start()
+    assert store.place("candidate") is None
+
+
+def test_a_policy_on_trial_is_not_patched_until_it_has_proved_good(tmp_path: Path) -> None:
+    before = make_workspace(tmp_path)
+    workspace, store = Workspace(tmp_path), PolicyStore(tmp_path / "store")
+    first, _ = patch(workspace, "first", {})
+    store.activate(first.candidate_id, trial=True)
+    for start in (lambda: check_can_patch(workspace), lambda: patch(workspace, "second", {}, steps=[("bad-00", 0, 4)])):
+        with pytest.raises(NotPatchable, match=f"{first.candidate_id} is on trial"):
+            start()
+    store.prove_good(first.candidate_id)
+    assert check_can_patch(workspace).bundle_id == first.candidate_id != before.bundle_id
 
 
 def test_a_cancelled_job_leaves_its_checkpoints_in_its_own_folder_only(workspace: Workspace) -> None:

@@ -25,6 +25,7 @@ from saferule_ros.policy.errors import SpecError, StoreError, UnknownPolicyError
 from saferule_ros.policy.export import choose_golden
 from saferule_ros.policy.gate import GateReport, run_gate
 from saferule_ros.policy.gate_process import run_gate_process
+from saferule_ros.policy.golden import tolerance
 from saferule_ros.policy.manifest import POLICY, FileEntry, digest
 from saferule_ros.policy.refusals import (
     RefusedBundleError,
@@ -215,6 +216,24 @@ def test_a_policy_within_tolerance_of_torch_passes_and_one_just_beyond_does_not(
         manifest = add_onnx(store, scaled(factor), tmp_path, golden=golden)
         report = run_gate(store.root, manifest.bundle_id, SMALL, deadline_s=0.05)
         assert report.passed is passes, report.summary
+
+
+@pytest.mark.parametrize("bound", [1e-5, 1e-2, 1e3])
+def test_a_policy_that_acts_the_other_way_is_refused_in_whatever_unit_its_actions_are(
+    store: PolicyStore, tmp_path: Path, bound: float
+) -> None:
+    spec = SMALL.model_copy(update={"action_low": (-bound,), "action_high": (bound,)})
+    for factor, passes in ((0.5 * bound, True), (-0.5 * bound, False)):
+        manifest = add_onnx(store, scaled(factor), tmp_path, expected=0.5 * bound, spec=spec)
+        report = run_gate(store.root, manifest.bundle_id, spec, deadline_s=0.05)
+        assert report.passed is passes, report.summary
+
+
+def test_of_a_narrow_range_far_from_zero_no_more_is_asked_than_single_precision_has() -> None:
+    low, high = np.float32(1000.0), np.float32(1000.01)
+    spec = SMALL.model_copy(update={"action_low": (float(low),), "action_high": (float(high),)})
+    one_step = np.nextafter(high, np.float32(np.inf)) - high
+    assert one_step <= tolerance(spec)[0] < 10 * one_step
 
 
 def test_a_damaged_file_is_refused_by_its_digest(store: PolicyStore, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from policy_samples import add_onnx, scaled
 from pydantic import ValidationError
 
 from saferule_ros.file_locks import try_lock
+from saferule_ros.policy import reader
 from saferule_ros.policy.errors import (
     AuditError,
     BundleError,
@@ -231,6 +232,23 @@ def test_places_that_could_not_be_read_again_replace_nothing(store: PolicyStore,
     with pytest.raises(ValidationError):
         store._write(unreadable)
     assert store.places_path.read_bytes() == before
+
+
+def test_an_audit_that_the_store_changes_meanwhile_is_of_one_moment(
+    store: PolicyStore, ids: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a tampered log, for which it would pass where places and log are of different moments."""
+    whole = reader.read_log
+    changes = [lambda: store.activate(ids[0]), lambda: store.record("note")]
+
+    def read_log(path: Path) -> bytes:
+        earlier = whole(path)
+        if changes:
+            changes.pop(0)()
+        return earlier if changes else whole(path)  # the log of before a change, then that of after one
+
+    monkeypatch.setattr(reader, "read_log", read_log)
+    assert [event.event for event in store.audit()] == ["add"] * 3 + ["activate", "note"]
 
 
 def test_a_torn_or_lost_last_line_of_the_log_is_written_again(store: PolicyStore, ids: list[str]) -> None:

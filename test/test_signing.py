@@ -128,6 +128,28 @@ def test_another_robots_key_is_trusted_by_name(tmp_path: Path) -> None:
         keys.trust("../own", KEY.public)
 
 
+def test_another_machines_key_does_not_take_the_name_of_ones_own(tmp_path: Path) -> None:
+    """Its file is called own.pem there, and so it would be by default."""
+    lab, keys = PrivateKey.generate(), KeyFolder(tmp_path)
+    with pytest.raises(KeyFileError, match=rf"own key, and {lab.public.id} is another one.*--name lab"):
+        keys.trust("own", lab.public)
+    own = keys.own()
+    with pytest.raises(KeyFileError, match="--name lab"):
+        keys.trust("own", lab.public)
+    keys.trust("own", own.public)  # which it is
+    keys.trust("lab", lab.public)
+    assert keys.trusted().by_name.keys() == {"own", "lab"}
+
+
+def test_a_folder_in_which_another_key_is_called_ones_own_says_so(tmp_path: Path) -> None:
+    """As one that was filled by hand: what is signed here would be trusted nowhere, not here either."""
+    lab, keys = PrivateKey.generate(), KeyFolder(tmp_path)
+    own = keys.own()
+    keys.trusted_path("own").write_bytes(lab.public.pem)
+    with pytest.raises(KeyFileError, match=rf"not the public half.*{lab.public.id}, not {own.public.id}"):
+        keys.own()
+
+
 def rsa_pem() -> bytes:
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key()
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

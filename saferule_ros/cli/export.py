@@ -18,6 +18,7 @@ from saferule_ros.cli.options import (
     TaskOption,
     WorkspaceOption,
 )
+from saferule_ros.cli.teaching import fail
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ def export(
     """
     from saferule_ros.cli.output import note, print_facts, print_json
 
+    if onnx is not None and (as_json or seed or reason or requester != YOU):
+        raise fail(
+            "--json, --seed, --reason and --requester are of a bundle, and --onnx writes a file alone",
+            "Leave them out, or leave out --onnx",
+        )  # fmt: skip
     place = Workspace(workspace)
     spec = _contract(place, task, robot_file)
     from saferule_ros.patching.export import export_bundle, export_file

@@ -21,8 +21,10 @@ from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.judging import Verdict, judge_patch
+from saferule_ros.patching.origin import check_origin
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.proposal import Proposal, still_waiting
+from saferule_ros.patching.readiness import check_on_no_trial
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.settings import JudgingSettings, judging_settings
@@ -61,8 +63,11 @@ def run_patch(
         PatchCancelled: `cancelled()` became true; there is no candidate.
         SaferuleError: whatever else was wrong; there is no candidate.
     """
-    store = PolicyStore(Workspace(request.workspace).store)
+    workspace = Workspace(request.workspace)
+    store = PolicyStore(workspace.store)
+    check_on_no_trial(store)
     with store.holding(store.require("active")) as parent:  # nobody prunes it meanwhile
+        check_origin(workspace.checkpoint(parent.manifest.checkpoint_id), parent.manifest.forget_set_id)
         return _run(request, store, parent.manifest, on_progress, cancelled)
 
 

@@ -16,6 +16,26 @@ class OriginError(SaferuleError):
     """Where a checkpoint comes from cannot be read: what it once had to forget is not known."""
 
 
+def check_origin(folder: Path, forget_set_id: str | None) -> None:
+    """Whether a policy's checkpoint still says what it had to forget: without, the next patch would learn from that.
+
+    Args:
+        folder: of the checkpoint.
+        forget_set_id: what the policy's signed manifest says that it had to forget last; None: nothing.
+
+    Raises:
+        OriginError: it does not say, or names another forget set.
+    """
+    origin = Origin.load(folder)
+    said = origin.forget_set_id if origin else None
+    if said != forget_set_id:
+        told = f"names forget set {said}" if said else f"has no {ORIGIN_FILE}"
+        raise OriginError(
+            f"the policy had to forget {forget_set_id or 'nothing'}, but its checkpoint {str(folder)!r} {told}",
+            f"Copy the checkpoint there again, with {ORIGIN_FILE}: what was forgotten once would be learned from",
+        )
+
+
 class Origin(BaseModel):
     """How a checkpoint was made from another one."""
 

@@ -90,14 +90,26 @@ def complete(path: Path, latest: AuditEvent | None) -> None:
         append_line(path, json.dumps(latest.as_json(), sort_keys=True).encode("ascii") + b"\n", size)
 
 
-def read_audit(path: Path, latest: AuditEvent | None) -> tuple[AuditEvent, ...]:
+def read_log(path: Path) -> bytes:
+    """The log as it is now; empty where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def checked_events(path: Path, content: bytes, latest: AuditEvent | None) -> tuple[AuditEvent, ...]:
     """All events, oldest first, with `latest` where the log does not have it yet.
+
+    Args:
+        path: of the log.
+        content: of it, read while `latest` was the store's last event: before its line was written, or after.
+        latest: see places.json.
 
     Raises:
         StoreError: a line is no event.
         AuditError: the chain is broken; says at which line.
     """
-    content = path.read_bytes() if path.exists() else b""
     events = []
     for number, line in enumerate(content.split(b"\n")[:-1], start=1):
         try:

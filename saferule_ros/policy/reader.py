@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pydantic
 
-from saferule_ros.policy.audit import AuditEvent, read_audit
+from saferule_ros.policy.audit import AuditEvent, checked_events, read_log
 from saferule_ros.policy.bundle_files import Verified, verify_bundle
 from saferule_ros.policy.errors import (
     CorruptBundleError,
@@ -145,8 +145,10 @@ class StoreReader:
         Raises:
             AuditError: the log was changed, or lines of it are missing.
         """
-        latest = self.places().latest  # read first: the log may only be newer
-        return read_audit(self.audit_path, latest)
+        while True:  # a change of the store in between leaves a log that ends with another event than these places
+            latest, log = self.places().latest, read_log(self.audit_path)
+            if self.places().latest == latest:
+                return checked_events(self.audit_path, log, latest)
 
     def _ids(self) -> tuple[str, ...]:
         try:
