@@ -21,7 +21,9 @@ from saferule_ros.patching import judging as judging_module
 from saferule_ros.patching.export import export_bundle
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.learn import Judging, LearnedPolicy, NothingProposed, learn_policy
+from saferule_ros.patching.lock import WorkspaceBusy
 from saferule_ros.patching.settings import JudgingSettings
+from saferule_ros.policy.refusals import ContractError
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.workspace import Workspace
 
@@ -119,6 +121,32 @@ def test_what_was_cancelled_while_it_was_judged_is_not_learned_again(
     learning: list[int] = []
     learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING, on_progress=lambda at: learning.append(at.step))
     assert not learning and learned.steps == EVERY and not list(workspace.training.iterdir())
+
+
+def test_the_same_that_is_learned_by_two_at_once_is_refused_to_the_second(
+    workspace: Workspace, earliest_earns_most: None
+) -> None:
+    """It would remove the checkpoints of the first, who fails at the end of its work."""
+
+    def another(share: float, _: float) -> None:
+        with pytest.raises(WorkspaceBusy, match=r"another process makes the same in '.*fuser "):
+            learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING)
+
+    learned = learn(workspace, JudgeMode.ADVISE, TRUSTED | ANYTHING, on_judging=another)
+    assert learned.steps == EVERY and not list(workspace.training.iterdir())
+
+
+def test_a_policy_for_another_robot_takes_no_active_ones_place_unasked(workspace: Workspace) -> None:
+    limits = TaskLimits(cost_limit=SPEC.cost_limit, horizon=STEPS)
+    first = learn_policy(workspace, SPEC, limits, SMALL, 3, 0).manifest
+    faster = SPEC.model_copy(update={"control_rate": 50.0, "action_high": (3.0, 3.0)})
+    learning: list[int] = []
+    with pytest.raises(ContractError, match=r"action_high.*control_rate|control_rate.*action_high"):
+        learn_policy(workspace, faster, limits, SMALL, 3, 0, lambda at: learning.append(at.step))
+    assert not learning and PolicyStore(workspace.store).active().manifest == first
+    assert not learn_policy(workspace, faster, limits, SMALL, 3, 0, activate=None).active
+    learned = learn_policy(workspace, faster, limits, SMALL, 4, 0, new_contract=True)
+    assert learned.active and PolicyStore(workspace.store).active().manifest == learned.manifest
 
 
 def at_step(learner: Learner, step: int) -> Learner:

@@ -53,6 +53,14 @@ JudgingOption = Annotated[
 ]
 
 
+NewContractOption = Annotated[
+    bool,
+    typer.Option(
+        "--new-contract", help="The robot was changed: do not hold the policy to the contract of the active one."
+    ),
+]
+
+
 def user() -> str:
     """Name of who types, for the record; empty where that is unknown."""
     try:

@@ -12,6 +12,7 @@ from saferule_ros.cli.options import (
     DEFAULT_WORKSPACE,
     YOU,
     JsonOption,
+    NewContractOption,
     ReasonOption,
     RequesterOption,
     WorkspaceOption,
@@ -22,7 +23,6 @@ from saferule_ros.workspace import Workspace
 if TYPE_CHECKING:
     from saferule_ros.policy.gate import GateReport
     from saferule_ros.policy.reader import StoreEntry
-    from saferule_ros.policy.spec import PolicySpec
     from saferule_ros.policy.store import PolicyStore
 
 app = typer.Typer(
@@ -37,13 +37,6 @@ DeadlineOption = Annotated[
     float,
     typer.Option(
         "--deadline", min=0.0, help="Largest 99th percentile of one action's time [s]; 0: half the control period."
-    ),
-]
-
-NewContractOption = Annotated[
-    bool,
-    typer.Option(
-        "--new-contract", help="The robot was changed: do not hold the policy to the contract of the active one."
     ),
 ]
 
@@ -286,23 +279,11 @@ def _gate(store: PolicyStore, bundle_id: str, deadline: float, new_contract: boo
     from saferule_ros.policy.gate_process import run_gate_process
 
     if deadline <= 0:
-        spec = _spec(store, bundle_id)
+        spec = store.contract_of(bundle_id)
         # Any where there is none: the gate refuses it before it measures time, and says what is wrong.
         deadline = usual_deadline(spec) if spec is not None else 1.0
-    active = store.place("active")
-    contract = _spec(store, active) if active is not None and not new_contract else None
+    contract = None if new_contract else store.contract_of(store.place("active"))
     return run_gate_process(store.root, bundle_id, contract, deadline)
-
-
-def _spec(store: PolicyStore, bundle_id: str) -> PolicySpec | None:
-    """What a bundle was made for; None where its manifest cannot be trusted."""
-    from saferule_ros.policy.bundle_files import read_manifest
-    from saferule_ros.policy.errors import BundleError, UnknownPolicyError
-
-    try:
-        return read_manifest(store.path(bundle_id), store.keys.trusted()).manifest.spec
-    except (BundleError, UnknownPolicyError):
-        return None
 
 
 def _show_gate(report: GateReport) -> None:

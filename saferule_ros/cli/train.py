@@ -14,6 +14,7 @@ from saferule_ros.cli.options import (
     JsonOption,
     JudgeOption,
     JudgingOption,
+    NewContractOption,
     RequesterOption,
     RobotOption,
     SeedOption,
@@ -61,6 +62,7 @@ def train(
         bool | None,
         typer.Option("--activate/--no-activate", help="Make it the active policy. Default: if none is active yet."),
     ] = None,
+    new_contract: NewContractOption = False,
     threads: Annotated[int, typer.Option(min=1, help="Of torch: small networks gain nothing from more.")] = 1,
     device: DeviceOption = Device.CPU,
     judge: JudgeOption = JudgeMode.NONE,
@@ -95,6 +97,7 @@ def train(
     from saferule_ros.cli.stopping import stop_asked
     from saferule_ros.learning.choice import learner_settings
     from saferule_ros.patching.settings import EVERY, judging_settings
+    from saferule_ros.policy.refusals import ContractError
 
     chosen = learner_settings(algorithm, settings)
     check = judging_settings(judge, judging)
@@ -122,8 +125,13 @@ def train(
         try:
             learned = learn_policy(
                 place, spec, limits, chosen, steps, seed, show, activate, device, stopped, requester,
-                Judging(judge, check, every or EVERY, show_judging),
+                Judging(judge, check, every or EVERY, show_judging), new_contract,
             )  # fmt: skip
+        except ContractError as error:
+            raise fail(
+                f"it cannot be activated: {error.what}",
+                "If the robot was changed: --new-contract. Only to store it: --no-activate",
+            ) from None
         except NothingProposed as error:
             if as_json:
                 print_json({

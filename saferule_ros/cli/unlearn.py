@@ -69,6 +69,7 @@ def unlearn(
     chosen = checkpoint or PolicyStore(place.store).active().manifest.checkpoint_id
     # Only now: torch takes seconds to load, and what is wrong should be said at once.
     from saferule_ros.learning.trainer import limit_threads
+    from saferule_ros.patching.lock import only_worker
     from saferule_ros.patching.origin import Origin
     from saferule_ros.patching.unlearning import Unlearning
     from saferule_ros.settings import load_settings
@@ -78,9 +79,10 @@ def unlearn(
         place, chosen, forget_set, method, lambda kind: load_settings(kind, settings), steps, seed, device
     )
     unfinished = unlearning.unfinished
-    _run(unlearning, method, unfinished)
-    checkpoint_id = unlearning.save(unlearning.certified.certify())
-    unfinished.discard()
+    with only_worker(unfinished.folder):
+        _run(unlearning, method, unfinished)
+        checkpoint_id = unlearning.save(unlearning.certified.certify())
+        unfinished.discard()
     origin = Origin.load(place.checkpoint(checkpoint_id))
     assert origin is not None
     if as_json:

@@ -36,12 +36,15 @@ def bundle_learner(
     )
 
 
-def pass_gate(store: PolicyStore, manifest: Manifest) -> GateReport:
+def pass_gate(store: PolicyStore, manifest: Manifest, contract: PolicySpec | None = None) -> GateReport:
     """Puts a bundle through the gate, as a swap on the robot does where nothing else is set there.
+
+    Args:
+        contract: the robot's; None: the bundle's own is the measure.
 
     Raises:
         RefusedBundleError: of the kind that names the broken invariant, the value and the limit.
     """
-    report = run_gate(store.root, manifest.bundle_id, manifest.spec, usual_deadline(manifest.spec))
+    report = run_gate(store.root, manifest.bundle_id, contract or manifest.spec, usual_deadline(manifest.spec))
     report.require()
     return report

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +20,11 @@ from saferule_ros.learning.unfinished import Unfinished
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.judging import Verdict, judge_policies
+from saferule_ros.patching.lock import only_worker
 from saferule_ros.patching.settings import EVERY, JudgingSettings
 from saferule_ros.patching.trail import CHECKPOINTS, Trail
 from saferule_ros.policy.bundle import BundleMeta, Manifest
+from saferule_ros.policy.invariants import check_contract
 from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.settings import name_of
@@ -82,6 +85,7 @@ def learn_policy(
     workspace: Workspace, spec: PolicySpec, limits: TaskLimits, settings: CommonSettings, steps: int, seed: int,
     on_progress: Callable[[TrainProgress], None] = lambda _: None, activate: bool | None = True, device: str = "cpu",
     cancelled: Callable[[], bool] = lambda: False, requester: str = "", judging: Judging = NOT_JUDGED,
+    new_contract: bool = False,
 ) -> LearnedPolicy:  # fmt: skip
     """Learns a policy from the workspace's dataset and puts it into the workspace's store.
 
@@ -99,13 +103,20 @@ def learn_policy(
         cancelled: asked before every step.
         requester: who asks, for the record.
         judging: whether an offline check chooses the policy.
+        new_contract: it may take the place of an active policy that was made for another contract.
 
     Raises:
+        ContractError: it is to be activated, and what is active was made for another robot; told before anything is
+            learned.
+        WorkspaceBusy: another process learns the same just now.
         TrainingCancelled: `cancelled()` became true; what was learned so far is kept in the workspace.
         NothingProposed: no policy passed the offline check.
         CannotJudge: a judgement is required, and the data does not do for one; told before anything is learned.
         SaferuleError: unreadable dataset, divergence, or a policy that the gate refused; nothing was activated.
     """
+    store = PolicyStore(workspace.store)
+    if activate and not new_contract:
+        check_contract(spec, _contract(store))
     dataset = EpisodeDataset.load(workspace.dataset)
     asked = {
         "dataset": dataset.digest, "limits": limits.model_dump(), "settings": settings.model_dump(),
@@ -113,6 +124,40 @@ def learn_policy(
     }  # fmt: skip
     every, verdict = _to_be_judged(dataset, judging)
     run = workspace.training / name_of(asked | {"checkpoint_every": every})
+    with only_worker(run):
+        learner, trail = _learned(
+            run, dataset, limits, settings, spec, steps, seed, on_progress, device, cancelled, every
+        )
+        if every:
+            verdict = _judged(judging, dataset, learner, trail, seed, cancelled)
+            if verdict.step not in (None, steps):
+                learner = trail.load(verdict.step, device)
+        checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
+        if verdict and not verdict.propose:
+            raise NothingProposed(verdict, checkpoint_id)
+        store.create()
+        meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
+        reason = f"learned from {dataset.episodes} episodes, seed {seed}"
+        if verdict is not None:
+            reason += f"; {verdict.reason}"
+        manifest = bundle_learner(store, learner, np.asarray(dataset.observations), spec, meta, seed, reason, requester)
+        with store.reserving(manifest.bundle_id):
+            if activate is None:
+                activate = store.places().active is None
+            pass_gate(store, manifest, None if new_contract or not activate else _contract(store))
+            if activate:
+                store.activate(manifest.bundle_id, reason=reason, requester=requester)
+        shutil.rmtree(run, ignore_errors=True)  # only now: what was refused, or had no room, can be tried again
+    replay = learner.replay(dataset)
+    calibration = calibrate(learner, replay) if isinstance(learner, CriticLearner) else None
+    return LearnedPolicy(manifest, activate, calibration, learner.steps_done, verdict)
+
+
+def _learned(
+    run: Path, dataset: EpisodeDataset, limits: TaskLimits, settings: CommonSettings, spec: PolicySpec, steps: int,
+    seed: int, on_progress: Callable[[TrainProgress], None], device: str, cancelled: Callable[[], bool], every: int,
+) -> tuple[Learner, Trail]:  # fmt: skip
+    """The learner after all steps, and the checkpoints along the way. What was stopped in this folder goes on."""
     unfinished = Unfinished(run / LATEST)
     try:
         if unfinished.steps > steps:
@@ -130,28 +175,12 @@ def learn_policy(
         raise
     if every:
         unfinished.save(learner)  # judging takes a while, and can be cancelled as well
-        verdict = _judged(judging, dataset, learner, trail, seed, cancelled)
-        if verdict.step not in (None, steps):
-            learner = trail.load(verdict.step, device)
-    checkpoint_id = save_checkpoint(learner, workspace.checkpoints, dataset.digest)
-    if verdict and not verdict.propose:
-        raise NothingProposed(verdict, checkpoint_id)
-    store = PolicyStore(workspace.store).create()
-    meta = BundleMeta(algorithm=learner.NAME, dataset_digest=dataset.digest, checkpoint_id=checkpoint_id)
-    reason = f"learned from {dataset.episodes} episodes, seed {seed}"
-    if verdict is not None:
-        reason += f"; {verdict.reason}"
-    manifest = bundle_learner(store, learner, np.asarray(dataset.observations), spec, meta, seed, reason, requester)
-    with store.reserving(manifest.bundle_id):
-        pass_gate(store, manifest)
-        if activate is None:
-            activate = store.places().active is None
-        if activate:
-            store.activate(manifest.bundle_id, reason=reason, requester=requester)
-    shutil.rmtree(run, ignore_errors=True)  # only now: what was refused, or did not fit on the disk, can be tried again
-    replay = learner.replay(dataset)
-    calibration = calibrate(learner, replay) if isinstance(learner, CriticLearner) else None
-    return LearnedPolicy(manifest, activate, calibration, learner.steps_done, verdict)
+    return learner, trail
+
+
+def _contract(store: PolicyStore) -> PolicySpec | None:
+    """What the active policy was made for; None where none is active, or there is no store yet."""
+    return store.contract_of(store.place("active")) if store.places_path.exists() else None
 
 
 def _to_be_judged(dataset: EpisodeDataset, judging: Judging) -> tuple[int, Verdict | None]:

@@ -1,5 +1,5 @@
 """One patch at a time in a workspace, whoever starts it: a node, the command line, or both, here or on an edge box that
-shares the folder; and which jobs live. The locks are those of file_locks."""
+shares the folder; the same learning once at a time; and which jobs live. The locks are those of file_locks."""
 
 import errno
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from saferule_ros.errors import SaferuleError
 from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock
+from saferule_ros.syncing import make_folder
 from saferule_ros.workspace import Workspace, WorkspaceError
 
 LOCK_FILE = ".running"
@@ -17,7 +18,7 @@ ALIVE_FILE = ".alive"
 
 
 class WorkspaceBusy(SaferuleError):
-    """Another patch runs in this workspace."""
+    """Another patch runs in this workspace, or the same learning."""
 
 
 @contextmanager
@@ -44,6 +45,39 @@ def patch_lock(workspace: Workspace, job_id: str) -> Iterator[None]:
         file.write(job_id)
         file.flush()
         yield
+
+
+@contextmanager
+def only_worker(folder: Path) -> Iterator[None]:
+    """While this is entered nobody else makes what is made in a folder, or goes on with it.
+
+    The lock is a file beside the folder, as the folder itself comes and goes; it is removed in the end. The kernel lets
+    go of it when this process ends in whatever way.
+
+    Args:
+        folder: its parent is made if there is none.
+
+    Raises:
+        WorkspaceBusy: somebody else holds it.
+        WorkspaceError: the file system has no locks.
+    """
+    make_folder(folder.parent)
+    path = folder.with_name(f".{folder.name}.lock")
+    with path.open("a") as file:
+        try:
+            # Who removed the file that was opened here let go of it just now: another process may have made a new one.
+            free = try_lock(file.fileno()) and path.exists() and path.samefile(f"/proc/self/fd/{file.fileno()}")
+        except OSError as error:
+            raise WorkspaceError(f"{file.name!r} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error
+        if not free:
+            raise WorkspaceBusy(
+                f"another process makes the same in {str(folder)!r}",
+                f"Wait for its end, or stop it: `fuser {path}` finds it. What it has made by then is gone on with",
+            )
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def sign_of_life(folder: Path) -> FileIO:

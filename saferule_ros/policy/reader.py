@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pydantic
 
 from saferule_ros.policy.audit import AuditEvent, checked_events, read_log
-from saferule_ros.policy.bundle_files import Verified, verify_bundle
+from saferule_ros.policy.bundle_files import Verified, read_manifest, verify_bundle
 from saferule_ros.policy.errors import (
+    BundleError,
     CorruptBundleError,
     NoPolicyError,
     StoreError,
@@ -19,6 +20,7 @@ from saferule_ros.policy.errors import (
 from saferule_ros.policy.invariants import check_id
 from saferule_ros.policy.manifest import ID_PATTERN, Manifest
 from saferule_ros.policy.places import Place, Places
+from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.signing import KeyFolder
 
 
@@ -92,6 +94,15 @@ class StoreReader:
         if bundle_id is None:
             raise self._empty(place)
         return bundle_id
+
+    def contract_of(self, bundle_id: str | None) -> PolicySpec | None:
+        """What a bundle was made for; None where there is none, or its manifest cannot be trusted."""
+        if bundle_id is None:
+            return None
+        try:
+            return read_manifest(self.path(bundle_id), self.keys.trusted()).manifest.spec
+        except (BundleError, UnknownPolicyError):
+            return None
 
     def path(self, bundle_id: str) -> Path:
         """Folder of a bundle, unverified: for the gate, which verifies step by step.
