@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from policy_samples import add_onnx, scaled
+from policy_samples import SMALL, add_onnx, scaled
 from pydantic import ValidationError
 
 from saferule_ros.file_locks import try_lock
@@ -29,6 +29,7 @@ from saferule_ros.policy.errors import (
     StoreMissingError,
     UnknownPolicyError,
 )
+from saferule_ros.policy.gate import run_gate
 from saferule_ros.policy.refusals import VersionCounterError
 from saferule_ros.policy.store import PolicyStore
 
@@ -378,6 +379,77 @@ def test_a_policy_that_failed_its_trial_does_not_make_others_too_old(store: Poli
     store.activate(third)
     with pytest.raises(VersionCounterError, match="has version 1"):
         store.activate(first)  # neither active nor previous any more
+
+
+@pytest.fixture
+def lab(tmp_path: Path, store: PolicyStore) -> PolicyStore:
+    """Another machine's store, whose key the robot trusts."""
+    made = PolicyStore(tmp_path / "lab" / "store").create()
+    store.keys.trust("lab", made.signer().public)
+    return made
+
+
+def brought(store: PolicyStore, lab: PolicyStore, bundle_id: str, tmp_path: Path) -> str:
+    file = tmp_path / f"{bundle_id}.saferule"
+    if not file.exists():
+        lab.export_archive(bundle_id, file)
+    return store.import_archive(file)
+
+
+def test_a_first_policy_of_another_maker_is_no_older_than_a_robot_with_many_patches(
+    store: PolicyStore, ids: list[str], lab: PolicyStore, tmp_path: Path
+) -> None:
+    for bundle_id in ids:
+        store.activate(bundle_id)
+    first, second = (add_onnx(lab, scaled(factor), tmp_path).bundle_id for factor in (0.3, 0.4))
+    store.activate(brought(store, lab, first, tmp_path))
+    assert store.places().version_floor == 4 and store.next_version() == 5
+    patched = add_onnx(store, scaled(0.2), tmp_path).bundle_id
+    store.activate(patched)
+    store.activate(brought(store, lab, second, tmp_path))
+    assert store.places().version_floor == 6
+
+
+@pytest.mark.parametrize("pruned", [False, True])
+def test_a_policy_of_another_maker_that_was_replaced_stays_old_however_often_it_is_brought(
+    store: PolicyStore, ids: list[str], lab: PolicyStore, tmp_path: Path, pruned: bool
+) -> None:
+    older, replaced = (add_onnx(lab, scaled(factor), tmp_path).bundle_id for factor in (0.3, 0.4))
+    store.activate(brought(store, lab, replaced, tmp_path))
+    for _ in range(3):
+        store.activate(add_onnx(store, scaled(0.2), tmp_path).bundle_id)
+    if pruned:
+        store.prune(0)
+    for bundle_id in (replaced, older):
+        brought(store, lab, bundle_id, tmp_path)
+        with pytest.raises(VersionCounterError, match=f"policy {bundle_id} has version"):
+            store.activate(bundle_id)
+        assert run_gate(store.root, bundle_id, SMALL, deadline_s=0.05).checks[-1].name == "version_counter"
+    assert len(store.places().arrivals) <= 4, "of what is too old to serve only each maker's newest is kept"
+
+
+def test_a_maker_that_counts_high_does_not_make_the_robots_next_patch_too_old(
+    store: PolicyStore, ids: list[str], lab: PolicyStore, tmp_path: Path
+) -> None:
+    store.activate(ids[0])
+    lab._write(lab.places().model_copy(update={"newest_version": 40}))  # after so many
+    store.activate(brought(store, lab, add_onnx(lab, scaled(0.3), tmp_path).bundle_id, tmp_path))
+    assert store.places().version_floor == 41
+    store.activate(add_onnx(store, scaled(0.2), tmp_path).bundle_id)
+
+
+def test_a_store_of_before_arrivals_were_noted_goes_on_as_it_was(
+    store: PolicyStore, ids: list[str], tmp_path: Path
+) -> None:
+    for bundle_id in ids:
+        store.activate(bundle_id)
+    store.export_archive(ids[0], tmp_path / "old.saferule")
+    store._write(store.places().model_copy(update={"arrivals": ()}))
+    store.prune(0)
+    assert store.import_archive(tmp_path / "old.saferule") == ids[0]
+    with pytest.raises(VersionCounterError, match="has version 1"):
+        store.activate(ids[0])
+    store.activate(add_onnx(store, scaled(0.2), tmp_path).bundle_id)
 
 
 def test_pruning_leaves_what_has_a_place_what_a_job_holds_and_the_newest(store: PolicyStore, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from saferule_ros.policy.invariants import (
     check_names,
     check_signature,
     check_sizes,
+    key_of,
 )
 from saferule_ros.policy.manifest import MANIFEST, SIGNATURE, SIZE_CAPS, Manifest
 from saferule_ros.policy.refusals import BundleFilesError, SizeCapError
@@ -22,6 +23,7 @@ class Verified(NamedTuple):
 
     manifest: Manifest
     signed: str  # "signed by NAME (KEY ID)"
+    key_id: str
 
 
 def file_kinds(folder: Path) -> dict[str, FileKind]:
@@ -50,8 +52,9 @@ def read_manifest(folder: Path, trusted: TrustedKeys, called: str = "") -> Verif
     check_names(found, where)
     check_sizes(found, where)
     data = read_capped(folder, MANIFEST)
-    finding = check_signature(data, read_capped(folder, SIGNATURE), trusted, where)
-    return Verified(check_manifest(data, where), finding.value)
+    signature = read_capped(folder, SIGNATURE)
+    finding = check_signature(data, signature, trusted, where)
+    return Verified(check_manifest(data, where), finding.value, key_of(signature))
 
 
 def verify_bundle(folder: Path, trusted: TrustedKeys, called: str = "") -> Verified:

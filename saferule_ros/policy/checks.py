@@ -14,6 +14,7 @@ from saferule_ros.policy.errors import BundleError, InferenceError
 from saferule_ros.policy.golden import decode_golden
 from saferule_ros.policy.invariants import FileKind, Finding
 from saferule_ros.policy.manifest import GOLDEN, MANIFEST, POLICY, SIGNATURE, Manifest
+from saferule_ros.policy.places import Places
 from saferule_ros.policy.refusals import (
     ActionBoundsError,
     BundleFilesError,
@@ -61,10 +62,10 @@ class Subject:
     contract: PolicySpec | None
     deadline_s: float
     trusted: TrustedKeys
-    version_floor: int = 0
-    in_service: frozenset[str] = frozenset()
+    places: Places  # of its store
     found: dict[str, FileKind] = field(init=False)
     said: bytes = field(init=False)  # the manifest, signed
+    key_id: str = field(init=False)  # by whom
     manifest: Manifest = field(init=False)
     policy: bytes = field(init=False)
     model: onnx.ModelProto = field(init=False)
@@ -83,7 +84,9 @@ def size_cap(subject: Subject) -> Finding:
 
 def signature(subject: Subject) -> Finding:
     subject.said, made = (read_capped(subject.folder, name) for name in (MANIFEST, SIGNATURE))
-    return invariants.check_signature(subject.said, made, subject.trusted, str(subject.folder))
+    finding = invariants.check_signature(subject.said, made, subject.trusted, str(subject.folder))
+    subject.key_id = invariants.key_of(made)
+    return finding
 
 
 def manifest_schema(subject: Subject) -> Finding:
@@ -103,7 +106,7 @@ def digests(subject: Subject) -> Finding:
 
 
 def version_counter(subject: Subject) -> Finding:
-    return invariants.check_version(subject.manifest, subject.version_floor, subject.in_service)
+    return invariants.check_version(subject.manifest, subject.key_id, subject.places)
 
 
 def contract(subject: Subject) -> Finding:

@@ -101,11 +101,7 @@ def run_gate(
 
     start = time.perf_counter()
     store = StoreReader(store_root, keys)
-    places = store.places()
-    in_service = frozenset(filter(None, (places.active, places.previous)))
-    subject = Subject(
-        store.path(bundle_id), bundle_id, spec, deadline_s, store.keys.trusted(), places.version_floor, in_service
-    )
+    subject = Subject(store.path(bundle_id), bundle_id, spec, deadline_s, store.keys.trusted(), store.places())
     checks = []
     for kind, check in CHECKS:
         try:

@@ -30,6 +30,7 @@ from saferule_ros.policy.manifest import (
     digest,
     manifest_id,
 )
+from saferule_ros.policy.places import Places
 from saferule_ros.policy.refusals import (
     ActionBoundsError,
     BundleFilesError,
@@ -126,6 +127,11 @@ def check_signature(manifest: bytes, signature: bytes, trusted: TrustedKeys, whe
     return Finding(f"signed by {name} ({given.key_id})", UnsignedBundleError.rule)
 
 
+def key_of(signature: bytes) -> str:
+    """Id of the key that made a signature which check_signature() has found good."""
+    return Signature.from_json(json.loads(signature)).key_id
+
+
 def check_manifest(data: bytes, where: str) -> Manifest:
     """`manifest_schema`, and `bundle_id` as far as the manifest alone tells.
 
@@ -178,18 +184,20 @@ def check_digest(name: str, data: bytes, manifest: Manifest, where: str) -> Find
 # Of a bundle that is to serve.
 
 
-def check_version(manifest: Manifest, floor: int, in_service: frozenset[str]) -> Finding:
+def check_version(manifest: Manifest, key_id: str, places: Places) -> Finding:
     """`version_counter`: no bundle older than one that was active, so that an old one cannot be played again.
 
     Args:
-        floor: the largest counter of any bundle that was active and proved good.
-        in_service: bundles in the places active and previous: the way back is open.
+        key_id: that signed it.
+        places: of the store that it is in; what is active or previous there passes, as the way back is open.
     """
-    if manifest.version < floor and manifest.bundle_id not in in_service:
+    order, floor = places.order_of(key_id, manifest.version), places.version_floor
+    here = "" if order == manifest.version else f" of its maker, {order} here"
+    if order < floor and manifest.bundle_id not in places.in_service:
         raise VersionCounterError(
-            f"policy {manifest.bundle_id} has version {manifest.version}", f"at least {floor}, which was active"
+            f"policy {manifest.bundle_id} has version {manifest.version}{here}", f"at least {floor}, which was active"
         )
-    return Finding(f"version {manifest.version}", f"at least {floor}, or in service")
+    return Finding(f"version {manifest.version}{here}", f"at least {floor}, or in service")
 
 
 def check_contract(spec: PolicySpec, contract: PolicySpec | None) -> Finding:

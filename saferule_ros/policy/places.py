@@ -21,8 +21,23 @@ PLACES: tuple[Place, ...] = ("active", "previous", "candidate")
 LOCK_POLL = 0.002
 
 
+class Arrival(BaseModel):
+    """What a version counter of one maker counts as here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key_id: str = Field(description="that signed the bundle")
+    version: int = Field(ge=0, description="counter of whoever has that key")
+    order: int = Field(ge=0, description="counter of this store; never less than version")
+
+
 class Places(BaseModel):
-    """Content of places.json."""
+    """Content of places.json.
+
+    Each maker (key) counts its own bundles, and counters of two makers say nothing of each other. So this store counts,
+    too: what is newer than all that it had of a maker is newer than all that it had. What it had once, or something
+    older of the same maker, stays as old as it was, also if it was pruned and comes again. [ours]
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,9 +47,33 @@ class Places(BaseModel):
     candidate: str | None = Field(default=None, pattern=ID_PATTERN)
     trial: bool = Field(default=False, description="active has not proved good yet, see SwapLife")
     before_trial: str | None = Field(default=None, pattern=ID_PATTERN, description="previous before the trial began")
-    newest_version: int = Field(default=0, ge=0, description="largest version counter of any bundle that was added")
+    newest_version: int = Field(default=0, ge=0, description="largest order of any bundle that was added")
     version_floor: int = Field(default=0, ge=0, description="largest one of any bundle that was active and good")
+    arrivals: tuple[Arrival, ...] = Field(
+        default=(), description="the newest of each maker, and others not too old yet"
+    )
     latest: AuditEvent | None = None
+
+    @property
+    def in_service(self) -> frozenset[str]:
+        """Bundles in the places active and previous."""
+        return frozenset(filter(None, (self.active, self.previous)))
+
+    def order_of(self, key_id: str, version: int) -> int:
+        """What a maker's version counter counts as here; one from before what is known counts as it is."""
+        known = (one.order for one in self.arrivals if one.key_id == key_id and one.version <= version)
+        return max(known, default=version)
+
+    def with_arrival(self, key_id: str, version: int) -> "Places":
+        """With a bundle that was added."""
+        if any(one.key_id == key_id and one.version >= version for one in self.arrivals):
+            return self
+        order = max(self.newest_version + 1, version)
+        # Forgotten is what is too old to serve: with its own number, which is not larger, it is as well.
+        newest = {one.key_id: one for one in self.arrivals}
+        kept = (one for one in self.arrivals if one.order >= self.version_floor or one == newest[one.key_id])
+        arrivals = (*kept, Arrival(key_id=key_id, version=version, order=order))
+        return self.model_copy(update={"newest_version": order, "arrivals": arrivals})
 
     @property
     def in_use(self) -> frozenset[str]:
@@ -49,13 +88,13 @@ class Places(BaseModel):
         """The (first) place that a bundle has."""
         return next((place for place in PLACES if self.get(place) == bundle_id), None)
 
-    def activated(self, bundle_id: str, version: int, trial: bool, acting: str | None = None) -> "Places":
+    def activated(self, bundle_id: str, order: int, trial: bool, acting: str | None = None) -> "Places":
         """With `bundle_id` active and what was active previous; it is no candidate any more.
 
         What is active on trial does not become previous: a way back always leads to a policy that proved good.
 
         Args:
-            version: its version counter.
+            order: what its version counter counts as here.
             trial: whether it has to prove good first: then it does not count as active yet for the counter.
             acting: what acts, where a server knows: that becomes previous, whatever somebody else has made active here
                 meanwhile.
@@ -66,15 +105,15 @@ class Places(BaseModel):
         good = self.reverted() if self.trial else self
         previous = acting or good.active
         earlier = (one for one in (good.active, good.previous) if one not in (previous, bundle_id))
-        floor = self.version_floor if trial else max(self.version_floor, version)
+        floor = self.version_floor if trial else max(self.version_floor, order)
         return good.model_copy(update={
             "active": bundle_id, "previous": previous, "candidate": candidate, "trial": trial,
             "before_trial": next(earlier, None) if trial else None, "version_floor": floor,
         })  # fmt: skip
 
-    def proved_good(self, version: int) -> "Places":
-        """With the trial of the active bundle passed."""
-        floor = max(self.version_floor, version)
+    def proved_good(self, order: int) -> "Places":
+        """With the trial of the active bundle passed; for `order` see activated()."""
+        floor = max(self.version_floor, order)
         return self.model_copy(update={"trial": False, "before_trial": None, "version_floor": floor})
 
     def reverted(self) -> "Places":

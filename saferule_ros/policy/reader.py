@@ -65,9 +65,13 @@ class StoreReader:
             UnknownPolicyError: no such bundle; names those that there are.
             CorruptBundleError: says which file, both digests and what can be done.
         """
-        path = self.path(bundle_id)
+        return VerifiedBundle(self.path(bundle_id), self.verified(bundle_id).manifest)
+
+    def verified(self, bundle_id: str) -> Verified:
+        """Its manifest and who signed it, all checked now. For errors see get()."""
+        self.path(bundle_id)
         try:
-            return VerifiedBundle(path, self._verify(bundle_id).manifest)
+            return self._verify(bundle_id)
         except CorruptBundleError as error:
             intact = [other for other in self._ids() if other != bundle_id and self._intact(other)]
             instead = f"go back to an intact one: {', '.join(intact)}" if intact else "bundle a new one"
@@ -142,7 +146,7 @@ class StoreReader:
         places, intact, damaged = self.places(), [], []
         for bundle_id in self._ids():
             try:
-                manifest, signed = self._verify(bundle_id)
+                manifest, signed, _ = self._verify(bundle_id)
             except CorruptBundleError as error:
                 damaged.append(StoreEntry(bundle_id, places.of(bundle_id), None, error.what))
             else:

@@ -19,10 +19,10 @@ from pathlib import Path
 from saferule_ros.policy import archive, durable, holds
 from saferule_ros.policy.audit import AuditEvent, complete
 from saferule_ros.policy.bundle_files import verify_bundle
-from saferule_ros.policy.errors import NoPolicyError, StoreError
+from saferule_ros.policy.errors import CorruptBundleError, NoPolicyError, StoreError
 from saferule_ros.policy.invariants import check_version
 from saferule_ros.policy.manifest import canonical_json
-from saferule_ros.policy.places import Places, locked
+from saferule_ros.policy.places import Arrival, Places, locked
 from saferule_ros.policy.reader import StoreEntry, StoreReader, VerifiedBundle
 from saferule_ros.signing import PrivateKey
 
@@ -93,7 +93,7 @@ class PolicyStore(StoreReader):
         source = Path(folder)
         with self._changing() as places:
             trusted = self.keys.trusted()
-            manifest = verify_bundle(source, trusted, called).manifest
+            manifest, _, key_id = verify_bundle(source, trusted, called)
             bundle_id = manifest.bundle_id
             self._clear_staging()
             fresh, target = self.staging / bundle_id, self.bundles / bundle_id
@@ -107,8 +107,7 @@ class PolicyStore(StoreReader):
             if not target.exists():
                 durable.rename_folder(fresh, target)
             self._clear_staging()
-            newest = max(places.newest_version, manifest.version)
-            after = places.model_copy(update={"newest_version": newest})
+            after = self._of_today(places).with_arrival(key_id, manifest.version)
             self._commit(after, "add", None, bundle_id, reason, requester)
         return bundle_id
 
@@ -191,12 +190,12 @@ class PolicyStore(StoreReader):
             VersionCounterError: it is older than what was active.
         """
         with self._changing() as places:
-            manifest = self.get(bundle_id).manifest
-            in_service = frozenset(filter(None, (places.active, places.previous)))
-            check_version(manifest, places.version_floor, in_service)
+            manifest, _, key_id = self.verified(bundle_id)
+            check_version(manifest, key_id, places)
             if acting is not None:
                 self.path(acting)
-            after = places.activated(bundle_id, manifest.version, trial, acting)
+            order = places.order_of(key_id, manifest.version)
+            after = places.activated(bundle_id, order, trial, acting)
             if after != places:
                 self._commit(after, "activate", places.active, bundle_id, reason, requester)
 
@@ -204,8 +203,9 @@ class PolicyStore(StoreReader):
         """Ends the trial of the active bundle: it stays. Does nothing where that bundle is on no trial (any more)."""
         with self._changing() as places:
             if places.trial and places.active == bundle_id:
-                version = self.get(bundle_id).manifest.version
-                self._commit(places.proved_good(version), "prove_good", bundle_id, bundle_id, reason, requester)
+                manifest, _, key_id = self.verified(bundle_id)
+                order = places.order_of(key_id, manifest.version)
+                self._commit(places.proved_good(order), "prove_good", bundle_id, bundle_id, reason, requester)
 
     def prove_bad(self, bundle_id: str, *, reason: str = "", requester: str = "") -> None:
         """Ends the trial of the active bundle: the places are as before it. Does nothing where that bundle is on no
@@ -251,6 +251,18 @@ class PolicyStore(StoreReader):
         """Writes an event that changed no place, such as a refused swap, to the audit log."""
         with self._changing() as places:
             self._commit(places, event, places.active, bundle_id, reason, requester)
+
+    def _of_today(self, places: Places) -> Places:
+        """With arrivals, where these were not noted yet: version counters then were taken for those of one maker."""
+        if places.arrivals or not places.newest_version:
+            return places
+        newest: dict[str, int] = {}
+        for bundle_id in self._ids():
+            with contextlib.suppress(CorruptBundleError):
+                manifest, _, key_id = self._verify(bundle_id)
+                newest[key_id] = max(newest.get(key_id, 0), manifest.version)
+        arrivals = (Arrival(key_id=key_id, version=version, order=version) for key_id, version in newest.items())
+        return places.model_copy(update={"arrivals": tuple(sorted(arrivals, key=lambda one: one.order))})
 
     def _commit(
         self, places: Places, event: str, before: str | None, after: str | None, reason: str, requester: str
