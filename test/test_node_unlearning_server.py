@@ -199,6 +199,29 @@ def test_while_a_patch_runs_forget_and_other_goals_are_refused_and_name_it(ros: 
     assert forget(ros, episode_ids=["bad-02"]).accepted, "what was refused goes when the job has ended"
 
 
+def test_a_goal_follows_no_job_of_other_steps_and_none_that_is_being_cancelled(
+    ros: Ros, unlearning: Unlearning
+) -> None:
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+    stored = forget(ros, bag_ids=[BAD_BAG])
+    running = unlearning.send(stored.forget_set_id, steps=ENDLESS, seed=3)
+    running.until_unlearning()
+    for asked, told in (({"steps": SHORT}, f"steps {ENDLESS}, not {SHORT}"), ({"seed": 4}, "seed 3, not 4")):
+        status, result = unlearning.send(stored.forget_set_id, **asked).result()
+        assert status == GoalStatus.STATUS_ABORTED and told in result.message
+    follower = unlearning.send(stored.forget_set_id)
+    worker = ros.probe.wait_for(lambda: worker_pid(health), "diagnostics name the worker")
+    os.kill(worker, signal.SIGSTOP)  # it hears nothing
+    try:
+        assert running.cancel() == CancelGoal.Response.ERROR_NONE
+        status, result = unlearning.send(stored.forget_set_id).result()
+        assert status == GoalStatus.STATUS_ABORTED and "is being cancelled" in result.message
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert running.result()[0] == GoalStatus.STATUS_CANCELED
+    assert follower.result()[0] == GoalStatus.STATUS_ABORTED
+
+
 def test_cancelling_leaves_everything_as_it_was(
     ros: Ros, unlearning: Unlearning, workspace: Workspace, jobs: list[JobStatus]
 ) -> None:

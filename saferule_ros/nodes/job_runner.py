@@ -47,6 +47,11 @@ class JobRunner:
         return self._process.request if self._process else None
 
     @property
+    def cancelling(self) -> bool:
+        """Whether what runs now was asked to stop."""
+        return self._process is not None and self._process.cancelled
+
+    @property
     def pid(self) -> int | None:
         """Process id of the worker that runs now."""
         return self._process.pid if self._process else None

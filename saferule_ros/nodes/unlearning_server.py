@@ -182,6 +182,11 @@ class UnlearningServer(Node):
         if self._stopping:
             raise JobRefused("unlearning_server is shutting down", "Ask again when it runs")
         running = self._jobs.request
+        if running is not None and self._jobs.cancelling:
+            raise JobRefused(
+                f"job {running.job_id} for forget set {running.forget_set_id} is being cancelled",
+                "Ask again in some seconds, when it has ended",
+            )
         if running is not None:
             raise JobRefused(
                 f"job {running.job_id} for forget set {running.forget_set_id} runs",
@@ -213,9 +218,8 @@ class UnlearningServer(Node):
     def _on_goal(self, goal: ServerGoalHandle) -> None:
         asked: Unlearn.Goal = goal.request
         assert self._jobs is not None
-        running = self._jobs.request
         try:
-            if running is None or running.forget_set_id != asked.forget_set_id or self._stopping:
+            if not self._runs_already(asked):
                 with self._only_refusals():
                     self._refuse_while_running()
                     wanted = ForgetSet.load(self._workspace.forget_sets, asked.forget_set_id)
@@ -227,6 +231,22 @@ class UnlearningServer(Node):
             self._goals.refuse(goal, refusal(str(error)))
             return
         self._goals.follow(goal)
+
+    def _runs_already(self, asked: Unlearn.Goal) -> bool:
+        """Whether the job that runs is the one that is asked for, and will come to its end."""
+        assert self._jobs is not None
+        running = self._jobs.request
+        if running is None or running.forget_set_id != asked.forget_set_id:
+            return False
+        if self._stopping or self._jobs.cancelling:
+            return False
+        for name, wanted, has in (("steps", asked.steps, running.steps), ("seed", asked.seed, running.seed)):
+            if wanted not in (0, has):  # 0: not said
+                raise JobRefused(
+                    f"job {running.job_id} for this forget set runs with {name} {has or 'as configured'}, not {wanted}",
+                    "Ask without, to follow it; or cancel it and ask again",
+                )
+        return True
 
     def _on_cancel(self, _goal: ServerGoalHandle) -> CancelResponse:
         assert self._jobs is not None

@@ -107,7 +107,10 @@ def _run(
         "job_id": request.job_id, "forget_set_id": forget_set.id, "forgotten_before": unlearning.forgotten_before,
         "parent_id": parent.bundle_id, "seconds": seconds,
         "checkpoints": trail.kept,
-        "digests": {"dataset": dataset.digest, "forget_set": forget_set.id},
+        "digests": {
+            "dataset": dataset.digest, "forget_set": forget_set.id, "checkpoint": parent.checkpoint_id,
+        },
+        "settings": settings.model_dump(mode="json"),
         "forget_weight": certified.run.forget_weight, "marked_values": certified.run.marked_values,
         "left_out": certified.run.left_out, "started": started.isoformat(timespec="milliseconds"),
     }  # fmt: skip
@@ -115,7 +118,7 @@ def _run(
     if request.judge is not JudgeMode.NONE:
         with _timed(seconds, Stage.JUDGING):
             verdict = _judged(request, unlearning, trail, judging, on_progress, cancelled)
-            judgement = verdict.as_json(request.judge)
+            judgement = verdict.as_json(request.judge) | {"settings": judging.model_dump(mode="json")}
             judged = verdict.reason
             rule = f"{CHECKPOINT_RULE}; {judged}" if verdict.step is None else judged
             if verdict.step not in (None, steps_done):

@@ -97,6 +97,11 @@ class PatchProcess:
         return self._process.pid
 
     @property
+    def cancelled(self) -> bool:
+        """Whether it was asked to stop, or ended from here."""
+        return self._cancelled
+
+    @property
     def running(self) -> bool:
         """Whether the worker's process still exists."""
         return self._process.poll() is None

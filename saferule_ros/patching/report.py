@@ -83,8 +83,9 @@ class PatchReport(BaseModel):
     gate: dict[str, Any] = Field(default_factory=dict, description="the gate's report, check by check")
     digests: dict[str, str] = Field(
         default_factory=dict,
-        description="SHA-256 of what went in: dataset, forget set, checkpoint, settings, ...",
+        description="of what went in: SHA-256 of the dataset, ids of forget set and checkpoint",
     )
+    settings: dict[str, Any] = Field(default_factory=dict, description="all settings of the run")
 
     started: str = Field(default="", description="ISO 8601, UTC")
     finished: str = Field(default="", description="ISO 8601, UTC")
