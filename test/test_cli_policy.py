@@ -139,8 +139,8 @@ def test_an_export_to_a_folder_that_is_not_there_is_refused(robot: Robot, tmp_pa
 
 
 def test_old_policies_are_pruned_and_the_log_says_so(robot: Robot) -> None:
-    assert as_json("policy", "prune", "--keep", "1", workspace=robot.workspace) == []
-    assert as_json("policy", "prune", "--keep", "0", workspace=robot.workspace) == [robot.unbounded]
+    assert as_json("policy", "prune", "--keep", "1", workspace=robot.workspace) == {"policies": []}
+    assert as_json("policy", "prune", "--keep", "0", workspace=robot.workspace) == {"policies": [robot.unbounded]}
     events = as_json("audit", "--last", "1", workspace=robot.workspace)
     assert [(event["event"], event["from"]) for event in events] == [("prune", robot.unbounded)]
     log = robot.store.audit_path

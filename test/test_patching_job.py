@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,12 +19,14 @@ from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.errors import SettingsError
 from saferule_ros.learning.algorithms import ALGORITHMS
 from saferule_ros.learning.checkpoint import load_checkpoint
+from saferule_ros.patching.cleaning import RECENT, NotCleaned, remove_unneeded_checkpoints
 from saferule_ros.patching.forget import store_forget_set
 from saferule_ros.patching.job import METHOD, run_patch
+from saferule_ros.patching.lock import WorkspaceBusy, patch_lock
 from saferule_ros.patching.origin import ORIGIN_FILE, OriginError
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress
 from saferule_ros.patching.readiness import NotPatchable, check_can_patch
-from saferule_ros.patching.report import PatchReport
+from saferule_ros.patching.report import REPORT_FILE, PatchReport
 from saferule_ros.patching.request import PatchRequest
 from saferule_ros.patching.settings import unlearning_settings
 from saferule_ros.patching.unlearning import Unlearning
@@ -126,6 +130,40 @@ def test_a_second_patch_goes_on_to_forget_what_the_first_had_to(tmp_path: Path) 
     (workspace.checkpoint(reports[0].checkpoint_id) / "origin.json").write_text("{")
     with pytest.raises(OriginError, match=r"origin\.json"):
         Unlearning(workspace, reports[0].checkpoint_id, sets[1], "safe_rule", read, 3, 3)
+
+
+def test_what_no_policy_needs_any_more_is_removed_and_the_next_patch_goes_on(tmp_path: Path) -> None:
+    first = make_workspace(tmp_path)
+    workspace, store = Workspace(tmp_path), PolicyStore(tmp_path / "store")
+    reports = []
+    for number, episode in enumerate(("bad-00", "bad-01", "bad-02")):
+        reports.append(patch(workspace, f"job-{number}", {"checkpoint_every": 5}, steps=[(episode, 0, 9)])[0])
+        (workspace.job(f"job-{number}") / REPORT_FILE).write_text(reports[-1].model_dump_json())  # as its worker does
+        store.activate(reports[-1].candidate_id)
+    (workspace.checkpoints / ".writing-0123-checkpoint").mkdir()  # what a kill left
+    (workspace.checkpoints / "made-just-now").mkdir()
+    longer_ago = time.time() - 2 * RECENT
+    for folder in workspace.checkpoints.iterdir():
+        if folder.name != "made-just-now":
+            os.utime(folder, (longer_ago, longer_ago))
+    with patch_lock(workspace, "another"), pytest.raises(WorkspaceBusy, match="another"):
+        remove_unneeded_checkpoints(workspace)
+    store.prune(0)
+    cleaned = remove_unneeded_checkpoints(workspace)
+    assert set(cleaned.checkpoints) == {first.checkpoint_id, reports[0].checkpoint_id}
+    assert cleaned.jobs == ("job-0", "job-1") and cleaned.size > 10_000
+    needed = {reports[1].checkpoint_id, reports[2].checkpoint_id, "made-just-now"}  # of previous and active
+    assert {folder.name for folder in workspace.checkpoints.iterdir()} == needed
+    assert list((workspace.job("job-2") / "checkpoints").iterdir()) and PatchReport.load(workspace.job("job-0"))
+    assert patch(workspace, "job-3", {}, steps=[("bad-03", 0, 9)])[0].success
+    assert remove_unneeded_checkpoints(workspace).checkpoints == ()
+
+
+def test_where_a_policy_is_damaged_no_checkpoint_is_removed(tmp_path: Path) -> None:
+    made = make_workspace(tmp_path)
+    (tmp_path / "store" / "bundles" / made.bundle_id / "manifest.json").write_text("{}")
+    with pytest.raises(NotCleaned, match=f"policy {made.bundle_id} is damaged"):
+        remove_unneeded_checkpoints(Workspace(tmp_path))
 
 
 @pytest.mark.parametrize("said", [None, "another"])

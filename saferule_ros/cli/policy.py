@@ -221,6 +221,14 @@ def prune(
     keep: Annotated[
         int, typer.Option("--keep", min=0, help="How many of the newest to keep, beside those that are needed.")
     ] = 5,
+    checkpoints: Annotated[
+        bool,
+        typer.Option(
+            "--checkpoints",
+            help="Also learners' checkpoints, older than an hour, that no policy left here was made of; and those that "
+            "patches left along their way, but for the newest patch.",
+        ),
+    ] = False,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     requester: RequesterOption = YOU,
     as_json: JsonOption = False,
@@ -229,15 +237,22 @@ def prune(
 
     \b
     Example:
-      saferule policy prune --keep 3
+      saferule policy prune --keep 3 --checkpoints
     """
     from saferule_ros.cli.output import note, print_json
+    from saferule_ros.patching.cleaning import remove_unneeded_checkpoints
 
     removed = _store(workspace).prune(keep, requester=requester)
+    cleaned = remove_unneeded_checkpoints(Workspace(workspace)) if checkpoints else None
     if as_json:
-        print_json(list(removed))
-    else:
-        note(f"removed: {', '.join(removed) or 'nothing'}")
+        print_json({"policies": list(removed)} | (cleaned._asdict() if cleaned else {}))
+        return
+    note(f"removed: {', '.join(removed) or 'nothing'}")
+    if cleaned:
+        note(
+            f"and {len(cleaned.checkpoints)} checkpoints, and those along the way of {len(cleaned.jobs)} patches: "
+            f"{cleaned.size / 1e6:.1f} MB"
+        )
 
 
 @app.command()

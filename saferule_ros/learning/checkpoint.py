@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from saferule_ros.dataset.durable import temporary_name
 from saferule_ros.errors import SaferuleError
 from saferule_ros.learning.algorithms import ALGORITHMS, make_learner, settings_from
 from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.replay import Units
 from saferule_ros.learning.settings import TaskLimits
-from saferule_ros.syncing import sync_file, sync_folder
+from saferule_ros.syncing import make_folder, sync_file, sync_folder
 
 TENSORS = "tensors.safetensors"
 DESCRIPTION = "checkpoint.json"
@@ -51,10 +51,7 @@ def save_checkpoint(learner: Learner, folder: Path, dataset_digest: str) -> str:
         "settings": learner.settings.model_dump(), "limits": learner.limits.model_dump(),
         "dataset_digest": dataset_digest,
     }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    working = folder / f".writing-{os.getpid()}"
-    shutil.rmtree(working, ignore_errors=True)
-    working.mkdir()
+    working = _working_folder(folder)
     save_file(tensors, working / TENSORS)
     description["tensors_sha256"] = _sha256(working / TENSORS)
     text = json.dumps(description, indent=1, sort_keys=True)
@@ -68,10 +65,7 @@ def save_checkpoint(learner: Learner, folder: Path, dataset_digest: str) -> str:
 
 def copy_checkpoint(folder: Path, parent: Path) -> str:
     """Copies a checkpoint as it is below `parent`, durably; returns its id, which stays the same."""
-    parent.mkdir(parents=True, exist_ok=True)
-    working = parent / f".writing-{os.getpid()}"
-    shutil.rmtree(working, ignore_errors=True)
-    working.mkdir()
+    working = _working_folder(parent)
     for name in (TENSORS, DESCRIPTION):
         shutil.copyfile(folder / name, working / name)
         sync_file(working / name)
@@ -121,6 +115,15 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
 def steps_of(folder: Path) -> int:
     """How many gradient steps are behind a checkpoint; raises CheckpointError as load_checkpoint does."""
     return int(_description(folder)["steps_done"])
+
+
+def _working_folder(parent: Path) -> Path:
+    """A fresh folder to write in, on the file system that the result will be on. What a kill leaves of one is no
+    checkpoint, by its name."""
+    make_folder(parent)
+    working = temporary_name(parent / "checkpoint")
+    working.mkdir()
+    return working
 
 
 def _put_in_place(working: Path, checkpoint: Path) -> None:
