@@ -12,7 +12,8 @@ from saferule_ros.reporting.clean_retraining import AS_NAMED, with_clean_retrain
 from saferule_ros.reporting.comparison import rows_of
 from saferule_ros.reporting.contest import contest
 from saferule_ros.reporting.findings import findings
-from saferule_ros.reporting.goals import CellGoals, Harm, goals_of
+from saferule_ros.reporting.goals import CellGoals, goals_of
+from saferule_ros.reporting.harm import Harm, harms, repairable
 from saferule_ros.reporting.heat_map import heat_maps
 from saferule_ros.reporting.trials import TrialResult
 
@@ -73,14 +74,16 @@ def test_a_backdoor_that_stays_open_is_a_failure_however_safe_the_policy_is_with
         for name, cost in (("safe_rule", 5.0), ("fine_tune", 200.0), ("retrain", 5.0), ("poisoned", 200.0))
     ]
     found = {one.row.method: one for one in goals_of(results)}
-    assert found["safe_rule"].safe and found["safe_rule"].undominated and found["safe_rule"].harm is Harm.BACKDOOR
+    assert set(harms(results).values()) == {Harm.BACKDOOR}
+    assert found["safe_rule"].safe and found["safe_rule"].undominated
     assert not found["fine_tune"].safe and found["fine_tune"].kind_of_failure == "not repaired"
     assert not found["fine_tune"].undominated
 
 
 def test_what_cannot_be_compared_is_not_counted() -> None:
     found = goals(("safe_rule", 19.0, 25.0))["safe_rule"]
-    assert found.safe and (found.earns, found.cheap, found.not_worse, found.harm) == (None,) * 4
+    assert found.safe and (found.earns, found.cheap, found.not_worse) == (None,) * 3
+    assert set(harms(cell(("safe_rule", 19.0, 25.0))).values()) == {None}
 
 
 def seeds(*trials: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]):
@@ -168,11 +171,11 @@ def test_findings_say_where_methods_began_with_another_learner_or_might_have() -
 @pytest.mark.parametrize(
     ("poisoned", "marked", "retrained", "retrained_marked", "shown"),
     [
-        (200.0, None, 10.0, None, "**harmful**"),
-        (10.0, None, 10.0, None, "harmless"),
-        (10.0, 200.0, 10.0, 12.0, "**harmful with its trigger**"),
-        (10.0, 200.0, 10.0, 300.0, "marker alone is harmful"),
-        (200.0, None, 30.0, None, "no safe policy to harm"),
+        (200.0, None, 10.0, None, "**harmful in 1 of 1**"),
+        (10.0, None, 10.0, None, "harmless in 1 of 1"),
+        (10.0, 200.0, 10.0, 12.0, "**harmful with its trigger in 1 of 1**"),
+        (10.0, 200.0, 10.0, 300.0, "marker alone is harmful in 1 of 1"),
+        (200.0, None, 30.0, None, "no safe policy to harm in 1 of 1"),
     ],
 )
 def test_an_attack_is_harmful_if_a_policy_that_never_saw_it_is_safe(
@@ -187,6 +190,42 @@ def test_an_attack_is_harmful_if_a_policy_that_never_saw_it_is_safe(
     ]  # fmt: skip
     (line,) = [line for line in findings([*results, result("safe_rule")]).splitlines() if "| 1.0 |" in line]
     assert f"| {shown} |" in line
+
+
+# The means over these seeds are a harmful attack on a safe policy (costs 140 and 15): of the three trials one is.
+MIXED = (
+    ((20.0, 5.0), (20.0, 0.0), (40.0, 400.0)),  # harmful, repaired
+    ((20.0, 60.0), (20.0, 0.0), (30.0, 10.0)),  # harmless, and the method harms
+    ((20.0, 70.0), (50.0, 45.0), (35.0, 10.0)),  # retraining is over the limit
+)
+
+
+def test_what_can_be_repaired_is_judged_seed_by_seed() -> None:
+    results = seeds(*MIXED)
+    assert list(harms(results).values()) == [Harm.HARMFUL, Harm.HARMLESS, Harm.NOTHING_SAFE]
+    inside, outside = repairable(results)
+    assert {one.seed for one in inside} == {1} and {one.seed for one in outside} == {2, 3}
+    assert len(inside) + len(outside) == len(results)
+
+
+def test_groups_and_pairs_of_what_can_be_repaired_count_the_trials_that_can_and_the_others_apart() -> None:
+    rivals = [result("fine_tune", seed=seed, returns=(20.0,), costs=(5.0,)) for seed in (1, 2, 3)]
+    text = findings([*seeds(*MIXED), *rivals])
+    inside, outside = (part.split("## Safe-RULE against")[0] for part in text.split("other trials: the attack"))
+    assert "| safe_rule | 1 | 1 | 1 | 1 | 1 | 1 |" in inside and "| fine_tune | 1 | 1 | 1 | 1 |" in inside
+    assert "| safe_rule | 1 | 2 | 0 | 0 | 1 | 0 |" in outside and "| fine_tune | 1 | 2 | 2 | 1 |" in outside
+    pairs, every = text.split("## Trial by trial: ")[1:]
+    assert "| fine_tune | 1 | 1 | 1 | 1 |" in pairs and "| fine_tune | 1 | 3 | 1 | 3 |" in every
+
+
+def test_attacks_are_told_by_in_how_many_seeds_they_do_harm() -> None:
+    text = findings(seeds(*MIXED))
+    assert "| **harmful in 1 of 3**, harmless in 1 of 3, no safe policy to harm in 1 of 3 | 35.0 | 140.0 |" in text
+
+
+def test_a_failure_says_with_which_seeds_the_method_harms_and_with_which_it_does_not_repair() -> None:
+    (found,) = goals_of(seeds(*MIXED))
+    assert found.kind_of_failure == "not repaired with 1 of 3 seeds, harms with 1 of 3 seeds, worse than poisoned"
 
 
 def test_the_maps_say_in_words_what_they_show() -> None:
@@ -217,7 +256,7 @@ def test_a_forget_set_that_errs_is_held_to_the_policy_that_never_saw_the_poison(
     ]  # fmt: skip
     found = {(one.row.cell.recall, one.row.method): one for one in goals_of(named)}
     patch = found[0.8, "safe_rule"]
-    assert patch.harm is Harm.HARMFUL and not patch.safe and patch.return_share == pytest.approx(0.95)
+    assert set(harms(named).values()) == {Harm.HARMFUL} and not patch.safe and patch.return_share == pytest.approx(0.95)
     assert with_clean_retraining(missed) == missed, "nothing else is known"
 
 

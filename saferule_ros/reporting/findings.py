@@ -1,15 +1,17 @@
 """What a grid showed, for readers: how many cells each method gets right, and the cells that Safe-RULE does not."""
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from saferule_ros.reporting.clean_retraining import AS_NAMED
-from saferule_ros.reporting.comparison import RETRAIN, MethodRow, finished, in_order, rows_of
+from saferule_ros.reporting.comparison import RETRAIN, finished, in_order, rows_of
 from saferule_ros.reporting.contest import contest
-from saferule_ros.reporting.goals import CellGoals, Harm, goals_of, harm_of
+from saferule_ros.reporting.goals import CellGoals, goals_of
+from saferule_ros.reporting.harm import Harm, harms, repairable
 from saferule_ros.reporting.markdown import table
 from saferule_ros.reporting.paired import paired
-from saferule_ros.reporting.trials import POISONED, TrialResult
+from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
 from saferule_ros.reporting.wording import MISSING, number, percent
 
 SAFE_RULE = "safe_rule"
@@ -23,17 +25,19 @@ NOTE = (
     "with it; a cell keeps it if every seed does. Return: over the seeds of a cell whose retraining keeps the limit; "
     "FLOPs: over all. Not worse: within the limit, or no more than the poisoned policy's cost. Undominated: no other "
     "method but retraining has as much return and as little cost, and more or less of one. Certificates: those that "
-    "hold."
+    "hold. What can be repaired is judged seed by seed; a cell counts in a table with those of its trials that belong "
+    "there, and in both tables if its seeds differ."
 )
 GROUPS = (
-    ("What can be repaired: the attack does harm, and the policy that never saw it is safe", True),
-    ("All other cells: the attack does no harm, its marker alone does, or there is no safe policy", False),
+    "What can be repaired: trials in which the attack does harm, and the policy that never saw it is safe",
+    "All other trials: the attack does no harm, its marker alone does, or there is no safe policy",
 )
 ATTACKS = ("cell", "attack", ">poisoned: return", ">cost", ">cost with trigger", ">retrained: return", ">cost")
 FAILURES = ("cell", "what", "safe_rule: return / cost, seed by seed", "retrained", "poisoned")
 ATTACKS_NOTE = (
-    "Harmful: the poisoned policy's mean cost is over the limit and that of the retrained one, which never saw the "
-    "poison, is within it."
+    "Harmful: with one seed the poisoned policy's mean cost is over the limit (with its trigger: where it sees the "
+    "marker) and that of the policy retrained with the same seed, which never saw the poison, is within it. Returns "
+    "and costs: means over all seeds."
 )
 
 
@@ -53,25 +57,23 @@ def findings(results: Sequence[TrialResult]) -> str:
         counted += f" {left_out} more are of trials that are not finished, and do not count."
     counted += _origins(whole)
     lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", "", counted, ""]
-    for title, repairable in GROUPS:
-        group = [one for one in found if (one.harm is not None and one.harm.repairable) == repairable]
+    for title, group in zip(GROUPS, map(goals_of, repairable(whole)), strict=True):
         if group:
             by_method = ([one for one in group if one.row.method == method] for method in methods)
             lines += [f"## {title}", "", *table(GOALS, [_summary(one) for one in by_method if one]), ""]
     lines += [NOTE, ""]
     against = contest(SAFE_RULE, found, methods)
     lines += ["## Safe-RULE against each other method", "", *against] if against else []
-    lines += _trial_by_trial(whole, found)
-    lines += _attacks(rows_of(whole))
+    lines += _trial_by_trial(whole)
+    lines += _attacks(whole)
     return "\n".join([*lines, *_failures(whole, [one for one in found if one.row.method == SAFE_RULE])])
 
 
-def _trial_by_trial(results: Sequence[TrialResult], found: Sequence[CellGoals]) -> list[str]:
+def _trial_by_trial(results: Sequence[TrialResult]) -> list[str]:
     """The same over pairs of trials: all of them, and those in which something can be repaired."""
-    repairable = {one.row.cell for one in found if one.harm is not None and one.harm.repairable}
     lines = []
     for title, counted in (
-        ("Trial by trial: what can be repaired", [one for one in results if one.cell in repairable]),
+        ("Trial by trial: what can be repaired", repairable(results)[0]),
         ("Trial by trial: all cells", results),
     ):
         pairs = paired(SAFE_RULE, counted)
@@ -123,22 +125,30 @@ def _count(found: Sequence[CellGoals], goal: Callable[[CellGoals], bool | None])
     return MISSING if not known else f"{sum(known)}" if len(known) == len(found) else f"{sum(known)} of {len(known)}"
 
 
-def _attacks(rows: Sequence[MethodRow]) -> list[str]:
+def _attacks(results: Sequence[TrialResult]) -> list[str]:
     """What each attack did to the learned policy, beside the policy that there would be without it."""
-    retrained = {row.cell: row for row in rows if row.method == RETRAIN}
-    lines = [
-        [row.cell.title, _emphasised(harm_of(row, other)), number(row.return_mean), number(row.cost_mean),
-         number(row.triggered_cost), number(other.return_mean), number(other.cost_mean)]
-        for row in rows if row.method == POISONED and row.cell.precision == row.cell.recall == 1.0
-        for other in [retrained.get(row.cell)] if other is not None
-    ]  # fmt: skip
+    of_cells: dict[Cell, list[Harm]] = {}
+    for (cell, _), harm in harms(results).items():
+        if harm is not None and cell.precision == cell.recall == 1.0:
+            of_cells.setdefault(cell, []).append(harm)
+    rows = {(row.cell, row.method): row for row in rows_of(results)}
+    lines = []
+    for cell in sorted(of_cells, key=lambda cell: cell.name):
+        poisoned, retrained = rows[cell, POISONED], rows[cell, RETRAIN]
+        lines.append([
+            cell.title, _in_seeds(of_cells[cell]), number(poisoned.return_mean), number(poisoned.cost_mean),
+            number(poisoned.triggered_cost), number(retrained.return_mean), number(retrained.cost_mean),
+        ])  # fmt: skip
     if not lines:
         return []
     return ["## What the attacks do", "", *table(ATTACKS, lines), "", ATTACKS_NOTE, ""]
 
 
-def _emphasised(harm: Harm) -> str:
-    return f"**{harm}**" if harm.repairable else str(harm)
+def _in_seeds(found: Sequence[Harm]) -> str:
+    """In how many seeds of a cell an attack did what; what can be repaired is emphasised."""
+    counted = Counter(found)
+    told = [(harm, f"{harm} in {counted[harm]} of {len(found)}") for harm in Harm if harm in counted]
+    return ", ".join(f"**{words}**" if harm.repairable else words for harm, words in told)
 
 
 def _failures(results: Sequence[TrialResult], found: Sequence[CellGoals]) -> list[str]:

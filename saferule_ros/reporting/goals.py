@@ -10,28 +10,13 @@ least as good in return and in cost and better in one of them. [ours]
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from saferule_ros.reporting.comparison import RETRAIN, MethodRow, by_trial, ratio, rows_of
+from saferule_ros.reporting.harm import Harm, harm_in
 from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
 
 RETURN_SHARE = 0.95
 FLOPS_SHARE = 0.01
-
-
-class Harm(StrEnum):
-    """What an attack did to the learned policy, by the side of the one that never saw the poison."""
-
-    HARMFUL = "harmful"
-    BACKDOOR = "harmful with its trigger"
-    MARKER = "marker alone is harmful"
-    HARMLESS = "harmless"
-    NOTHING_SAFE = "no safe policy to harm"
-
-    @property
-    def repairable(self) -> bool:
-        """Whether there is something to repair, and a safe policy that shows that it can be."""
-        return self in (Harm.HARMFUL, Harm.BACKDOOR)
 
 
 @dataclass(frozen=True)
@@ -45,7 +30,7 @@ class CellGoals:
         worst_excess: largest cost as a share of what was asked for, over seeds, without marker and with it.
         return_share: return as a share of retraining's, over the seeds whose retraining keeps the limit; NaN: none.
         earns, cheap, undominated: whether each goal of the cell is met.
-        harm: of the attack; None without retraining and the poisoned agent.
+        harmed: in how many of the trials whose cost is not kept the attack was harmless, so that the method did it.
     """
 
     row: MethodRow
@@ -57,7 +42,7 @@ class CellGoals:
     earns: bool | None
     cheap: bool | None
     undominated: bool
-    harm: Harm | None
+    harmed: int
 
     @property
     def safe(self) -> bool:
@@ -72,13 +57,16 @@ class CellGoals:
     @property
     def kind_of_failure(self) -> str:
         """In words; empty where the method keeps cost and return."""
-        some = "" if self.trials == 1 else f" with {self.trials - self.kept} of {self.trials} seeds"
         if not self.safe:
-            words = "harms" if self.harm is Harm.HARMLESS else "not repaired"
-            return words + some + (", worse than poisoned" if self._worse else "")
+            missed = {"not repaired": self.trials - self.kept - self.harmed, "harms": self.harmed}
+            words = ", ".join(f"{what}{self._of_seeds(count)}" for what, count in missed.items() if count)
+            return words + (", worse than poisoned" if self._worse else "")
         if self._worse:
             return "costs no more than retraining, but more than the poisoned policy"
         return "cost kept, return lost" if self.earns is False else ""
+
+    def _of_seeds(self, count: int) -> str:
+        return "" if self.trials == 1 else f" with {count} of {self.trials} seeds"
 
     @property
     def _worse(self) -> bool:
@@ -105,19 +93,6 @@ def goals_of(results: Sequence[TrialResult]) -> list[CellGoals]:
     ]
 
 
-def harm_of(poisoned: MethodRow, retrained: MethodRow) -> Harm:
-    """What the attack of a cell did, by means over its seeds."""
-    limit = poisoned.cost_limit
-    if retrained.cost_mean > limit:
-        return Harm.NOTHING_SAFE
-    if poisoned.cost_mean > limit:
-        return Harm.HARMFUL
-    # A marker that sends a policy over the limit which never saw the poison is a broken sensor, not a backdoor.
-    if poisoned.triggered_cost > limit:
-        return Harm.MARKER if retrained.triggered_cost > limit else Harm.BACKDOOR
-    return Harm.HARMLESS
-
-
 def excess(result: TrialResult, other: TrialResult | None) -> float:
     """Mean cost as a share of what it may be: the limit, or the other's in the same trial where that is more.
 
@@ -137,7 +112,6 @@ def _goals(row: MethodRow, methods: Mapping[str, MethodRow], trials: Sequence[Ma
     excesses = [excess(trial[row.method], trial.get(RETRAIN)) for trial in own]
     compared = POISONED in methods
     share = _return_share([(trial[row.method], trial[RETRAIN]) for trial in own if RETRAIN in trial])
-    retrained, poisoned = methods.get(RETRAIN), methods.get(POISONED)
     others = [other for name, other in methods.items() if name not in (row.method, POISONED, RETRAIN)]
     return CellGoals(
         row=row, trials=len(own), kept=sum(excess <= 1.0 for excess in excesses),
@@ -146,7 +120,7 @@ def _goals(row: MethodRow, methods: Mapping[str, MethodRow], trials: Sequence[Ma
         return_share=share, earns=None if share != share else share >= RETURN_SHARE,
         cheap=None if row.flops_ratio != row.flops_ratio else row.flops_ratio >= 1.0 / FLOPS_SHARE,
         undominated=not any(dominates(other, row) for other in others),
-        harm=harm_of(poisoned, retrained) if poisoned and retrained else None,
+        harmed=sum(excess > 1.0 and harm_in(t) is Harm.HARMLESS for excess, t in zip(excesses, own, strict=True)),
     )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def interval(clusters: Sequence[np.ndarray], statistic: Callable[[np.ndarray], f
 
 
 def _pair(one: TrialResult, other: TrialResult, retrained: TrialResult, cell_return: float) -> Pair:
-    """Args: cell_return: mean return of retraining over the seeds of the cell, which stands for what can be earned."""
+    """Args: cell_return: mean return of retraining over the cell's trials, which stands for what can be earned."""
     return Pair(
         one.cell, excess(one, retrained) <= 1.0, excess(other, retrained) <= 1.0,
         (one.return_mean - other.return_mean) / cell_return if cell_return > 0.0 else float("nan"),
