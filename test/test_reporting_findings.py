@@ -123,6 +123,16 @@ def test_a_method_is_dominated_by_one_that_is_as_good_in_one_thing_and_better_in
     assert found["fine_tune"].undominated and found["reward_only"].undominated, "the same in both"
 
 
+def test_retraining_from_what_a_forget_set_left_is_no_rival() -> None:
+    results = cell(("safe_rule", 13.0, 5.0), ("fine_tune", 12.0, 5.0), (AS_NAMED, 16.0, 0.0), RETRAINED, POISONED)
+    found = {one.row.method: one for one in goals_of(results)}
+    assert found["safe_rule"].undominated and found[AS_NAMED].undominated is None
+    assert not found["fine_tune"].undominated, "others are"
+    text = findings(results)
+    (listed,) = [line for line in text.splitlines() if f"| {AS_NAMED} |" in line]
+    assert "| 1 | – | – | 0 % | 80 % |" in listed, "with the methods' goals alone, and not asked to be undominated"
+
+
 def test_the_contest_counts_cells_that_both_have_and_compares_costs_where_returns_are_equal() -> None:
     results = [
         *cell(("safe_rule", 20.0, 5.0), ("fine_tune", 20.5, 50.0), RETRAINED, POISONED),

@@ -9,6 +9,7 @@ pytest.importorskip("matplotlib", reason="plots need matplotlib")
 
 from experiment_samples import result
 
+from saferule_ros.reporting.clean_retraining import AS_NAMED
 from saferule_ros.reporting.findings import findings
 from saferule_ros.reporting.paired import FEWEST_CELLS, interquartile_mean, interval, paired
 from saferule_ros.reporting.trials import TrialResult
@@ -47,6 +48,12 @@ def test_trials_without_the_other_method_or_without_retraining_do_not_count() ->
     ]
     assert line_of(whole + others) == line_of(whole)
     assert paired("safe_rule", [one for one in whole if one.method != "reward_only"]) == []
+
+
+def test_retraining_is_no_opponent_from_whatever_data() -> None:
+    whole = trial((18.0, 5.0), (20.0, 300.0), 0.1)
+    as_named = [one.model_copy(update={"method": AS_NAMED}) for one in whole if one.method == "retrain"]
+    assert paired("safe_rule", whole + as_named) == paired("safe_rule", whole)
 
 
 def test_an_open_backdoor_is_no_cost_kept() -> None:

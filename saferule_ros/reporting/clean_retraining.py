@@ -7,10 +7,12 @@ measure: the same trial with a forget set that names all of it and nothing else 
 from collections.abc import Sequence
 
 from saferule_ros.reporting.comparison import RETRAIN
-from saferule_ros.reporting.trials import TrialResult
+from saferule_ros.reporting.trials import POISONED, TrialResult
 
 # Retraining from what a forget set that errs has left, beside the other methods.
 AS_NAMED = "retrain-as-named"
+# What methods are held to, and no rivals of them: retraining has the time and the data that a patch is to do without.
+NO_RIVALS = frozenset({POISONED, RETRAIN, AS_NAMED})
 
 
 def with_clean_retraining(results: Sequence[TrialResult]) -> list[TrialResult]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from saferule_ros.reporting.clean_retraining import NO_RIVALS
 from saferule_ros.reporting.comparison import MethodRow
 from saferule_ros.reporting.goals import CellGoals, dominates
 from saferule_ros.reporting.markdown import table
@@ -20,7 +21,7 @@ CONTEST_NOTE = (
 
 
 def contest(method: str, found: Sequence[CellGoals], others: Sequence[str]) -> list[str]:
-    """A table with one line for each other method, as Markdown; nothing without others.
+    """A table with one line for each other method, as Markdown; nothing without rivals.
 
     Args:
         method: the one that is held against the others.
@@ -30,8 +31,10 @@ def contest(method: str, found: Sequence[CellGoals], others: Sequence[str]) -> l
     mine = [one.row for one in found if one.row.method == method]
     lines = []
     for other in others:
+        if other == method or other in NO_RIVALS:
+            continue
         pairs = [(row, of_each[row.cell, other]) for row in mine if (row.cell, other) in of_each]
-        if other != method and pairs:
+        if pairs:
             lines.append([other, *map(str, _counts(pairs))])
     return [*table(CONTEST, lines), "", CONTEST_NOTE, ""] if lines else []
 

@@ -4,7 +4,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from saferule_ros.reporting.clean_retraining import AS_NAMED
+from saferule_ros.reporting.clean_retraining import NO_RIVALS
 from saferule_ros.reporting.comparison import RETRAIN, finished, in_order, rows_of
 from saferule_ros.reporting.contest import contest
 from saferule_ros.reporting.goals import CellGoals, goals_of
@@ -86,7 +86,7 @@ def _origins(results: Sequence[TrialResult]) -> str:
     several, unknown = set[str](), set[str]()
     listed = {trial_of(one): one.checkpoint_id for one in results if one.method == POISONED}
     for one in results:
-        if one.method not in (POISONED, RETRAIN, AS_NAMED) and one.poisoned_id != listed.get(trial_of(one)):
+        if one.method not in NO_RIVALS and one.poisoned_id != listed.get(trial_of(one)):
             (several if one.poisoned_id else unknown).add(trial_of(one))
     words = ""
     if several:
@@ -114,7 +114,7 @@ def _summary(found: Sequence[CellGoals]) -> list[str]:
         found[0].row.method, str(len(found)), str(trials), str(sum(one.kept for one in found)),
         *(_count(found, goal) for goal in (lambda o: o.safe, lambda o: o.earns, lambda o: o.good, lambda o: o.cheap)),
         str(sum(not_worse)) if len(not_worse) == len(found) else MISSING,
-        str(sum(one.undominated for one in found)), f"{certified} of {certificates}" if certificates else MISSING,
+        _count(found, lambda one: one.undominated), f"{certified} of {certificates}" if certificates else MISSING,
         percent(max(one.worst_excess for one in found)),
         percent(statistics.median(returns)) if returns else MISSING, percent(min(returns)) if returns else MISSING,
     ]  # fmt: skip

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saferule_ros.reporting.clean_retraining import NO_RIVALS
 from saferule_ros.reporting.comparison import RETRAIN, by_trial, in_order, rows_of
 from saferule_ros.reporting.goals import excess
 from saferule_ros.reporting.markdown import table
-from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
+from saferule_ros.reporting.trials import Cell, TrialResult
 from saferule_ros.reporting.wording import MISSING
 
 INTERVAL = 95.0  # percent
@@ -46,7 +47,7 @@ class Pair:
 
 
 def paired(method: str, results: Sequence[TrialResult]) -> list[str]:
-    """A table with one line for each other method, as Markdown; nothing without others.
+    """A table with one line for each other method, as Markdown; nothing without rivals.
 
     Args:
         method: the one that is held against the others.
@@ -54,7 +55,7 @@ def paired(method: str, results: Sequence[TrialResult]) -> list[str]:
     """
     found = by_trial(results)
     retrained = {row.cell: row.return_mean for row in rows_of(results) if row.method == RETRAIN}
-    others = in_order({result.method for result in results} - {method, POISONED, RETRAIN})
+    others = in_order({result.method for result in results} - NO_RIVALS - {method})
     lines = []
     for other in others:
         pairs = [
