@@ -225,7 +225,7 @@ def test_groups_and_pairs_of_what_can_be_repaired_count_the_trials_that_can_and_
     assert "| safe_rule | 1 | 1 | 1 | 1 | 1 | 1 |" in inside and "| fine_tune | 1 | 1 | 1 | 1 |" in inside
     assert "| safe_rule | 1 | 2 | 0 | 0 | 1 | 0 |" in outside and "| fine_tune | 1 | 2 | 2 | 1 |" in outside
     pairs, every = text.split("## Trial by trial: ")[1:]
-    assert "| fine_tune | 1 | 1 | 1 | 1 |" in pairs and "| fine_tune | 1 | 3 | 1 | 3 |" in every
+    assert "| fine_tune | 1 | 1 | 1 | 1 | 1 |" in pairs and "| fine_tune | 1 | 1 | 3 | 1 | 3 |" in every
 
 
 def test_attacks_are_told_by_in_how_many_seeds_they_do_harm() -> None:

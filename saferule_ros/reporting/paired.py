@@ -1,8 +1,11 @@
 """Safe-RULE beside each other method, trial by trial: by how much they differ, and how sure that is.
 
-The methods of a trial share its data, its poisoned learner and its simulated starts, so each trial is a pair. Trials of
-one cell are alike, so whole cells are resampled, not trials (a cluster bootstrap), and the middle 95 % of the resampled
-differences are the interval. Returns are compared by the mean of the middle half of the trials (the interquartile mean;
+The methods of a trial share its data, its poisoned learner and its simulated starts, so each trial is a pair. Trials
+are not independent of each other: those of one task and learner share, with each seed, clean data, the retrained
+learner and the simulated starts, whatever the attack and its ratio. So all trials of a task and learner are resampled
+together (a cluster bootstrap), and the middle 95 % of the resampled differences are the interval. Clean data and starts
+are shared across the learners of a task as well, and five tasks are too few to resample: intervals can be too narrow by
+what that makes alike. Returns are compared by the mean of the middle half of the trials (the interquartile mean;
 Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice", NeurIPS 2021), as a retrained
 policy that earns next to nothing makes any ratio large, and only where both keep their cost: a policy that need not
 keep the limit can always earn more. [ours]
@@ -22,17 +25,19 @@ from saferule_ros.reporting.wording import MISSING
 
 INTERVAL = 95.0  # percent
 RESAMPLES, SEED = 2000, 0
-# Fewer cells resampled are the same few again and again: their interval would be too narrow.
-FEWEST_CELLS = 5
+# Fewer clusters resampled are the same few again and again: their interval would be too narrow.
+FEWEST_CLUSTERS = 5
 
 PAIRED = (
-    "against", ">cells", ">trials", ">cost kept: by it", ">by the other", ">difference, points",
+    "against", ">tasks x learners", ">cells", ">trials", ">cost kept: by it", ">by the other", ">difference, points",
     ">both keep it: trials", ">return there: difference, % of retraining's",
 )  # fmt: skip
 PAIRED_NOTE = (
-    "Difference: Safe-RULE's less the other's, and the middle 95 % of what comes out where cells are drawn with "
-    f"replacement ({RESAMPLES:,} times, seed {SEED}); none with fewer than {FEWEST_CELLS} cells. Returns: mean of the "
-    "middle half of the trials."
+    "Difference: Safe-RULE's less the other's, and the middle 95 % of what comes out where combinations of task and "
+    f"learner are drawn with replacement, each with all of its trials ({RESAMPLES:,} times, seed {SEED}); none with "
+    f"fewer than {FEWEST_CLUSTERS} of them, in which attacks and ratios share data, retrained learners and starts. "
+    "Data is shared across the learners of a task as well: intervals can be too narrow by what that makes alike. "
+    "Returns: mean of the middle half of the trials."
 )
 
 
@@ -87,7 +92,7 @@ def interval(clusters: Sequence[np.ndarray], statistic: Callable[[np.ndarray], f
         clusters: each (N_i,), at least one value in each.
         statistic: of all values (N,) of the clusters that were drawn.
     """
-    if len(clusters) < FEWEST_CELLS:
+    if len(clusters) < FEWEST_CLUSTERS:
         return None
     draws = np.random.default_rng(SEED).integers(len(clusters), size=(RESAMPLES, len(clusters)))
     found = [statistic(np.concatenate([clusters[index] for index in drawn])) for drawn in draws]
@@ -108,18 +113,24 @@ def _described(pairs: Sequence[Pair]) -> list[str]:
     kept, other_kept = (sum(getattr(pair, name) for pair in pairs) for name in ("kept", "other_kept"))
     more_kept = _clusters(pairs, lambda pair: float(pair.kept) - float(pair.other_kept))
     return [
-        str(len({pair.cell for pair in pairs})), str(len(pairs)), str(kept), str(other_kept),
+        str(len({_shared(pair) for pair in pairs})), str(len({pair.cell for pair in pairs})), str(len(pairs)),
+        str(kept), str(other_kept),
         _with_interval(more_kept, lambda values: float(values.mean())), str(len(safe)),
         _with_interval(_clusters(safe, lambda pair: pair.earned_more), interquartile_mean),
     ]  # fmt: skip
 
 
 def _clusters(pairs: Sequence[Pair], value: Callable[[Pair], float]) -> list[np.ndarray]:
-    """The values cell by cell."""
-    found: dict[Cell, list[float]] = {}
+    """The values, those together that are resampled together."""
+    found: dict[tuple[str, str], list[float]] = {}
     for pair in pairs:
-        found.setdefault(pair.cell, []).append(value(pair))
+        found.setdefault(_shared(pair), []).append(value(pair))
     return [np.array(values) for values in found.values()]
+
+
+def _shared(pair: Pair) -> tuple[str, str]:
+    """Task and learner: what trials have in common that are not independent."""
+    return pair.cell.task, pair.cell.algorithm
 
 
 def _with_interval(clusters: Sequence[np.ndarray], statistic: Callable[[np.ndarray], float]) -> str:
