@@ -178,6 +178,32 @@ def test_findings_say_where_methods_began_with_another_learner_or_might_have() -
     assert "In 1 trials results are older than the note of which poisoned learner they began with." in text
 
 
+def made_by(commits: dict[str, str], seed: int) -> list[TrialResult]:
+    """A trial whose methods were made by these commits, "abc" where none is named."""
+    return [
+        one.model_copy(update={"seed": seed, "versions": {"torch": "2.13", "commit": commits.get(one.method, "abc")}})
+        for one in cell(("safe_rule", 20.0, 10.0), RETRAINED, POISONED)
+    ]
+
+
+def test_findings_say_which_trials_compare_methods_that_several_commits_made() -> None:
+    same = made_by({}, 1)
+    assert "several commits" not in findings(same)
+    trained = [one.model_copy(update={"trained": {"versions": {"commit": one.method}}}) for one in same]
+    assert "several commits" not in findings(trained), "what trained a learner that trials share is another matter"
+    mixed = made_by({"safe_rule": "abc with local changes"}, 2)
+    text = findings([*same, *mixed])
+    assert "In 1 of 2 trials methods were made by several commits" in text
+    assert "compared for: SafetyPointCircle1-v0, bcq_lag, injected 15 % (seed 2)." in text
+
+
+def test_findings_name_no_more_than_ten_trials_of_several_commits() -> None:
+    results = [one for seed in range(10, 22) for one in made_by({"safe_rule": "def"}, seed)]
+    text = findings(results)
+    assert "In 12 of 12 trials methods were made by several commits" in text
+    assert "injected 15 % (seed 19), and 2 more." in text and "(seed 20)" not in text
+
+
 @pytest.mark.parametrize(
     ("poisoned", "marked", "retrained", "retrained_marked", "shown"),
     [

@@ -15,6 +15,7 @@ from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
 from saferule_ros.reporting.wording import MISSING, number, percent
 
 SAFE_RULE = "safe_rule"
+MOST_NAMED = 10  # trials made by several commits: of grids that grew for weeks it can be most
 GOALS = (
     "method", ">cells", ">trials", ">cost kept: trials", ">cells", ">95 % of the return: cells", ">both: cells",
     ">1 % of the FLOPs: cells", ">not worse than poisoned: trials", ">undominated: cells", ">certificates",
@@ -55,7 +56,7 @@ def findings(results: Sequence[TrialResult]) -> str:
     counted = f"{len(whole)} results, {len({one.row.cell for one in found})} cells, seeds {_list(seeds)}."
     if left_out:
         counted += f" {left_out} more are of trials that are not finished, and do not count."
-    counted += _origins(whole)
+    counted += _origins(whole) + _commits(whole)
     lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", "", counted, ""]
     for title, group in zip(GROUPS, map(goals_of, repairable(whole)), strict=True):
         if group:
@@ -97,6 +98,21 @@ def _origins(results: Sequence[TrialResult]) -> str:
     if unknown:
         words += f" In {len(unknown)} trials results are older than the note of which poisoned learner they began with."
     return words
+
+
+def _commits(results: Sequence[TrialResult]) -> str:
+    """In which trials methods are compared that were not made by the same code; a shared learner's training aside."""
+    of_trials: dict[str, set[str]] = {}
+    for one in results:
+        of_trials.setdefault(trial_of(one), set()).add(one.versions.get("commit", ""))
+    several = sorted(trial for trial, commits in of_trials.items() if len(commits) > 1)
+    if not several:
+        return ""
+    more = f", and {len(several) - MOST_NAMED} more" if len(several) > MOST_NAMED else ""
+    return (
+        f" In {len(several)} of {len(of_trials)} trials methods were made by several commits, which may differ in more "
+        f"than what they are compared for: {_list(several[:MOST_NAMED])}{more}."
+    )
 
 
 def trial_of(result: TrialResult) -> str:
