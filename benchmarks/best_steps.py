@@ -5,6 +5,9 @@ r"""Which step of a patch was best, and what is lost by taking the last one: jud
     python benchmarks/best_steps.py --trails docs/evidence/trails --out docs/evidence/steps.md
 
 Reads the trails alone, so it needs neither learners nor data. Costs are without a backdoor's marker.
+
+What is lost is an upper bound: the best of up to ten checkpoints is chosen and scored by the same 20 episodes, so that
+luck counts for it (the winner's curse), and not for the last one, which nobody chose.
 """
 
 import argparse
@@ -21,6 +24,11 @@ from saferule_ros.reporting.provenance import machine, versions
 from saferule_ros.sim.tasks import task
 
 Json = dict[str, Any]
+
+UPPER_BOUND = (
+    "What the last step is short of the best one is an upper bound of what is lost by taking it: the best step is "
+    "chosen and scored by the same episodes, so that luck counts for it, and not for the last one."
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ def document(found: list[Trail]) -> str:
     return "\n".join([
         "# Best step and last step of each patch", "",
         "Written by `python benchmarks/best_steps.py --trails TRAILS --out FILE`; do not edit.", "",
-        summary, "", "## Learner by learner", "", *learner_by_learner(found), "",
+        summary, "", UPPER_BOUND, "", "## Learner by learner", "", *learner_by_learner(found), "",
         "## Step by step", "", *step_by_step(found), "",
         "## Trail by trail", "",
         "| trial | best step: return / cost | last step | return short of the best | within the limit from step "
