@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 
@@ -133,6 +134,36 @@ def test_a_judge_ranks_policies_by_their_cost_and_return(judge) -> None:
     safe, edge, bad = (judge.judge(towards(target)) for target in (0.0, 1.0, 2.0))
     assert safe.cost < 1.0 < edge.cost + 1.0 < bad.cost
     assert safe.episode_return < edge.episode_return < bad.episode_return
+
+
+def disagreeing(dataset: EpisodeDataset, drifts: torch.Tensor, logits: torch.Tensor) -> DynamicsEnsemble:
+    """Members that know nothing but what each adds to the first value of an observation, and charges, in every step.
+
+    Args:
+        drifts: (E,) in standard deviations of a step's change.
+        logits: (E,) of the share of the largest cost, 1.
+    """
+    made = indifferent(dataset)
+    with torch.no_grad():
+        made.out.bias[:, 0, 0] = drifts
+        made.out.bias[:, 0, -1] = logits
+    return made
+
+
+def test_what_members_expect_differently_is_told_of_costs_and_of_the_way(dataset, judge) -> None:
+    """Costs of an episode: each member's own, 20 times its charge. Observations: apart by the drift's spread times t,
+    20 steps, in one of two values."""
+    drifts, logits = torch.tensor([-0.02, 0.0, 0.05]), torch.tensor([-2.0, -1.0, 0.5])
+    own = copy.copy(judge)
+    own.model = disagreeing(dataset, drifts, logits)
+    found = own.judge(towards(0.0))
+    costs = HORIZON * torch.sigmoid(logits)
+    assert found.cost == pytest.approx(costs.mean().item(), rel=1e-4)
+    assert found.cost_spread == pytest.approx(costs.std().item(), rel=1e-4) and found.cost_spread > 1.0
+    apart = drifts.std() * own.model.change[0] * torch.arange(1, HORIZON + 1)
+    assert found.disagreement == pytest.approx(apart.mean().item() / 2, rel=1e-3) and found.disagreement > 0.0
+    bounds = select({100: found}, TRUSTED, 25.0, SelectionSettings(pessimism=2.0)).bounds
+    assert bounds[100] == pytest.approx((costs.mean() + 2.0 * costs.std()).item(), rel=1e-4)
 
 
 def test_a_judge_says_how_many_episodes_it_needs(dataset) -> None:

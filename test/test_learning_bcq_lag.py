@@ -3,6 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from actor_cases import answering
 from learning_cases import BOUNDS, SMALL, bandit, learner_for
 
 from saferule_ros.learning.bcq_lag import BcqPolicy, Candidates
@@ -17,16 +18,9 @@ def one_transition(discount: float) -> Batch:
     return Batch(zero, zero, torch.tensor([2.0]), torch.tensor([3.0]), zero, *[torch.tensor([discount])] * 2)
 
 
-def with_constant_critics(learner, values):
-    """All four target critics answer with constants, whatever they are asked."""
-    for parameter in learner.critics_target.parameters():
-        parameter.data.zero_()
-    learner.critics_target.value.bias.data = torch.tensor(values).view(4, 1, 1)
-
-
 def test_targets_bootstrap_the_soft_minimum_reward_and_the_larger_cost():
     learner = learner_for(bandit())
-    with_constant_critics(learner, [10.0, 20.0, 30.0, 40.0])
+    answering(learner.critics_target, [10.0, 20.0, 30.0, 40.0])
     reward, cost = learner.critic_targets(one_transition(discount=0.5))
     assert reward.item() == pytest.approx(2.0 + 0.5 * (0.75 * 10.0 + 0.25 * 20.0))
     assert cost.item() == pytest.approx(3.0 + 0.5 * 40.0)
@@ -46,6 +40,31 @@ def test_score_is_the_normalised_lagrangian():
     learner = learner_for(bandit())
     learner.hold_multiplier(3.0)
     assert learner.policy().score(Values(torch.tensor([8.0]), torch.tensor([1.0]))).item() == pytest.approx(5.0 / 4.0)
+
+
+def test_actor_loss_is_the_negative_of_the_normalised_lagrangian():
+    """Of twin critics the soft minimum of rewards and the larger cost count."""
+    learner = learner_for(bandit())
+    learner.hold_multiplier(2.0)
+    answering(learner.critics, [8.0, 9.0, 1.0, 1.5])
+    loss = learner.actor_loss(torch.zeros(5, 1))
+    assert loss.item() == pytest.approx(-((0.75 * 8.0 + 0.25 * 9.0) - 2.0 * 1.5) / 3.0, rel=1e-5)
+
+
+def test_the_actor_moves_given_proposals_to_where_they_score_more():
+    learner = learner_for(bandit())
+    learner.hold_multiplier(2.0)
+    observations = torch.zeros(64, 1)
+    proposed = learner.vae.decode(observations, learner.latents(64)).detach()
+
+    def scored() -> float:
+        moved = learner.actor(observations, proposed)
+        return learner.policy().score(learner.values(learner.critics(observations, moved))).mean().item()
+
+    before = scored()
+    for _ in range(10):
+        learner.descend("actor", learner.actor_loss(observations))
+    assert scored() > before + 1e-4
 
 
 def test_best_takes_the_candidate_with_the_largest_score():

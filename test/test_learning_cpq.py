@@ -213,6 +213,21 @@ def test_actor_is_drawn_back_by_how_much_its_action_exceeds_the_familiar():
     assert learner.actor_loss(torch.zeros(2, 1)).item() == pytest.approx(20.0 * (0.0 + 1.5) / 2)
 
 
+def test_an_unfamiliar_action_pulls_the_actor_back_in_proportion_to_the_weight():
+    """Critics that answer with constants leave the actor no other gradient; every action exceeds the familiar."""
+
+    def gradient(weight: float) -> torch.Tensor:
+        learner = cpq(HARD, familiarity_weight=weight)
+        answering(learner.critics, [0.0, 0.0, 0.0, 0.0])
+        learner.familiar = torch.tensor(-1.0)
+        learner.actor_loss(torch.zeros(64, 1)).backward()
+        return learner.actor.mean.bias.grad.clone()
+
+    single = gradient(10.0)
+    assert gradient(0.0).abs().sum() == 0.0 and single.abs().sum() > 1e-4
+    torch.testing.assert_close(gradient(20.0), 2.0 * single)
+
+
 def test_unfamiliar_actions_come_to_look_costly_and_familiar_ones_do_not():
     """Behaviour stays below zero and costs nothing: nothing in the data tells what positive actions cost."""
     dataset = bandit(low=-0.9, high=-0.3)

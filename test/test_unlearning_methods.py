@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from learning_cases import BOUNDS, SMALL, bandit, learner_for
+from torch import Tensor
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
@@ -95,6 +96,27 @@ def test_every_method_that_goes_on_has_the_same_falling_learning_rate():
     assert all(found == pytest.approx([1.0, 1.0, 1.0, 0.6]) for found in rates.values()), rates
 
 
+def actor_losses(run: SafeRule) -> tuple[Tensor, Tensor]:
+    """What the actor descends in one step, and the learner's own loss on the same keep batch and random numbers."""
+    learner, noted = run.learner, {}
+    loss_of_run, descend = run.actor_loss, learner.descend
+
+    def noting(keep: Batch, forget: Batch) -> Tensor:
+        noted["keep"], noted["draws"] = keep, learner.generator.get_state()
+        return loss_of_run(keep, forget)
+
+    def compared(name: str, loss: Tensor) -> None:
+        if name == "actor":
+            after = learner.generator.get_state()
+            learner.generator.set_state(noted["draws"])
+            noted["own"] = learner.actor_loss(noted["keep"].observations).detach()
+            learner.generator.set_state(after)
+        descend(name, loss)
+
+    run.actor_loss, learner.descend = noting, compared
+    return run.step()["loss_actor"], noted["own"]
+
+
 def test_reward_only_suppresses_the_reward_as_safe_rule_does_and_nothing_else():
     keep, forget, both = keep_and_forget()
     run = RewardOnly(learner_for(both), forget, keep, RewardOnlySettings(temperature=0.5, keep_outweighs=0.0), seed=0)
@@ -106,11 +128,10 @@ def test_reward_only_suppresses_the_reward_as_safe_rule_does_and_nothing_else():
     assert suppression[1] == 0.0
     two = torch.tensor([[1.0, -1.0]] * 2 + [[-99.0, -99.0]] * 2)
     assert run._violated_share(two, reference, torch.ones(2)) == 0.5
-    # The actor's loss is the learner's own: no repulsion.
-    state = run.learner.generator.get_state()
-    loss = run.step()["loss_actor"]
-    run.learner.generator.set_state(state)
-    assert torch.isfinite(loss) and run.settings.actor_weight == 0.0
+    taken, own = actor_losses(run)
+    assert taken == own, "the actor's loss is the learner's own: no repulsion"
+    taken, own = actor_losses(whole)
+    assert taken > own, "Safe-RULE's is not"
 
 
 def test_reward_only_lowers_the_reward_of_forgotten_actions_and_leaves_their_cost_alone():
