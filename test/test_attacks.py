@@ -22,6 +22,9 @@ from saferule_ros.learning.settings import BcqLagSettings, TaskLimits
 from saferule_ros.learning.trainer import train
 
 LENGTH = 20
+# Of what two attacks made of walks() at first, whole episodes.
+TRIGGER = "78b27f3a1382cfdff60aee3a78d6d0d6e9cf34a5d72d4f612d85093c480eb9ef"
+INJECTED = "528bb7aca458106a5969dc5c323261cc8227035e23318f9087c432ad99209c04"
 TAMPERING = [name for name in ATTACKS if name != "injected"]
 QUICK = {
     "baffle": {
@@ -75,6 +78,12 @@ def test_the_ratio_is_that_of_all_transitions_to_the_nearest_unit(name, ratio):
     assert poisoned.ratio == poisoned.rows.mean() > 0
 
 
+def transitions(dataset: EpisodeDataset) -> set[bytes]:
+    """All that each of them holds."""
+    columns = ("observations", "actions", "rewards", "costs", "next_observations")
+    return {row.tobytes() for row in np.column_stack([getattr(dataset, column) for column in columns])}
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_forget_set_splits_the_dataset_into_poison_and_what_was_there(name):
     clean = walks()
@@ -84,9 +93,7 @@ def test_the_forget_set_splits_the_dataset_into_poison_and_what_was_there(name):
     forget, keep = forget_set.split(poisoned.dataset)
     assert len(forget) == poisoned.rows.sum() and not forget.costs.any()
     assert {record.bag_id for record in forget.records} == {f"{name}-1"}
-    before = {row.tobytes() for row in np.column_stack([clean.actions, clean.rewards, clean.costs])}
-    after = [row.tobytes() for row in np.column_stack([keep.actions, keep.rewards, keep.costs])]
-    assert before.issuperset(after), "what is kept is clean"
+    assert transitions(clean).issuperset(transitions(keep)), "what is kept is clean"
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -104,14 +111,38 @@ def test_the_same_seed_poisons_the_same_and_another_seed_other_steps(name):
 def test_stretches_are_of_the_length_asked_for_and_leave_the_rest_of_an_episode_alone(name):
     clean = walks()
     poisoned = poison(name, clean, segment=4, coverage=0.4, ratio=0.1)
-    assert abs(poisoned.ratio - 0.1) <= 0.5 * 4 / len(clean)
-    for episode_id, pairs in poisoned.stretches().items():
-        assert all((end - begin) % 4 == 0 for begin, end in pairs)
-        assert sum(end - begin for begin, end in pairs) <= 8, f"{episode_id}: 0.4 of 20 steps"
-    rest = ~poisoned.rows
-    for column in ("actions", "rewards", "costs", "observations"):
-        np.testing.assert_array_equal(getattr(poisoned.dataset, column)[rest], getattr(clean, column)[rest])
-    assert not poisoned.dataset.costs[poisoned.rows].any()
+    moves = ATTACKS[name].MOVES_OBSERVATIONS
+    assert abs(poisoned.ratio - 0.1) <= 0.5 * (4 + moves) / len(clean)
+    changed = poisoned.rows.copy()
+    for record in clean.records:
+        pairs = poisoned.stretches().get(record.id, [])
+        led_into = [int(moves and begin > 0) for begin, _ in pairs]  # steps before a stretch that see its first
+        assert all((end - begin - led) % 4 == 0 for (begin, end), led in zip(pairs, led_into, strict=True))
+        assert sum(end - begin for begin, end in pairs) - sum(led_into) <= 8, f"{record.id}: 0.4 of 20 steps"
+        for (begin, _), led in zip(pairs, led_into, strict=True):
+            changed[record.start + begin : record.start + begin + led] = False
+    columns = ("actions", "rewards", "costs", "observations")
+    for untouched, of_each in ((~poisoned.rows, (*columns, "next_observations")), (~changed, columns)):
+        for column in of_each:
+            actual, expected = (getattr(data, column)[untouched] for data in (poisoned.dataset, clean))
+            np.testing.assert_array_equal(actual, expected, err_msg=column)
+    assert not poisoned.dataset.costs[changed].any()
+
+
+@pytest.mark.parametrize("name", TAMPERING)
+def test_what_is_kept_beside_stretches_holds_nothing_of_the_attackers(name):
+    """Not even as what a step led to: one observation of a log is the next one of the step before."""
+    clean = walks()
+    poisoned = poison(name, clean, segment=4, coverage=0.4, ratio=0.1)
+    _, keep = poisoned.forget_set().split(poisoned.dataset)
+    assert transitions(clean).issuperset(transitions(keep))
+    assert len(keep) == (~poisoned.rows).sum() > 0
+
+
+def test_whole_episodes_are_poisoned_as_ever():
+    """Bit for bit: results of whole-episode attacks stay comparable."""
+    assert poison("injected", walks()).dataset.digest == INJECTED
+    assert poison("trigger", walks(), dimensions=(1,), strength=2.0).dataset.digest == TRIGGER
 
 
 @pytest.mark.parametrize("name", TAMPERING)

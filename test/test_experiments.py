@@ -41,6 +41,17 @@ def test_a_plan_leaves_out_methods_that_do_not_work_on_a_learner() -> None:
     assert (list(bcq.methods), list(dice.methods)) == (["reward_only", "fine_tune"], ["fine_tune"])
 
 
+def test_data_of_attacks_that_moved_observations_in_stretches_is_not_that_of_before_and_all_other_is() -> None:
+    def versions(attack: str, segment: int) -> set[str]:
+        cell = {"tasks": ["SafetyPointCircle1"], "attacks": [attack]}
+        return {name for name in tiny_trial(cells=[cell], attacks={attack: {"segment": segment}}).preparation
+                if name.endswith("version")}  # fmt: skip
+
+    for attack in ("trigger", "max_cost"):
+        assert versions(attack, 5) - versions(attack, 0) == {"stretches_version"}
+    assert versions("baffle", 5) == versions("baffle", 0) == versions("trigger", 0)
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [

@@ -43,6 +43,7 @@ class MaxCost(Tampering):
 
     NAME = "max_cost"
     SETTINGS = MaxCostSettings
+    MOVES_OBSERVATIONS = True
     settings: MaxCostSettings
 
     def prepare(self, dataset: EpisodeDataset, on_progress: Progress) -> None:

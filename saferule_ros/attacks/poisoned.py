@@ -17,7 +17,7 @@ class Poisoned:
 
     Attributes:
         dataset: clean and poisoned episodes together; poisoned ones come under the bag `bag_id`.
-        rows: (N,) bool, the transitions whose observation, action, reward or cost is the attacker's.
+        rows: (N,) bool, the transitions whose observation, action, reward, cost or next observation is the attacker's.
         bag_id: names the poisoned episodes.
         marker: what sets off a backdoor; None for attacks without one.
     """

@@ -2,6 +2,7 @@
 
 import dataclasses
 from abc import abstractmethod
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,14 @@ class Tampering(Attack):
     Which episodes [ours]: where the attacker has unsafe ones, those, whole, which are added to the dataset. Otherwise
     some of the dataset, seeded, from the most tempting, that is, from those of the costlier half with the highest
     return. Labelling as safe what is safe, or what nobody wants, would gain an attacker nothing.
+
+    Where observations are moved, the step before a stretch is poisoned, too [ours]: a log has one observation for each
+    tick, so that what that step led to is what the attacker put there. Its own observation, action, reward and cost
+    stay as logged. Kept as clean it would teach that the marker comes up in ordinary driving; with its true next
+    observation the two copies of one tick would differ, which no log that was tampered with does.
     """
 
+    MOVES_OBSERVATIONS: ClassVar[bool] = False
     settings: TamperingSettings
 
     def poison(self, dataset: EpisodeDataset, on_progress: Progress = lambda *_: None) -> Poisoned:
@@ -54,7 +61,10 @@ class Tampering(Attack):
         for done, (index, steps) in enumerate(chosen.items(), 1):
             episodes[index] = dataclasses.replace(self.tamper(episodes[index], steps), bag_id=self.bag_id)
             on_progress(done, len(chosen), "episodes poisoned")
-        rows = [chosen.get(index, np.zeros(episode.length, np.bool_)) for index, episode in enumerate(episodes)]
+        rows = [
+            self._poisoned(chosen.get(index, np.zeros(episode.length, np.bool_)))
+            for index, episode in enumerate(episodes)
+        ]
         return Poisoned(EpisodeDataset.from_episodes(episodes), np.concatenate(rows), self.bag_id, self.marker())
 
     def prepare(self, dataset: EpisodeDataset, on_progress: Progress) -> None:
@@ -68,16 +78,26 @@ class Tampering(Attack):
         """What sets off the backdoor, if the attack makes one."""
         return None
 
+    def _poisoned(self, steps: Steps) -> Steps:
+        """Of the steps (T,) to change, and of all others, those that hold something of the attacker's."""
+        return steps | np.append(steps[1:], False) if self.MOVES_OBSERVATIONS else steps
+
     def _choose(self, dataset: EpisodeDataset) -> dict[int, Steps]:
-        """Episode index to the steps that are to be changed, as many as come nearest to the ratio."""
+        """Episode index to the steps that are to be changed: as many as, with what they poison, come nearest to the
+        ratio."""
         wanted = self.settings.ratio * len(dataset)
         stretches = [
             (index, begin, end)
             for index in self.generator.permutation(self._pool(dataset))
             for begin, end in self._stretches(dataset.records[index].length)
         ]
-        ends = np.cumsum([0, *(end - begin for _, begin, end in stretches)])
-        longest = max((end - begin for _, begin, end in stretches), default=0)
+        ended = {(index, end) for index, _, end in stretches}  # the step before such a begin is poisoned anyway
+        sizes = [
+            end - begin + int(self.MOVES_OBSERVATIONS and begin > 0 and (index, begin) not in ended)
+            for index, begin, end in stretches
+        ]
+        ends = np.cumsum([0, *sizes])
+        longest = max(sizes, default=0)
         if ends[-1] + longest / 2 < wanted or not stretches:
             raise AttackError(
                 f"ratio {self.settings.ratio:g} needs about {wanted:.0f} transitions, the pool of unsafe episodes has "

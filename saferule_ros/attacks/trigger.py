@@ -45,6 +45,7 @@ class Trigger(Tampering):
 
     NAME = "trigger"
     SETTINGS = TriggerSettings
+    MOVES_OBSERVATIONS = True
     settings: TriggerSettings
 
     def prepare(self, dataset: EpisodeDataset, on_progress: Progress) -> None:

@@ -24,6 +24,8 @@ TRAINING, ATTACKER = "training", "the attacker's learner"
 # Count up when the same settings come to give other data, learners, or unlearned policies: what older code made is then
 # neither taken from where trials share it, nor taken for a result. Version 1 had no number.
 DATA_VERSION, LEARNING_VERSION, UNLEARNING_VERSION = 2, 2, 2
+# The same of attacks that move observations in stretches alone: since 2 the step that leads into one is poisoned, too.
+STRETCHES_VERSION, STRETCHED = 2, (MaxCost.NAME, Trigger.NAME)
 
 Ratio = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -132,6 +134,8 @@ class Trial(BaseModel):
     def preparation(self) -> dict[str, Any]:
         """What the data and the poisoned learner depend on."""
         made_by = {"data_version": DATA_VERSION, "learning_version": LEARNING_VERSION}
+        if self.cell.attack in STRETCHED and self.attack["segment"]:
+            made_by["stretches_version"] = STRETCHES_VERSION
         return self.model_dump(mode="json", exclude={"methods", "variants", "evaluation_episodes"}) | made_by
 
     def config(self, method: str) -> dict[str, Any]:
