@@ -5,8 +5,10 @@
     python benchmarks/checkpoint_selection.py --grid GRID --trails TRAILS --out docs/results/checkpoint_selection.md
 
 A group of candidates is the trail of one run, or "final": the poisoned learner's policy and those that the grid's
-methods made of it. The retrained one is not among them: no robot has it. The model is learned once for each trial, from
-its keep data. Judgements are kept beside the trails, in judged.json, and not made again.
+methods made of it. The retrained one is not among them: no robot has it. The model is learned once for each trial and
+method, from the data that `saferule patch --judge` judges a patch with it from: keep data, of which Safe-RULE leaves
+out episodes with something like what is to be forgotten. Of final policies that is Safe-RULE's. Judgements are kept
+beside the trails, in judged.json, and not made again with the same settings and JUDGING_VERSION.
 """
 
 import argparse
@@ -20,11 +22,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from selection_trails import CHECKPOINTS, TRAIL, Trial, trials
+from selection_trails import CHECKPOINTS, RUNS, TRAIL, Run, Trial, trials
 from table_of_rows import made_with
 
-from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.forget_set import ForgetSet
 from saferule_ros.evaluation.check import ModelCheck
 from saferule_ros.evaluation.judge import Judge, Judged
 from saferule_ros.evaluation.ranking import rank_correlation
@@ -33,6 +33,8 @@ from saferule_ros.evaluation.settings import JudgeSettings, SelectionSettings
 from saferule_ros.experiments.preparation import Preparation
 from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.learning.serving_policy import ServingPolicy
+from saferule_ros.patching.judging import trusted
+from saferule_ros.patching.unlearning import Unlearning
 from saferule_ros.reporting.comparison import RETRAIN
 from saferule_ros.reporting.provenance import machine, versions
 from saferule_ros.reporting.trials import RESULTS, TrialResult
@@ -42,7 +44,12 @@ from saferule_ros.workspace import Workspace
 Json = dict[str, Any]
 
 JUDGED = "judged.json"
+# Count up when the same settings come to judge otherwise: other data, another model, or another check of it. Version 1
+# had no number, and judged from all keep data.
+JUDGING_VERSION = 2
 FINAL = "final"
+# How a patch is made where nothing else is asked for.
+PATCH = Run("safe_rule", {}, 0)
 # A trial run on SafetyPointCircle1 found repair complete by then in most cases.
 FIXED_STEP = 250
 
@@ -92,25 +99,39 @@ def groups(grid: Path, trails: Path) -> Iterator[Group]:
             ])  # fmt: skip
 
 
-def new_judge(trial: Trial, settings: JudgeSettings) -> tuple[Judge, float]:
-    """The judge of a trial's policies, and what it cost in CPU seconds."""
-    workspace = Workspace(trial.root / "workspace")
+def run_of(group: Group) -> Run:
+    """What its candidates were made with, or what a robot would make its patch with."""
+    return RUNS.get(group.name, PATCH)
+
+
+def new_judge(trial: Trial, settings: JudgeSettings, run: Run = PATCH) -> tuple[Judge, float]:
+    """The judge of a trial's policies, from the data that a patch is judged from, and what it cost in CPU seconds."""
     prepared = Preparation.model_validate_json((trial.root / "preparation.json").read_bytes())
-    dataset = EpisodeDataset.load(workspace.dataset)
-    _, keep = ForgetSet.load(workspace.forget_sets, prepared.forget_set_id).split(dataset)
-    learner, _ = load_checkpoint(workspace.checkpoint(prepared.checkpoint_id))
+    unlearning = Unlearning(
+        Workspace(trial.root / "workspace"), prepared.checkpoint_id, prepared.forget_set_id, run.method,
+        lambda kind: kind.model_validate(run.settings), 0, trial.seed,
+    )  # fmt: skip
+    learner, data = unlearning.certified.run.learner, trusted(unlearning)
     began = time.process_time()
-    judge = Judge(keep, learner.units, learner.limits, settings, trial.seed)
+    judge = Judge(data, learner.units, learner.limits, settings, trial.seed)
     return judge, time.process_time() - began
+
+
+def stored(group: Group, folder: Path, settings: JudgeSettings) -> Json | None:
+    """What was said of a group's candidates before, if it would be said again."""
+    path = folder / group.trial.name / group.name / JUDGED
+    if not path.exists():
+        return None
+    found: Json = json.loads(path.read_text())
+    alike = found.get("version") == JUDGING_VERSION and found["settings"] == settings.model_dump()
+    return found if alike else None
 
 
 def judged(group: Group, folder: Path, settings: JudgeSettings, judge: Callable[[], tuple[Judge, float]]) -> Json:
     """What the model says of every candidate of a group."""
-    path = folder / group.trial.name / group.name / JUDGED
-    if path.exists():
-        found = json.loads(path.read_text())
-        if found["settings"] == settings.model_dump():
-            return found
+    found = stored(group, folder, settings)
+    if found is not None:
+        return found
     model, fit_seconds = judge()
     began = time.process_time()
     of_each = {}
@@ -119,9 +140,10 @@ def judged(group: Group, folder: Path, settings: JudgeSettings, judge: Callable[
         of_each[candidate.name] = asdict(model.judge(policy))
     seconds = (time.process_time() - began) / len(group.candidates)
     made = {
-        "settings": settings.model_dump(), "check": asdict(model.check), "fit_seconds": fit_seconds,
-        "seconds": seconds, "judged": of_each,
+        "version": JUDGING_VERSION, "settings": settings.model_dump(), "check": asdict(model.check),
+        "fit_seconds": fit_seconds, "seconds": seconds, "judged": of_each,
     }  # fmt: skip
+    path = folder / group.trial.name / group.name / JUDGED
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(made, indent=1))
     return made
@@ -273,19 +295,21 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     settings, rule = JudgeSettings(), SelectionSettings()
-    judges: dict[str, tuple[Judge, float]] = {}
+    judges: dict[tuple[str, str], tuple[Judge, float]] = {}  # of a trial and a method: they judge from the same data
     rows = []
     for group in groups(options.grid, options.trails):
         name = group.trial.name
         if options.only not in name or (options.groups and group.name not in options.groups):
             continue
-        if options.judged_only and not (options.trails / name / group.name / JUDGED).exists():
+        if options.judged_only and stored(group, options.trails, settings) is None:
             continue
 
-        def judge(trial: Trial = group.trial) -> tuple[Judge, float]:
-            if trial.name not in judges:
-                judges[trial.name] = new_judge(trial, settings)
-            return judges[trial.name]
+        run = run_of(group)
+
+        def judge(trial: Trial = group.trial, run: Run = run) -> tuple[Judge, float]:
+            if (trial.name, run.method) not in judges:
+                judges[trial.name, run.method] = new_judge(trial, settings, run)
+            return judges[trial.name, run.method]
 
         made = row(group, judged(group, options.trails, settings, judge), rule)
         rows.append(made)

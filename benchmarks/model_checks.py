@@ -3,9 +3,10 @@
     saferule grid config/evidence/circle.yaml --out GRID
     python benchmarks/model_checks.py --grid GRID --out docs/results/model_checks.md
 
-The keep data is the same for every algorithm, and so is the model: one for each task, attack, ratio and seed. Max
-Cost's attacker learns with the trial's own algorithm, so there each has a model of its own. What is there already is
-not made again.
+The model is learned from what `saferule patch --judge` judges from: keep data without the episodes in which Safe-RULE
+finds something like what is to be forgotten. These are the same for every algorithm, and so is the model: one for each
+task, attack, ratio and seed. Max Cost's attacker learns with the trial's own algorithm, so there each has a model of
+its own. What is there already is not made again, and rows of another JUDGING_VERSION are not shown.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
-from checkpoint_selection import new_judge
+from checkpoint_selection import JUDGING_VERSION, new_judge
 from selection_trails import trials
 from table_of_rows import Row, TableOfRows, made_with
 
@@ -39,6 +40,7 @@ def document(rows: list[Row]) -> str:
         f"| {one['data']} | {one['episodes']} | {one['correlation']:.2f} | {one['within']} | {one['shortfall']:.1f} "
         f"| {'no' if doubt(ModelCheck(**{name: one[name] for name in CHECKED if name in one}), rule) else 'yes'} |"
         for one in sorted(rows, key=lambda one: one["data"])
+        if one.get("judging_version") == JUDGING_VERSION
     ]
     return "\n".join([
         "# Whether a model may be trusted", "",
@@ -62,7 +64,7 @@ def main() -> None:
     torch.set_num_threads(1)
     settings, table = JudgeSettings(), TableOfRows(options.out, document)
     for trial in trials(options.grid):
-        identity = {"data": data_of(trial.name)}
+        identity = {"data": data_of(trial.name), "judging_version": JUDGING_VERSION}
         if table.has(identity) or options.only not in trial.name:
             continue
         judge, seconds = new_judge(trial, settings)

@@ -68,7 +68,7 @@ def judge_patch(
     run = unlearning.certified.run
     try:
         return judge_policies(
-            lambda: _trusted(unlearning), run.learner, run.steps_done, trail, mode, settings, seed, on_progress,
+            lambda: trusted(unlearning), run.learner, run.steps_done, trail, mode, settings, seed, on_progress,
             cancelled, unlearning.parent,
         )  # fmt: skip
     except ModelCancelled as error:
@@ -117,19 +117,19 @@ def judge_policies(
     return _decided(selection, of_parent, mode, settings.rule)
 
 
-def _trusted(unlearning: Unlearning) -> EpisodeDataset:
-    """D_k without the episodes in which the run found something like what it had to forget.
+def trusted(unlearning: Unlearning) -> EpisodeDataset:
+    """What a patch is judged from: D_k without episodes in which the run found something like what it had to forget.
 
     Raises:
         CannotJudge: that leaves none.
     """
     keep, left_out = unlearning.keep, unlearning.certified.run.left_out
-    trusted = [index for index, record in enumerate(keep.records) if whole_name(record.id) not in left_out]
-    if not trusted:
+    chosen = [index for index, record in enumerate(keep.records) if whole_name(record.id) not in left_out]
+    if not chosen:
         raise CannotJudge(
             f"in each of {len(left_out)} episodes are steps like those to forget", "Look at them; see `left_out`"
         )
-    return keep.subset(trusted)
+    return keep.subset(chosen)
 
 
 def _decided(selection: Selection, parent: Judged | None, mode: JudgeMode, rule: SelectionSettings) -> Verdict:
