@@ -19,14 +19,13 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StorageP
 from saferule_ros.contract.translation import ContractTranslation
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.nodes.recording import Recording
-from saferule_ros.recording import ingest as ingesting
 from saferule_ros.recording import open_episode, overflow
 from saferule_ros.recording.bag_writer import BagWriter, SplitLimits, loop_topics
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.ingest import ingest
 from saferule_ros.recording.manifest import MANIFEST_NAME, read_manifest
 from saferule_ros.recording.mcap_scan import McapScan
-from saferule_ros.recording.reader import read_bag, read_bag_content
+from saferule_ros.recording.reader import BagReading, read_bag, read_bag_content
 from saferule_ros.recording.sqlite_scan import SqliteScan
 from saferule_ros.signing import KeyFolder, PrivateKey
 
@@ -253,7 +252,7 @@ def test_ingest_goes_on_where_it_was_stopped_and_sees_bags_that_changed(tmp_path
     for number in range(3):
         record_episodes(tmp_path / f"bag{number}", [make_episode(number)])
     bags = [tmp_path / f"bag{number}" for number in range(3)]
-    read, began = ingesting.BagReading.episodes, []
+    read, began = BagReading.episodes, []
 
     def stopped(self):
         began.append(self.bag_id)
@@ -261,7 +260,7 @@ def test_ingest_goes_on_where_it_was_stopped_and_sees_bags_that_changed(tmp_path
             raise KeyboardInterrupt
         return read(self)
 
-    monkeypatch.setattr(ingesting.BagReading, "episodes", stopped)
+    monkeypatch.setattr(BagReading, "episodes", stopped)
     with pytest.raises(KeyboardInterrupt):
         ingest(bags, tmp_path / "dataset")
     os.utime(tmp_path / "bag1" / "metadata.yaml", (1, 1))

@@ -4,38 +4,33 @@ Each bag is read into a part of its own first, `.ingest-<dataset>/<bag>` beside 
 asked. A part that is finished is not made again: after a kill, the same command goes on where it was.
 """
 
-import hashlib
-import json
 import multiprocessing
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
-from saferule_ros import __version__
-from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.dataset.record import EpisodeRecord
-from saferule_ros.dataset.storage import contents, read_index
 from saferule_ros.dataset.writer import DatasetWriter
 from saferule_ros.recording.assembly import Faults
+from saferule_ros.recording.bag_part import (
+    ANOTHER_LABEL,
+    MakeTranslation,
+    dataset_of,
+    part_of,
+    read_into_part,
+    records_of,
+)
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.ingest_report import BagReport, IngestReport, Status
 from saferule_ros.recording.manifest import missing_episodes, read_manifest
-from saferule_ros.recording.own_messages import Translation
-from saferule_ros.recording.reader import BagReading
 from saferule_ros.recording.ticks import Ticks
 from saferule_ros.signing import TrustedKeys
 
 # Called with (bags done, bags in all, id or folder of the bag that comes next or "" at the end). Where bags are read
 # one by one, the share of the one at hand counts.
 Progress = Callable[[float, int, str], None]
-#: Makes the translation of one bag; called in the process that reads it, so it must survive being sent there.
-MakeTranslation = Callable[[], Translation]
-
-_REPORT = "report.json"
-_DATASET = "dataset"
 
 
 def ingest(
@@ -110,73 +105,19 @@ def _read_all(
             def tell_share(share: float, done: int = done, name: str = place.name) -> None:
                 tell(done + share, len(places), name)
 
-            yield _read_into_part(place, _part(parts, place), make, translation_id, tell_share)
+            yield read_into_part(place, part_of(parts, place), make, translation_id, tell_share)
         return
     # Spawned, not forked: whoever calls may have threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(places)), context) as pool:
         waiting: list[Future[BagReport]] = [
-            pool.submit(_read_into_part, place, _part(parts, place), make, translation_id) for place in places
+            pool.submit(read_into_part, place, part_of(parts, place), make, translation_id) for place in places
         ]
         try:
             for future in waiting:
                 yield future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _part(parts: Path, place: Path) -> Path:
-    name = hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]
-    return parts / name
-
-
-def _read_into_part(
-    place: Path, part: Path, make: MakeTranslation | None, translation_id: str,
-    on_share: Callable[[float], None] = lambda _: None,
-) -> BagReport:  # fmt: skip
-    """Reads one bag into a dataset of its own, unless that was done before and the bag has not changed since."""
-    fingerprint = _fingerprint(place, translation_id)
-    finished = _finished_report(part, fingerprint)
-    if finished is not None:
-        return replace(finished, folder=str(place))
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True, exist_ok=True)
-    report = BagReport(place.name, str(place), Status.FAILED)
-    try:
-        reading = BagReading(place, make() if make else None, part, on_share)
-        report = _taken(reading, place, part / _DATASET)
-    except BagError as error:
-        report = replace(report, problems=(str(error),))
-    text = json.dumps({"fingerprint": fingerprint, "report": asdict(report)})
-    write_atomically(part / _REPORT, text.encode())
-    return report
-
-
-def _taken(reading: BagReading, place: Path, out: Path) -> BagReport:
-    duplicates = 0
-    episodes = transitions = 0
-    with DatasetWriter(out) as writer:
-        for episode in reading.episodes():
-            known = writer.digest_of(episode.id)
-            if known and known != episode.digest:
-                raise BagError(
-                    f"episode id {episode.id!r} names different episodes in bag {reading.bag_id!r}", _ANOTHER_LABEL
-                )
-            if known:
-                duplicates += 1
-                continue
-            writer.add(episode)
-            episodes, transitions = episodes + 1, transitions + episode.length
-        if episodes:
-            writer.commit()
-    return BagReport(
-        bag_id=reading.bag_id, folder=str(place),
-        status=(Status.COMPLETE if reading.complete else Status.PARTIAL) if episodes else Status.FAILED,
-        episodes=episodes, transitions=transitions, duplicates=duplicates, incomplete=reading.incomplete,
-        refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
-        problems=tuple(reading.problems), faults=reading.faults, malformed=reading.malformed, strays=reading.strays,
-        messages=reading.messages, lost_messages=reading.lost, ticks=reading.ticks,
-    )  # fmt: skip
 
 
 def _merge(
@@ -188,17 +129,17 @@ def _merge(
     with DatasetWriter(out, append) as writer:
         owners = {record.id: record.bag_id for record in writer.records}
         for place, report in zip(places, reports, strict=True):
-            records = _records(_part(parts, place) / _DATASET) if report.episodes else ()
+            records = records_of(part_of(parts, place)) if report.episodes else ()
             for record in records:
                 if writer.digest_of(record.id) not in ("", record.digest):
                     raise BagError(
                         f"episode id {record.id!r} names different episodes in bag {owners[record.id]!r} and "
                         f"{str(place)!r}",
-                        _ANOTHER_LABEL,
+                        ANOTHER_LABEL,
                     )
             new = [record for record in records if not writer.digest_of(record.id)]
             if new:
-                writer.add_from(_part(parts, place) / _DATASET, (record.id for record in new))
+                writer.add_from(dataset_of(part_of(parts, place)), (record.id for record in new))
             owners |= {record.id: record.bag_id for record in new}
             checked = _against_manifest(report, place, records, trusted)
             final.append(replace(checked, duplicates=report.duplicates + len(records) - len(new)))
@@ -238,41 +179,6 @@ def _check_signed(places: Sequence[Path], trusted: TrustedKeys | None) -> None:
                 f"bag {str(place)!r} is not signed with a trusted key: {check.problem or 'it has no signature'}",
                 "Leave it out, or trust its recorder's key: saferule keys trust FILE",
             )
-
-
-_ANOTHER_LABEL = "Leave one bag out, or record with another label: forgetting tells episodes apart by id"
-
-
-def _records(part: Path) -> tuple[EpisodeRecord, ...]:
-    return contents(part, read_index(part))[0]
-
-
-def _fingerprint(place: Path, translation_id: str) -> str:
-    """Changes when the bag does, or the way of reading it."""
-    listing: list[tuple[str, int, int]] = []
-    paths = sorted(place.iterdir()) if place.is_dir() else [place]
-    for path in paths:
-        try:
-            status = os.stat(path)
-        except OSError:  # gone since it was listed, or missing from the start, which reading reports
-            continue
-        listing.append((path.name, status.st_size, status.st_mtime_ns))
-    content = json.dumps([__version__, translation_id, listing])
-    return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _finished_report(part: Path, fingerprint: str) -> BagReport | None:
-    try:
-        stored = json.loads((part / _REPORT).read_bytes())
-        if stored["fingerprint"] != fingerprint:
-            return None
-        given = {name.name: stored["report"][name.name] for name in fields(BagReport)}
-        given |= {"status": Status(given["status"]), "faults": Faults(**given["faults"]),
-                  "ticks": Ticks(**given["ticks"])}  # fmt: skip
-        tuples = {name: tuple(given[name]) for name in ("recovered_episodes", "missing_episodes", "problems")}
-        return BagReport(**(given | tuples))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _why_nothing(reports: Iterable[BagReport]) -> str:

@@ -1,0 +1,123 @@
+"""One bag read into a part: a dataset of its own beside the one that is to be, and a report. Made once: a part that is
+finished, of a bag that has not changed since, is taken as it is."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+
+from saferule_ros import __version__
+from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.dataset.record import EpisodeRecord
+from saferule_ros.dataset.storage import contents, read_index
+from saferule_ros.dataset.writer import DatasetWriter
+from saferule_ros.recording.assembly import Faults
+from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.ingest_report import BagReport, Status
+from saferule_ros.recording.own_messages import Translation
+from saferule_ros.recording.reader import BagReading
+from saferule_ros.recording.ticks import Ticks
+
+#: Makes the translation of one bag; called in the process that reads it, so it must survive being sent there.
+MakeTranslation = Callable[[], Translation]
+
+_REPORT = "report.json"
+_DATASET = "dataset"
+# What to do about an id that names two different episodes.
+ANOTHER_LABEL = "Leave one bag out, or record with another label: forgetting tells episodes apart by id"
+
+
+def part_of(parts: Path, place: Path) -> Path:
+    """Folder of a bag's part."""
+    name = hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]
+    return parts / name
+
+
+def read_into_part(
+    place: Path, part: Path, make: MakeTranslation | None, translation_id: str,
+    on_share: Callable[[float], None] = lambda _: None,
+) -> BagReport:  # fmt: skip
+    """Reads one bag into a dataset of its own, unless that was done before and the bag has not changed since."""
+    fingerprint = _fingerprint(place, translation_id)
+    finished = _finished_report(part, fingerprint)
+    if finished is not None:
+        return replace(finished, folder=str(place))
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True, exist_ok=True)
+    report = BagReport(place.name, str(place), Status.FAILED)
+    try:
+        reading = BagReading(place, make() if make else None, part, on_share)
+        report = _taken(reading, place, dataset_of(part))
+    except BagError as error:
+        report = replace(report, problems=(str(error),))
+    text = json.dumps({"fingerprint": fingerprint, "report": asdict(report)})
+    write_atomically(part / _REPORT, text.encode())
+    return report
+
+
+def _taken(reading: BagReading, place: Path, out: Path) -> BagReport:
+    duplicates = 0
+    episodes = transitions = 0
+    with DatasetWriter(out) as writer:
+        for episode in reading.episodes():
+            known = writer.digest_of(episode.id)
+            if known and known != episode.digest:
+                raise BagError(
+                    f"episode id {episode.id!r} names different episodes in bag {reading.bag_id!r}", ANOTHER_LABEL
+                )
+            if known:
+                duplicates += 1
+                continue
+            writer.add(episode)
+            episodes, transitions = episodes + 1, transitions + episode.length
+        if episodes:
+            writer.commit()
+    return BagReport(
+        bag_id=reading.bag_id, folder=str(place),
+        status=(Status.COMPLETE if reading.complete else Status.PARTIAL) if episodes else Status.FAILED,
+        episodes=episodes, transitions=transitions, duplicates=duplicates, incomplete=reading.incomplete,
+        refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
+        problems=tuple(reading.problems), faults=reading.faults, malformed=reading.malformed, strays=reading.strays,
+        messages=reading.messages, lost_messages=reading.lost, ticks=reading.ticks,
+    )  # fmt: skip
+
+
+def dataset_of(part: Path) -> Path:
+    """Folder of a part's dataset; there is none where no episode was taken."""
+    return part / _DATASET
+
+
+def records_of(part: Path) -> tuple[EpisodeRecord, ...]:
+    """The episodes in it."""
+    return contents(dataset_of(part), read_index(dataset_of(part)))[0]
+
+
+def _fingerprint(place: Path, translation_id: str) -> str:
+    """Changes when the bag does, or the way of reading it."""
+    listing: list[tuple[str, int, int]] = []
+    paths = sorted(place.iterdir()) if place.is_dir() else [place]
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError:  # gone since it was listed, or missing from the start, which reading reports
+            continue
+        listing.append((path.name, status.st_size, status.st_mtime_ns))
+    content = json.dumps([__version__, translation_id, listing])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _finished_report(part: Path, fingerprint: str) -> BagReport | None:
+    try:
+        stored = json.loads((part / _REPORT).read_bytes())
+        if stored["fingerprint"] != fingerprint:
+            return None
+        given = {name.name: stored["report"][name.name] for name in fields(BagReport)}
+        given |= {"status": Status(given["status"]), "faults": Faults(**given["faults"]),
+                  "ticks": Ticks(**given["ticks"])}  # fmt: skip
+        tuples = {name: tuple(given[name]) for name in ("recovered_episodes", "missing_episodes", "problems")}
+        return BagReport(**(given | tuples))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
