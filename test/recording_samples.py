@@ -17,6 +17,7 @@ from saferule_ros.recording.messages import (
     ObservationMessage,
     RawMessage,
 )
+from saferule_ros.signing import PrivateKey
 
 MESSAGES = Path(__file__).parent.parent / "msg"
 OBSERVATION_TOPIC, ACTION_TOPIC = "/arm/observation", "/arm/action"
@@ -94,9 +95,9 @@ def received(messages: list[ObservationMessage | ActionMessage], start: int = ST
     return raw
 
 
-def record(folder: Path, raw: list[RawMessage], finish: bool = True) -> BagWriter:
+def record(folder: Path, raw: list[RawMessage], finish: bool = True, key: PrivateKey | None = None) -> BagWriter:
     """What dataset_recorder does: assembles, and writes each episode that is finished."""
-    writer = BagWriter(folder, loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC), "test", "jazzy")
+    writer = BagWriter(folder, loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC), "test", "jazzy", key=key)
     assembler = EpisodeAssembler(writer.bag_id)
     finished = []
     for message in raw:
@@ -110,14 +111,14 @@ def record(folder: Path, raw: list[RawMessage], finish: bool = True) -> BagWrite
     return writer
 
 
-def record_episodes(folder: Path, episodes: list[Episode]) -> BagWriter:
+def record_episodes(folder: Path, episodes: list[Episode], key: PrivateKey | None = None) -> BagWriter:
     """A bag of these episodes, one after the other, with sequence numbers that go on."""
     messages: list[ObservationMessage | ActionMessage] = []
     first_sequence = 1
     for episode in episodes:
         messages += stream(episode, first_sequence)
         first_sequence += episode.length + 1
-    return record(folder, received(messages))
+    return record(folder, received(messages), key=key)
 
 
 def same_arrays(one: Episode, other: Episode) -> bool:

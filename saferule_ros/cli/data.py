@@ -37,7 +37,7 @@ def ingest(
         typer.Option("--contract", exists=True, dir_okay=False, help="What the robot's own topics mean (YAML)."),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Keep the episodes that are there, and add these.")] = False,
-    signed: Annotated[bool, typer.Option("--signed", help="Only bags that a trusted key has signed.")] = False,
+    signed: Annotated[bool, typer.Option("--signed", help="Only what a trusted key has signed.")] = False,
     processes: Annotated[int, typer.Option("--processes", min=1, max=256, help="Bags that are read at a time.")] = 1,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,

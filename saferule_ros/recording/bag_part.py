@@ -80,8 +80,9 @@ def _taken(reading: BagReading, place: Path, out: Path) -> BagReport:
         status=(Status.COMPLETE if reading.complete else Status.PARTIAL) if episodes else Status.FAILED,
         episodes=episodes, transitions=transitions, duplicates=duplicates, incomplete=reading.incomplete,
         refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
-        problems=tuple(reading.problems), faults=reading.faults, malformed=reading.malformed, strays=reading.strays,
-        messages=reading.messages, lost_messages=reading.lost, ticks=reading.ticks,
+        remains=tuple(sorted(reading.remains)), problems=tuple(reading.problems), faults=reading.faults,
+        malformed=reading.malformed, strays=reading.strays, messages=reading.messages, lost_messages=reading.lost,
+        ticks=reading.ticks,
     )  # fmt: skip
 
 
@@ -117,7 +118,8 @@ def _finished_report(part: Path, fingerprint: str) -> BagReport | None:
         given = {name.name: stored["report"][name.name] for name in fields(BagReport)}
         given |= {"status": Status(given["status"]), "faults": Faults(**given["faults"]),
                   "ticks": Ticks(**given["ticks"])}  # fmt: skip
-        tuples = {name: tuple(given[name]) for name in ("recovered_episodes", "missing_episodes", "problems")}
+        names = ("recovered_episodes", "remains", "missing_episodes", "problems")
+        tuples = {name: tuple(given[name]) for name in names}
         return BagReport(**(given | tuples))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from saferule_ros.dataset.record import EpisodeRecord
 from saferule_ros.dataset.writer import DatasetWriter
+from saferule_ros.recording.acknowledged import keep_acknowledged
 from saferule_ros.recording.assembly import Faults
 from saferule_ros.recording.bag_part import (
     ANOTHER_LABEL,
@@ -23,8 +24,7 @@ from saferule_ros.recording.bag_part import (
     records_of,
 )
 from saferule_ros.recording.errors import BagError
-from saferule_ros.recording.ingest_report import BagReport, IngestReport, Status
-from saferule_ros.recording.manifest import missing_episodes, read_manifest
+from saferule_ros.recording.ingest_report import BagReport, IngestReport
 from saferule_ros.recording.ticks import Ticks
 from saferule_ros.signing import TrustedKeys
 
@@ -56,7 +56,7 @@ def ingest(
         processes: bags that are read at the same time.
         append: keep the episodes that are in the dataset, and add the new ones.
         trusted: keys to check the signatures of manifests with; None: they are not checked.
-        only_signed: refuse bags whose manifest none of these keys has signed.
+        only_signed: refuse bags whose manifest none of these keys has signed, and what a signature does not cover.
 
     Raises:
         BagError: no bag, two with the same id, an episode id that names different episodes, or no episode at all.
@@ -80,14 +80,17 @@ def ingest(
         reports.append(report)
         if done + 1 < len(places):
             tell(done + 1, len(places), places[done + 1].name)
-    if only_signed:
-        _check_signed(places, trusted)
+    records: list[tuple[EpisodeRecord, ...]] = []
+    for number, place in enumerate(places):
+        found = records_of(part_of(parts, place)) if reports[number].episodes else ()
+        reports[number], kept = keep_acknowledged(reports[number], place, found, trusted, only_signed)
+        records.append(kept)
     if not any(report.episodes for report in reports):
         raise BagError(
             f"there is not one usable episode in {len(bags)} bags: {_why_nothing(reports)}",
             "Record whole episodes with dataset_recorder; an existing dataset was left as it is",
         )
-    merged = _merge(places, parts, out, reports, append, trusted)
+    merged = _merge([part_of(parts, place) for place in places], out, reports, records, append)
     shutil.rmtree(parts, ignore_errors=True)
     tell(len(bags), len(bags), "")
     return merged
@@ -121,28 +124,26 @@ def _read_all(
 
 
 def _merge(
-    places: Sequence[Path], parts: Path, out: Path, reports: Sequence[BagReport], append: bool,
-    trusted: TrustedKeys | None,
+    parts: Sequence[Path], out: Path, reports: Sequence[BagReport], taken: Sequence[tuple[EpisodeRecord, ...]],
+    append: bool,
 ) -> IngestReport:  # fmt: skip
-    """The parts one after the other into the dataset; an episode that came before, alike, is left out."""
+    """These episodes of the parts, one after the other, into the dataset; one that came before, alike, is left out."""
     final: list[BagReport] = []
     with DatasetWriter(out, append) as writer:
         owners = {record.id: record.bag_id for record in writer.records}
-        for place, report in zip(places, reports, strict=True):
-            records = records_of(part_of(parts, place)) if report.episodes else ()
+        for part, report, records in zip(parts, reports, taken, strict=True):
             for record in records:
                 if writer.digest_of(record.id) not in ("", record.digest):
                     raise BagError(
                         f"episode id {record.id!r} names different episodes in bag {owners[record.id]!r} and "
-                        f"{str(place)!r}",
+                        f"{report.folder!r}",
                         ANOTHER_LABEL,
                     )
             new = [record for record in records if not writer.digest_of(record.id)]
             if new:
-                writer.add_from(dataset_of(part_of(parts, place)), (record.id for record in new))
+                writer.add_from(dataset_of(part), (record.id for record in new))
             owners |= {record.id: record.bag_id for record in new}
-            checked = _against_manifest(report, place, records, trusted)
-            final.append(replace(checked, duplicates=report.duplicates + len(records) - len(new)))
+            final.append(replace(report, duplicates=report.duplicates + len(records) - len(new)))
         digest = writer.commit()
         return IngestReport(
             folder=str(out),
@@ -154,31 +155,6 @@ def _merge(
             ticks=sum((report.ticks for report in final), Ticks()),
             bags=tuple(final),
         )
-
-
-def _against_manifest(
-    report: BagReport, place: Path, records: Iterable[EpisodeRecord], trusted: TrustedKeys | None
-) -> BagReport:
-    """What the bag's manifest promises beside what was found."""
-    check = read_manifest(place, trusted)
-    problems = (*report.problems, *((check.problem,) if check.problem else ()))
-    found = {record.id: record.digest for record in records}
-    missing = tuple(missing_episodes(check.manifest, found)) if check.manifest else ()
-    fine = report.status is not Status.COMPLETE or not (missing or check.problem)
-    return replace(
-        report, signed_by=check.signed_by, problems=problems, missing_episodes=missing,
-        status=report.status if fine else Status.PARTIAL,
-    )  # fmt: skip
-
-
-def _check_signed(places: Sequence[Path], trusted: TrustedKeys | None) -> None:
-    for place in places:
-        check = read_manifest(place, trusted)
-        if not check.signed_by:
-            raise BagError(
-                f"bag {str(place)!r} is not signed with a trusted key: {check.problem or 'it has no signature'}",
-                "Leave it out, or trust its recorder's key: saferule keys trust FILE",
-            )
 
 
 def _why_nothing(reports: Iterable[BagReport]) -> str:

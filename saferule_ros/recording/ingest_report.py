@@ -26,8 +26,9 @@ class BagReport:
         episodes, transitions: that were taken from it.
         duplicates: episodes that came in an earlier bag already, alike.
         incomplete: episode id -> why there is not one whole transition of it.
-        refused: file -> why its episode is not what was acknowledged.
+        refused: file, or id of an episode -> why it is not what was acknowledged.
         recovered_episodes: that their recorder had not sealed when it was killed; truncated.
+        remains: episodes that may be less than what was recorded, or were never acknowledged: see `BagReading`.
         missing_episodes: that the bag's manifest promises and that were not found.
         problems: damage, in words; or why the bag failed.
         faults: see `Faults`.
@@ -47,6 +48,7 @@ class BagReport:
     incomplete: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     recovered_episodes: tuple[str, ...] = ()
+    remains: tuple[str, ...] = ()
     missing_episodes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     faults: Faults = field(default_factory=Faults)

@@ -33,6 +33,8 @@ class BagReading:
         incomplete: episodes of which not one whole transition is there: id -> why.
         refused: files whose episode is not what its recorder acknowledged: name -> why. Nothing is taken of them.
         recovered_episodes: ids of those that the recorder had not sealed when it was killed; they are truncated.
+        remains: ids of episodes that may be less than what was recorded, as a file of theirs is damaged or missing, or
+            that a killed recorder may not have acknowledged.
         problems: what is missing or damaged, in words.
         faults: sum over all episodes.
         messages: that were read, of all topics.
@@ -54,6 +56,7 @@ class BagReading:
         self._ids: set[str] = set()
         self._held: list[AssembledEpisode] = []
         self._damaged = False
+        self._goes_on = False  # the last file of our own ended within an episode
         self._folder = folder
         self._assembler = EpisodeAssembler(self._files.bag_id, folder)
         self._order = ReceptionOrder()
@@ -61,6 +64,7 @@ class BagReading:
         self.incomplete: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self.recovered_episodes: list[str] = []
+        self.remains: set[str] = set()
         self.problems = list(self._files.problems)
         self.faults = Faults()
         self.messages = self.lost = 0
@@ -108,7 +112,10 @@ class BagReading:
         for batch in batches(self._order.rest()):
             yield from self._accept(self._assembled(self._assembler, self._translation.take(batch, self.topics)))
         yield from self._accept(self._assembled(self._assembler, self._translation.finish()))
-        yield from self._accept(self._assembler.finish())
+        open_at_end, self._held = [*self._held, *self._assembler.finish()], []
+        if self._goes_on:
+            self.remains.update(assembled.episode_id for assembled in open_at_end)
+        yield from self._accept(open_at_end)
         for path in self._files.journals:
             yield from self._journal(path)
         why = "" if self.used or self.problems else self._translation.explain(self.topics)
@@ -119,6 +126,7 @@ class BagReading:
             )
 
     def _file(self, path: Path, scan: Scan) -> Iterator[Episode]:
+        before = set(self._ids)
         for batch in batches(self._in_order(scan)):
             self.topics.update(scan.topics)
             self._tell(scan)
@@ -129,8 +137,12 @@ class BagReading:
                 yield from self._accept(found)
         self.topics.update(scan.topics)
         self._note(path, scan)
+        if scan.damage:
+            found_here = {*(self._ids - before), *(assembled.episode_id for assembled in self._held)}
+            self.remains |= found_here | set(self._assembler.open_episodes)
         record = scan.records.get(EPISODE_RECORD, {})
-        if scan.library != LIBRARY or CONTINUED in record:
+        self._goes_on = scan.library == LIBRARY and CONTINUED in record
+        if scan.library != LIBRARY or self._goes_on:
             return
         held, self._held = [*self._held, *self._assembler.finish()], []
         problem = "" if self._damaged else _difference(record, held)
@@ -168,6 +180,8 @@ class BagReading:
             yield from self._recover(assembled)
 
     def _recover(self, assembled: AssembledEpisode) -> Iterator[Episode]:
+        # Sealed or not: it may have been killed between the file and the manifest.
+        self.remains.add(assembled.episode_id)
         if assembled.episode_id in self._ids:  # sealed, or in an earlier file of the journal
             return
         self.recovered_episodes.append(assembled.episode_id)
