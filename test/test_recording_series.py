@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from dataset_samples import make_episode
-from recording_samples import ACTION_TOPIC, OBSERVATION_TOPIC, received, stream
+from recording_samples import ACTION_TOPIC, OBSERVATION_TOPIC, action, observation, received, stream
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.nodes.recording import BagSeries, Recording
@@ -164,3 +164,37 @@ def test_what_could_not_be_sealed_stays_in_the_journal_of_its_bag(tmp_path, monk
     series.recording.close()
     assert series.recording.failed == 1 and series.bags == ["bag-0", "bag-1"]
     assert [path.parent.name for path in tmp_path.glob("*/.open-*")] == ["bag-0"]
+
+
+def test_of_a_parked_robot_nothing_is_written_and_no_bag_is_used_up(tmp_path):
+    """Each observation ends its episode, or is answered by nobody."""
+    series = Series(tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / "bag-0").iterdir()}
+    for number in range(20):
+        parked = make_episode(number, id=f"parked-{number}")
+        series.feed([observation(parked, 0, first_sequence=1000 + number, terminated=number % 2 == 1)])
+    series.recording.tend()
+    assert series.recording.empty == 20 and series.recording.waiting == 0
+    assert {path: path.read_bytes() for path in (tmp_path / "bag-0").iterdir()} == before
+    for number in range(2):
+        series.feed(stream(EPISODES[number], first_sequence=2000 + 100 * number))
+    series.recording.close()
+    assert [one.assembled.episode_id for one in series.sealed] == ["walk-000", "walk-001"]
+    assert series.bags == ["bag-0"], "a bag ends after two episodes, but the empty ones do not count"
+    assert read_bag(tmp_path / "bag-0") == EPISODES[:2]
+
+
+def test_a_single_observation_with_which_something_was_wrong_is_sealed(tmp_path):
+    """Its command led somewhere; it is not finite; its tick counter jumps; its id was used before."""
+    series = Series(tmp_path)
+    wrong = [make_episode(number, id=f"wrong-{number}") for number in range(4)]
+    series.feed(stream(EPISODES[0]))
+    series.feed([observation(wrong[0], 0, first_sequence=100), action(wrong[0], 0, first_sequence=100)])
+    series.feed([observation(wrong[1], 0, first_sequence=200, cost=float("nan"))])
+    series.feed([observation(wrong[2], 0, 300), observation(wrong[2], 0, 300, reward=5.0)])
+    series.feed([observation(wrong[3], 1, first_sequence=400)])
+    series.feed([observation(EPISODES[0], 0, first_sequence=500)])
+    series.recording.close()
+    told = {one.assembled.episode_id: one.assembled.message for one in series.sealed[1:]}
+    assert list(told) == ["wrong-0", "wrong-1", "wrong-2", "walk-000", "wrong-3"] and all(told.values())
+    assert series.recording.empty == 0

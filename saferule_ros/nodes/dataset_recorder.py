@@ -302,6 +302,7 @@ class DatasetRecorder(Node):
             "messages_undecodable": recording.undecodable,
             "messages_of_no_episode": recording.strays,
             "episodes_not_taken": recording.not_taken,
+            "episodes_without_transition": recording.empty,
         }
         if recording.disk_problem:
             return Health(Level.ERROR, recording.disk_problem, values)

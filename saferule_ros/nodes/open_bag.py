@@ -66,6 +66,13 @@ class OpenBag:
         self._open.pop(episode_id, None)
         self._leaving += 1
 
+    def drop(self, episode_id: str) -> None:
+        """An episode is finished, and there is nothing to seal of it: as if it had not begun."""
+        if self._open.pop(episode_id, episode_id) is None:
+            self.begun -= 1
+        if episode_id not in self._only_in_journal:
+            self._with_journal(partial(self._journal.sealed, episode_id))
+
     def count(self, sealed: Sealed) -> None:
         """In the sealer's thread: what became of it."""
         if not sealed.error and sealed.assembled.episode:

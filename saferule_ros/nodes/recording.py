@@ -49,6 +49,8 @@ class Recording:
 
     Attributes:
         not_taken: episodes that were not taken because the disk is nearly full.
+        empty: episodes of which nothing is written, as they were no more than an observation: a robot that is parked
+            at its goal, or that nobody commands, begins one with each.
         bags: bags that were begun.
         bag_problem: why the next bag could not be begun, where one was due; empty if it could.
         failed: episodes that could not be written, of all bags.
@@ -63,7 +65,7 @@ class Recording:
         min_free: int = 0,
         series: BagSeries | None = None,
     ) -> None:
-        self.not_taken = 0
+        self.not_taken = self.empty = 0
         self.bags = 1
         self.bag_problem = ""
         self.failed = self.messages = self.undecodable = 0
@@ -246,6 +248,10 @@ class Recording:
         for assembled in finished:
             # One whose id was used before was never opened.
             bag = self._bag_of.pop(assembled.episode_id, self._bag)
+            if assembled.empty:
+                self.empty += 1
+                bag.drop(assembled.episode_id)
+                continue
             bag.finish(assembled.episode_id)
             self._sealer.seal(bag.writer, assembled)
 

@@ -64,6 +64,7 @@ class AssembledEpisode:
         messages: whatever was handed in with each of its messages, in the order of reception; of a long one on disk.
         end: stamp of its last observation [ns].
         topics: counts of "observation" and "action".
+        empty: its first observation is all of it, and nothing was lost or wrong: there is nothing to know about it.
     """
 
     episode_id: str
@@ -73,6 +74,7 @@ class AssembledEpisode:
     messages: Iterable[Any]
     end: int
     topics: Mapping[str, TopicCounts] = field(default_factory=dict)
+    empty: bool = False
 
     @property
     def facts(self) -> dict[str, str]:

@@ -167,6 +167,8 @@ class OpenEpisode:
         if after:
             self._problem("conflicting", f"step {min(after)} came after the end at step {last}")
         faults = Faults(lost=lost, unused=transitions - length, **self._counts)
+        # Where it did not end there, its command would have led somewhere, and what it led to is missing.
+        led_nowhere = last == 0 and (self._end_step == 0 or not self._commanded.received)
         return AssembledEpisode(
             episode_id=self.id,
             episode=self._episode(length, faults) if length else None,
@@ -184,6 +186,7 @@ class OpenEpisode:
                     dropped=last - counts["commanded"] - sum(0 <= step < last for step in self._actions),
                 ),
             },
+            empty=led_nowhere and not (faults.lost or faults.refused or faults.conflicting),
         )
 
     def _episode(self, length: int, faults: Faults) -> Episode:
