@@ -107,8 +107,8 @@ class DatasetWriter:
         })  # fmt: skip
         self._note(record)
 
-    def add_from(self, folder: Path, episode_ids: Iterable[str]) -> None:
-        """Adds episodes of another dataset, in its order, without rebuilding them."""
+    def add_from(self, folder: Path, episode_ids: Iterable[str], bag_id: str | None = None) -> None:
+        """Adds episodes of another dataset, in its order, without rebuilding them; of this bag, if one is given."""
         wanted = set(episode_ids)
         try:
             records, columns_folder = contents(folder, read_index(folder))
@@ -120,7 +120,7 @@ class DatasetWriter:
             sizes = (columns["observations"].shape[1], columns["actions"].shape[1])
             for record in records:
                 if record.id in wanted:
-                    moved = replace(record, start=self._rows)
+                    moved = replace(record, start=self._rows, bag_id=record.bag_id if bag_id is None else bag_id)
                     self._check(moved, sizes)
                     self._copy(columns, record)
                     self._note(moved)

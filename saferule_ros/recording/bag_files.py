@@ -62,7 +62,7 @@ def find_bag(place: Path) -> BagFiles:
         BagError: there is none.
     """
     if place.is_file() and _kind(place):
-        return BagFiles(Path(uncompressed_name(place.name)).stem, (place,), (), {}, {}, ())
+        return BagFiles(name_of_place(place), (place,), (), {}, {}, ())
     if not place.is_dir():
         raise BagError(f"there is no bag {str(place)!r}", "Name a folder that holds storage files, or such a file")
     found = sorted(
@@ -79,7 +79,7 @@ def find_bag(place: Path) -> BagFiles:
     if description is None:
         if not found and not journals:
             raise BagError(f"{str(place)!r} holds no storage file and no readable {METADATA_NAME}", "Is it a bag?")
-        return BagFiles(place.resolve().name, tuple(found), journals, {}, {}, tuple(problems))
+        return BagFiles(name_of_place(place), tuple(found), journals, {}, {}, tuple(problems))
     named = [_present(path) for path in description.files]
     problems += [f"{path.name} is missing, which {METADATA_NAME} names" for path in named if not path.is_file()]
     # A file that a recorder finished, but was killed before it could name it in metadata.yaml, comes last.
@@ -93,6 +93,11 @@ def find_bag(place: Path) -> BagFiles:
     return BagFiles(
         description.bag_id, files, journals, description.custom, description.counts, tuple(problems)
     )  # fmt: skip
+
+
+def name_of_place(place: Path) -> str:
+    """What a bag is called after where it lies, if nothing else says it: the folder, or the file without its ending."""
+    return place.resolve().name if place.is_dir() else Path(uncompressed_name(place.name)).stem
 
 
 @contextlib.contextmanager

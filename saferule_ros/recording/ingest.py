@@ -15,6 +15,7 @@ from saferule_ros.dataset.record import EpisodeRecord
 from saferule_ros.dataset.writer import DatasetWriter
 from saferule_ros.recording.acknowledged import keep_acknowledged
 from saferule_ros.recording.assembly import Faults
+from saferule_ros.recording.bag_names import ids_of_bags
 from saferule_ros.recording.bag_part import (
     ANOTHER_LABEL,
     MakeTranslation,
@@ -59,8 +60,8 @@ def ingest(
         only_signed: refuse bags whose manifest none of these keys has signed, and what a signature does not cover.
 
     Raises:
-        BagError: no bag, two with the same id, an episode id that names different episodes, or no episode at all.
-            Nothing is written then.
+        BagError: no bag, two different ones with the same id (see `bag_names`), an episode id that names different
+            episodes, or no episode at all. Nothing is written then.
         DatasetError: episodes of different sizes, or the dataset cannot be written.
     """
     if not bags:
@@ -71,12 +72,6 @@ def ingest(
     tell = progress or (lambda done, total, bag: None)
     places = [Path(bag) for bag in bags]
     for done, report in enumerate(_read_all(places, parts, make_translation, translation_id, processes, tell)):
-        same = next((other for other in reports if other.bag_id == report.bag_id), None)
-        if same is not None:
-            raise BagError(
-                f"{report.folder!r} and {same.folder!r} both are bag {report.bag_id!r}",
-                "Name each bag once; of two bags with one name, rename one",
-            )
         reports.append(report)
         if done + 1 < len(places):
             tell(done + 1, len(places), places[done + 1].name)
@@ -130,8 +125,10 @@ def _merge(
     """These episodes of the parts, one after the other, into the dataset; one that came before, alike, is left out."""
     final: list[BagReport] = []
     with DatasetWriter(out, append) as writer:
+        bags = [(report.bag_id, Path(report.folder)) for report in reports]
+        ids = ids_of_bags(bags, taken, writer.records)
         owners = {record.id: record.bag_id for record in writer.records}
-        for part, report, records in zip(parts, reports, taken, strict=True):
+        for part, report, records, bag_id in zip(parts, reports, taken, ids, strict=True):
             for record in records:
                 if writer.digest_of(record.id) not in ("", record.digest):
                     raise BagError(
@@ -141,9 +138,10 @@ def _merge(
                     )
             new = [record for record in records if not writer.digest_of(record.id)]
             if new:
-                writer.add_from(dataset_of(part), (record.id for record in new))
-            owners |= {record.id: record.bag_id for record in new}
-            final.append(replace(report, duplicates=report.duplicates + len(records) - len(new)))
+                writer.add_from(dataset_of(part), (record.id for record in new), bag_id)
+            owners |= {record.id: bag_id for record in new}
+            duplicates = report.duplicates + len(records) - len(new)
+            final.append(replace(report, bag_id=bag_id, duplicates=duplicates))
         digest = writer.commit()
         return IngestReport(
             folder=str(out),
