@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from contract_samples import DRIVE, contract, drive_stream, floats, write_bag
 from dataset_samples import make_dataset, make_episode
 from recording_samples import (
     ACTION_TOPIC,
@@ -28,6 +30,8 @@ from recording_samples import (
 )
 from rosbags.rosbag2 import StoragePlugin, Writer
 
+from saferule_ros.contract.translation import ContractTranslation
+from saferule_ros.dataset.columns import ColumnFile
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.errors import DatasetError
 from saferule_ros.dataset.summary import summarize
@@ -143,13 +147,76 @@ def test_a_bag_that_is_named_twice_is_refused(tmp_path):
         ingest([tmp_path / "demo", tmp_path / "demo"], tmp_path / "dataset")
 
 
-def test_episodes_of_other_sizes_are_refused_and_the_dataset_stays(tmp_path):
-    record_episodes(tmp_path / "demo", EPISODES)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_episodes_of_other_sizes_than_most_are_refused_and_named_with_their_bag(tmp_path, processes):
+    """Wherever they come: before the others, in a bag of their own, or in one with others."""
     record_episodes(tmp_path / "wide", [make_episode(9, observations=np.zeros((8, 6)))])
+    record_episodes(tmp_path / "demo", [make_episode(8, length=3, actions=np.zeros((3, 1))), *EPISODES])
+    report = ingest([tmp_path / "wide", tmp_path / "demo"], tmp_path / "dataset", processes=processes)
+    dataset = EpisodeDataset.load(tmp_path / "dataset")
+    assert [dataset.episode(number) for number in range(dataset.episodes)] == EPISODES
+    wide, demo = report.bags
+    assert (report.status, wide.status, demo.status) == ("partial", "failed", "partial")
+    assert (wide.bag_id, wide.episodes, demo.episodes, demo.transitions) == ("wide", 0, 3, 15)
+    assert "size (6, 2), most have (5, 2)" in wide.refused["walk-009"] and list(wide.refused) == ["walk-009"]
+    assert "size (5, 1), most have (5, 2)" in demo.refused["walk-008"] and list(demo.refused) == ["walk-008"]
+
+
+def test_what_is_added_to_a_dataset_has_its_sizes_however_few_do(tmp_path):
+    record_episodes(tmp_path / "mixed", [make_episode(9), make_episode(8, observations=np.zeros((8, 6)), length=7)])
+    record_episodes(tmp_path / "wide", [make_episode(7, observations=np.zeros((8, 6)))])
     make_dataset().save(tmp_path / "dataset")
-    with pytest.raises(DatasetError, match="'walk-009' has"):
-        ingest([tmp_path / "demo", tmp_path / "wide"], tmp_path / "dataset")
+    with pytest.raises(BagError, match=r"size \(6, 2\), the dataset has \(5, 2\)"):
+        ingest([tmp_path / "wide"], tmp_path / "dataset", append=True)
     assert EpisodeDataset.load(tmp_path / "dataset").digest == make_dataset().digest
+    report = ingest([tmp_path / "mixed", tmp_path / "wide"], tmp_path / "dataset", append=True)
+    assert [list(bag.refused) for bag in report.bags] == [["walk-008"], ["walk-007"]] and report.episodes == 6
+
+
+def test_a_bag_of_ever_new_sizes_costs_no_more_files_than_some(tmp_path):
+    odd = [make_episode(number, length=1, observations=np.zeros((2, number))) for number in range(10, 20)]
+    record_episodes(tmp_path / "odd", [*odd, make_episode(1)])
+    report = ingest([tmp_path / "odd"], tmp_path / "dataset")
+    assert report.episodes == 1
+    told = list(report.bags[0].refused.values())
+    assert len(told) == 10 and sum("another size than those of 8 before" in why for why in told) == 3
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_bag_that_its_contract_does_not_fit_does_not_hold_up_the_others(tmp_path, processes):
+    content = yaml.safe_load(DRIVE.read_text())
+    (goal,) = (source for source in content["sources"].values() if source["topic"] == "/goal_in_base")
+    goal |= {"fields": ["data[0:3]"], "scale": [1.0, 2.0]}
+    (tmp_path / "drive.yaml").write_text(yaml.safe_dump(content))
+    even = drive_stream(seconds=2.0)
+    odd = [m._replace(data=floats([3.0, 0.0, 0.0])) if m.topic == "/goal_in_base" else m for m in even]
+    bags = [write_bag(tmp_path / "odd", odd), write_bag(tmp_path / "even", even)]
+    make = partial(ContractTranslation, contract(tmp_path / "drive.yaml"))
+    report = ingest(bags, tmp_path / "dataset", make_translation=make, processes=processes)
+    assert [(bag.bag_id, bag.status) for bag in report.bags] == [("odd", "failed"), ("even", "complete")]
+    assert "gives 3 values; scale or offset has another number" in report.bags[0].problems[0]
+
+
+def test_a_disk_that_refuses_a_part_is_no_fault_of_its_bag(tmp_path, monkeypatch):
+    record_episodes(tmp_path / "demo", EPISODES)
+    record_episodes(tmp_path / "more", [make_episode(7)])
+    make_dataset().save(tmp_path / "dataset")
+    append, parts = ColumnFile.append, set()
+
+    def full(self, values):
+        place = Path(self._file.name)
+        if ".ingest-dataset" in place.parts:
+            parts.add(place.parent)
+            if len(parts) == 2:
+                raise OSError(28, "No space left on device")
+        append(self, values)
+
+    monkeypatch.setattr(ColumnFile, "append", full)
+    with pytest.raises(DatasetError, match="No space left"):
+        ingest([tmp_path / "demo", tmp_path / "more"], tmp_path / "dataset")
+    monkeypatch.undo()
+    assert EpisodeDataset.load(tmp_path / "dataset").digest == make_dataset().digest
+    assert ingest([tmp_path / "demo", tmp_path / "more"], tmp_path / "dataset").episodes == 4, "there is room again"
 
 
 def test_incomplete_episodes_are_named_with_the_reason(tmp_path):

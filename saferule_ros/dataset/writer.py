@@ -88,6 +88,11 @@ class DatasetWriter:
         """All episodes so far, those that were there among them."""
         return self._records
 
+    @property
+    def sizes(self) -> tuple[int, int] | None:
+        """Numbers in an observation and in an action; None as long as there is no episode."""
+        return self._sizes
+
     def digest_of(self, episode_id: str) -> str:
         """The digest of an episode that is in it, empty if none has this id."""
         return self._digests.get(episode_id, "")

@@ -45,15 +45,9 @@ def keep_acknowledged(
     }  # fmt: skip
     kept = tuple(record for record in records if record.id not in refused)
     missing = tuple(missing_episodes(check.manifest, {record.id: record.digest for record in kept}))
-    status = report.status
-    if refused and not kept:
-        status = Status.FAILED
-    elif status is Status.COMPLETE and (refused or missing):
-        status = Status.PARTIAL
-    checked = replace(
-        report, signed_by=check.signed_by, refused={**report.refused, **refused}, missing_episodes=missing,
-        episodes=len(kept), transitions=sum(record.length for record in kept), status=status,
-    )  # fmt: skip
+    checked = report.without(refused, kept)
+    status = Status.PARTIAL if missing and checked.status is Status.COMPLETE else checked.status
+    checked = replace(checked, signed_by=check.signed_by, missing_episodes=missing, status=status)
     return checked, kept
 
 

@@ -16,16 +16,10 @@ from saferule_ros.dataset.writer import DatasetWriter
 from saferule_ros.recording.acknowledged import keep_acknowledged
 from saferule_ros.recording.assembly import Faults
 from saferule_ros.recording.bag_names import ids_of_bags
-from saferule_ros.recording.bag_part import (
-    ANOTHER_LABEL,
-    MakeTranslation,
-    dataset_of,
-    part_of,
-    read_into_part,
-    records_of,
-)
+from saferule_ros.recording.bag_part import ANOTHER_LABEL, MakeTranslation, Part, part_of, read_into_part
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.ingest_report import BagReport, IngestReport
+from saferule_ros.recording.one_size import keep_of_size, usual_sizes
 from saferule_ros.recording.ticks import Ticks
 from saferule_ros.signing import TrustedKeys
 
@@ -62,7 +56,7 @@ def ingest(
     Raises:
         BagError: no bag, two different ones with the same id (see `bag_names`), an episode id that names different
             episodes, or no episode at all. Nothing is written then.
-        DatasetError: episodes of different sizes, or the dataset cannot be written.
+        DatasetError: the dataset, or a part of it, cannot be written.
     """
     if not bags:
         raise BagError("no bag was named", "Name at least one bag folder")
@@ -75,17 +69,13 @@ def ingest(
         reports.append(report)
         if done + 1 < len(places):
             tell(done + 1, len(places), places[done + 1].name)
+    read = [Part.load(part_of(parts, place)) for place in places]
     records: list[tuple[EpisodeRecord, ...]] = []
     for number, place in enumerate(places):
-        found = records_of(part_of(parts, place)) if reports[number].episodes else ()
-        reports[number], kept = keep_acknowledged(reports[number], place, found, trusted, only_signed)
+        reports[number], kept = keep_acknowledged(reports[number], place, read[number].records, trusted, only_signed)
         records.append(kept)
-    if not any(report.episodes for report in reports):
-        raise BagError(
-            f"there is not one usable episode in {len(bags)} bags: {_why_nothing(reports)}",
-            "Record whole episodes with dataset_recorder; an existing dataset was left as it is",
-        )
-    merged = _merge([part_of(parts, place) for place in places], out, reports, records, append)
+    _check_any(reports)
+    merged = _merge(read, out, reports, records, append)
     shutil.rmtree(parts, ignore_errors=True)
     tell(len(bags), len(bags), "")
     return merged
@@ -119,12 +109,16 @@ def _read_all(
 
 
 def _merge(
-    parts: Sequence[Path], out: Path, reports: Sequence[BagReport], taken: Sequence[tuple[EpisodeRecord, ...]],
-    append: bool,
-) -> IngestReport:  # fmt: skip
+    parts: Sequence[Part], out: Path, reports: list[BagReport], taken: list[tuple[EpisodeRecord, ...]], append: bool
+) -> IngestReport:
     """These episodes of the parts, one after the other, into the dataset; one that came before, alike, is left out."""
     final: list[BagReport] = []
     with DatasetWriter(out, append) as writer:
+        sizes, whose = writer.sizes or usual_sizes(parts, taken), "the dataset has" if writer.sizes else "most have"
+        assert sizes is not None, "there are episodes"
+        for number, part in enumerate(parts):
+            reports[number], taken[number] = keep_of_size(reports[number], part, taken[number], sizes, whose)
+        _check_any(reports)
         bags = [(report.bag_id, Path(report.folder)) for report in reports]
         ids = ids_of_bags(bags, taken, writer.records)
         owners = {record.id: record.bag_id for record in writer.records}
@@ -138,7 +132,7 @@ def _merge(
                     )
             new = [record for record in records if not writer.digest_of(record.id)]
             if new:
-                writer.add_from(dataset_of(part), (record.id for record in new), bag_id)
+                writer.add_from(part.folders[sizes], (record.id for record in new), bag_id)
             owners |= {record.id: bag_id for record in new}
             duplicates = report.duplicates + len(records) - len(new)
             final.append(replace(report, bag_id=bag_id, duplicates=duplicates))
@@ -152,6 +146,14 @@ def _merge(
             faults=sum((report.faults for report in final), Faults()),
             ticks=sum((report.ticks for report in final), Ticks()),
             bags=tuple(final),
+        )
+
+
+def _check_any(reports: Sequence[BagReport]) -> None:
+    if not any(report.episodes for report in reports):
+        raise BagError(
+            f"there is not one usable episode in {len(reports)} bags: {_why_nothing(reports)}",
+            "Record whole episodes with dataset_recorder; an existing dataset was left as it is",
         )
 
 

@@ -1,9 +1,11 @@
 """What an ingest took, and what was lost on the way: bag by bag, and all together."""
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from saferule_ros.dataset.record import EpisodeRecord
 from saferule_ros.recording.assembly import Faults
 from saferule_ros.recording.ticks import Ticks
 
@@ -58,6 +60,16 @@ class BagReport:
     lost_messages: int = 0
     ticks: Ticks = field(default_factory=Ticks)
     signed_by: str = ""
+
+    def without(self, refused: Mapping[str, str], kept: Sequence[EpisodeRecord]) -> "BagReport":
+        """The same where some episodes (id -> why) are refused after all, and these are left."""
+        if not refused:
+            return self
+        status = self.status if self.status is Status.FAILED else Status.PARTIAL
+        return replace(
+            self, refused={**self.refused, **refused}, episodes=len(kept),
+            transitions=sum(record.length for record in kept), status=status if kept else Status.FAILED,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
