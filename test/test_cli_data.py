@@ -115,3 +115,20 @@ def test_a_forget_set_by_an_expression_is_made_and_shown(workspace: Path) -> Non
     assert where in shown and "walk-003, steps 0 to 1" in shown
     assert "Did you mean 'cost'" in refused("forget", "new", "--where", "coste > 1", workspace=workspace)
     assert "does not say when" in refused("forget", "new", "--time", "2026-01-01..2026-01-02", workspace=workspace)
+
+
+def test_a_damaged_forget_set_is_listed_with_its_problem_and_a_half_written_one_is_none(workspace: Path) -> None:
+    make_dataset().save(Workspace(workspace).dataset)
+    whole = as_json("forget", "new", "--bag", "tuesday", workspace=workspace)["id"]
+    half = Workspace(workspace).forget_sets / f".writing-0123456789ab-{whole}.json"
+    half.write_text('{"sch')
+    assert [one["id"] for one in as_json("forget", "list", workspace=workspace)] == [whole]
+    assert half.name not in refused("forget", "show", "x", workspace=workspace)
+    (Workspace(workspace).forget_sets / "00c0ffee00c0ffee.json").write_text('{"sch')
+    listed = saferule("forget", "list", "--json", workspace=workspace)
+    first, second = json.loads(listed.stdout)
+    assert listed.returncode == 1 and first["id"] == whole and "problem" not in first
+    assert second["id"] == "00c0ffee00c0ffee" and "cannot be read" in second["problem"]
+    shown = saferule("forget", "list", workspace=workspace)
+    assert shown.returncode == 1 and whole in shown.stdout and "DAMAGED" in shown.stdout
+    assert "Make the forget set again" in shown.stderr

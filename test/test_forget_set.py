@@ -224,3 +224,12 @@ def test_steps_beyond_all_counting_are_refused():
     for text in ("a:0-" + "9" * 5000, "a:" + "9" * 19 + "-3"):
         with pytest.raises(ForgetSetError, match="no range of steps"):
             parse_steps(text)
+
+
+def test_what_a_killed_save_left_is_no_forget_set(tmp_path, forget_set):
+    forget_set.save(tmp_path)
+    (tmp_path / f".writing-0123456789ab-{forget_set.id}.json").write_text("{")
+    assert ForgetSet.ids(tmp_path) == [forget_set.id] and ForgetSet.ids(tmp_path / "none") == []
+    with pytest.raises(ForgetSetError) as error:
+        ForgetSet.load(tmp_path, "x")
+    assert "writing" not in str(error.value)

@@ -15,6 +15,7 @@ from saferule_ros.cli.options import (
     RequesterOption,
     WorkspaceOption,
 )
+from saferule_ros.cli.teaching import CHECK_FAILED
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -92,24 +93,40 @@ def new(
 
 @app.command("list")
 def list_sets(workspace: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """List the workspace's forget sets, oldest first.
+    """List the workspace's forget sets, oldest first; damaged ones last, with what is wrong.
+
+    Exit status: 0 all are whole, 1 one is damaged.
 
     \b
     Example:
       saferule forget list --json
     """
     from saferule_ros.cli.output import note, print_json, print_table
+    from saferule_ros.dataset.errors import ForgetSetError
     from saferule_ros.dataset.forget_set import ForgetSet
 
     folder = Workspace(workspace).forget_sets
-    found = [ForgetSet.load(folder, path.stem) for path in folder.glob("*.json")]
+    found: list[ForgetSet] = []
+    damaged: dict[str, ForgetSetError] = {}
+    for name in ForgetSet.ids(folder):
+        try:
+            found.append(ForgetSet.load(folder, name))
+        except ForgetSetError as error:
+            damaged[name] = error
     found.sort(key=lambda forget_set: forget_set.created)
     if as_json:
-        print_json([asdict(forget_set) for forget_set in found])
-    elif found:
-        print_table(("forget set", ">episodes", ">step ranges", "created", "requester", "reason"), map(_row, found))
+        problems = [{"id": name, "problem": error.what} for name, error in damaged.items()]
+        print_json([*(asdict(forget_set) for forget_set in found), *problems])
+    elif found or damaged:
+        problem_rows = [(name, "", "", "", "", f"DAMAGED: {error.what}") for name, error in damaged.items()]
+        rows = [*map(_row, found), *problem_rows]
+        print_table(("forget set", ">episodes", ">step ranges", "created", "requester", "reason"), rows)
+        for problem in damaged.values():
+            note(str(problem))
     else:
         note(f"There is no forget set in {folder}. Make one: saferule forget new --bag …")
+    if damaged:
+        raise typer.Exit(CHECK_FAILED)
 
 
 @app.command()

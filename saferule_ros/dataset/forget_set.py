@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saferule_ros.dataset.dataset import EpisodeDataset
-from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.dataset.durable import TEMPORARY_PREFIX, write_atomically
 from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.dataset.naming import unknown_names
 from saferule_ros.dataset.pieces import split_steps
@@ -145,13 +145,22 @@ class ForgetSet:
         return path
 
     @classmethod
+    def ids(cls, folder: Path | str) -> list[str]:
+        """Ids of the sets that are saved in a folder, sorted.
+
+        What a killed `save` left half-written is none. It stays: whether its writer still lives cannot be told.
+        """
+        names = (path.stem for path in Path(folder).glob("*.json"))
+        return sorted(name for name in names if not name.startswith(TEMPORARY_PREFIX))
+
+    @classmethod
     def load(cls, folder: Path | str, id: str) -> "ForgetSet":
         """Reads a saved set and checks that its content is what its id says.
 
         Raises:
             ForgetSetError: unknown id (the closest are named), damaged or tampered with.
         """
-        known = sorted(path.stem for path in Path(folder).glob("*.json"))
+        known = cls.ids(folder)
         if id not in known:
             error = unknown_names("forget set", [id], known)
             raise ForgetSetError(error.what, error.hint)
