@@ -1,6 +1,7 @@
 """`saferule contract` and `saferule data` as users meet them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,11 @@ def test_a_damaged_forget_set_is_listed_with_its_problem_and_a_half_written_one_
     shown = saferule("forget", "list", workspace=workspace)
     assert shown.returncode == 1 and whole in shown.stdout and "DAMAGED" in shown.stdout
     assert "Make the forget set again" in shown.stderr
+
+
+def test_a_reason_that_is_no_text_is_refused_with_what_to_do(workspace: Path) -> None:
+    make_dataset().save(Workspace(workspace).dataset)
+    reason = os.fsdecode(b"h\xe4ngt")
+    told = refused("forget", "new", "--bag", "tuesday", "--reason", reason, workspace=workspace)
+    assert "reason 'h\\udce4ngt' is no valid text" in told
+    assert as_json("forget", "list", workspace=workspace) == []

@@ -233,3 +233,12 @@ def test_what_a_killed_save_left_is_no_forget_set(tmp_path, forget_set):
     with pytest.raises(ForgetSetError) as error:
         ForgetSet.load(tmp_path, "x")
     assert "writing" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["reason", "requester", "where"])
+def test_words_that_are_no_text_are_refused_before_anything_rests_on_them(name):
+    """As Python reads `h\\xe4ngt` from a command line."""
+    words = {"where": "bag != 'h\udce4ngt' and step == 0"}.get(name, "h\udce4ngt")
+    with pytest.raises(ForgetSetError, match=rf"{name} .*no valid text: character \d+ \('\\udce4'\)") as error:
+        ForgetSet.select(make_dataset(), ["tuesday"], **{name: words})
+    assert str(error.value).isascii() and "UTF-8" in error.value.hint

@@ -69,8 +69,10 @@ class ForgetSet:
 
         Raises:
             ForgetSetError: an unknown name or column (the closest are named), steps that an episode does not have, a
-                rule that nothing matches, nothing selected, or nothing left to keep.
+                rule that nothing matches, nothing selected, nothing left to keep, or words that are no valid text.
         """
+        for name, text in (("reason", reason), ("requester", requester), ("where", where)):
+            _check_text(name, text)
         asked = Selection(
             tuple(bag_ids), tuple(episode_ids), tuple(sorted(steps)), tuple(sorted(time_windows)),
             tuple(sorted(policy_ids)), tuple(sorted(recorded_by)), where,
@@ -181,6 +183,18 @@ class ForgetSet:
                 "It was changed after it was made. Make the forget set again",
             )
         return found
+
+
+def _check_text(name: str, text: str) -> None:
+    """Python keeps bytes of a command line that are no UTF-8 as lone surrogates, which nothing can store as text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ForgetSetError(
+            f"{name} {text[:100]!r} is no valid text: character {error.start} ({text[error.start]!r}) cannot be "
+            "written as UTF-8",
+            "Type it in UTF-8: in a shell with another encoding, set LANG to one that ends with .UTF-8",
+        ) from error
 
 
 def _as_episodes(
