@@ -18,6 +18,7 @@ from saferule_ros.recording.assembly import Faults
 from saferule_ros.recording.bag_names import ids_of_bags
 from saferule_ros.recording.bag_part import ANOTHER_LABEL, MakeTranslation, Part, part_of, read_into_part
 from saferule_ros.recording.errors import BagError
+from saferule_ros.recording.ingest_lock import end_with_parent, only_ingest
 from saferule_ros.recording.ingest_report import BagReport, IngestReport
 from saferule_ros.recording.one_size import keep_of_size, usual_sizes
 from saferule_ros.recording.ticks import Ticks
@@ -54,17 +55,25 @@ def ingest(
         only_signed: refuse bags whose manifest none of these keys has signed, and what a signature does not cover.
 
     Raises:
-        BagError: no bag, two different ones with the same id (see `bag_names`), an episode id that names different
-            episodes, or no episode at all. Nothing is written then.
+        BagError: another ingest into this dataset runs; no bag, two different ones with the same id (see `bag_names`),
+            an episode id that names different episodes, or no episode at all. Nothing is written then.
         DatasetError: the dataset, or a part of it, cannot be written.
     """
     if not bags:
         raise BagError("no bag was named", "Name at least one bag folder")
     out = Path(out_folder)
+    places = [Path(bag) for bag in bags]
+    tell = progress or (lambda done, total, bag: None)
+    with only_ingest(out):
+        return _ingest(places, out, tell, make_translation, translation_id, processes, append, trusted, only_signed)
+
+
+def _ingest(
+    places: Sequence[Path], out: Path, tell: Progress, make_translation: MakeTranslation | None, translation_id: str,
+    processes: int, append: bool, trusted: TrustedKeys | None, only_signed: bool,
+) -> IngestReport:  # fmt: skip
     parts = out.parent / f".ingest-{out.name}"
     reports: list[BagReport] = []
-    tell = progress or (lambda done, total, bag: None)
-    places = [Path(bag) for bag in bags]
     for done, report in enumerate(_read_all(places, parts, make_translation, translation_id, processes, tell)):
         reports.append(report)
         if done + 1 < len(places):
@@ -77,7 +86,7 @@ def ingest(
     _check_any(reports)
     merged = _merge(read, out, reports, records, append)
     shutil.rmtree(parts, ignore_errors=True)
-    tell(len(bags), len(bags), "")
+    tell(len(places), len(places), "")
     return merged
 
 
@@ -97,7 +106,7 @@ def _read_all(
         return
     # Spawned, not forked: whoever calls may have threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(places)), context) as pool:
+    with ProcessPoolExecutor(min(processes, len(places)), context, end_with_parent) as pool:
         waiting: list[Future[BagReport]] = [
             pool.submit(read_into_part, place, part_of(parts, place), make, translation_id) for place in places
         ]
