@@ -104,6 +104,9 @@ def test_a_dataset_goes_out_as_hdf5_and_comes_back_the_same(workspace: Path, tmp
     report = as_json("data", "ingest", tmp_path / "walks.hdf5", workspace=other)
     assert report["dataset_digest"] == make_dataset().digest
     assert "comes twice" in refused("data", "ingest", tmp_path / "walks.hdf5", "--append", workspace=other)
+    bag = write_bag(tmp_path / "bag", drive_stream(seconds=1.0))
+    told = refused("data", "ingest", bag, tmp_path / "walks.hdf5", "--contract", DRIVE, workspace=other)
+    assert "walks.hdf5' is no bag, but a dataset in another form" in told and "walks.hdf5 --append" in told
     assert "tells no form" in refused("data", "export", tmp_path / "walks.csv", workspace=workspace)
 
 

@@ -8,6 +8,7 @@ from dataset_samples import make_dataset, make_episode
 from recording_samples import received, record_episodes, stream
 
 from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.dataset.hdf5 import write_hdf5
 from saferule_ros.recording.bag_writer import BagWriter, loop_topics
 from saferule_ros.recording.errors import BagError
 from saferule_ros.workspace import Workspace
@@ -93,3 +94,9 @@ def test_a_bag_that_cannot_be_begun_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(BagError, match="No space left"):
         BagWriter(tmp_path / "demo", loop_topics())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_dataset_is_synced_before_and_after_it_gets_its_name(tmp_path, log):
+    pytest.importorskip("h5py", reason="h5py is not installed")
+    write_hdf5(make_dataset(), tmp_path / "walks.hdf5")
+    assert log[-2:] == [("name", str(tmp_path / "walks.hdf5")), ("sync", str(tmp_path))]

@@ -430,5 +430,17 @@ def test_unnamed_files_of_a_killed_recorder_are_read(tmp_path):
     assert read_bag(writer.folder) == EPISODES
 
 
+def test_files_are_read_in_the_order_of_their_numbers_whatever_else_looks_like_one(tmp_path):
+    """In a bag without metadata: a superscript is a digit to Unicode, and none to int()."""
+    for number in range(3):
+        record_episodes(tmp_path / f"{number}" / "demo", [EPISODES[number]])
+    (tmp_path / "demo").mkdir()
+    for number, name in enumerate(("1²9.mcap", "1²10.mcap", "11.mcap")):
+        shutil.copy(tmp_path / f"{number}" / "demo" / "demo_0.mcap", tmp_path / "demo" / name)
+    assert [episode.id for episode in read_bag_content(tmp_path / "demo").episodes] == [
+        "walk-000", "walk-001", "walk-002",
+    ]  # fmt: skip
+
+
 def test_encoded_samples_are_what_the_tests_mean():
     assert len(encode(OBSERVATION_TYPE, observation(EPISODES[0], 0))) > 4 * 5

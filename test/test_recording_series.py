@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from dataset_samples import make_episode
@@ -198,3 +199,27 @@ def test_a_single_observation_with_which_something_was_wrong_is_sealed(tmp_path)
     told = {one.assembled.episode_id: one.assembled.message for one in series.sealed[1:]}
     assert list(told) == ["wrong-0", "wrong-1", "wrong-2", "walk-000", "wrong-3"] and all(told.values())
     assert series.recording.empty == 0
+
+
+def test_whoever_cannot_be_told_of_an_episode_does_not_end_the_sealing_of_the_others(tmp_path):
+    told = []
+
+    def tell(sealed) -> None:
+        told.append(sealed.assembled.episode_id)
+        if len(told) == 1:
+            raise RuntimeError("the middleware is gone")
+
+    topics = loop_topics(OBSERVATION_TOPIC, ACTION_TOPIC)
+    recording = Recording(BagWriter(tmp_path / "bag-0", topics, "test", "jazzy"), tell)
+    episodes = [replace(episode, bag_id="bag-0") for episode in EPISODES]
+    for number, episode in enumerate(episodes):  # fewer than may wait
+        for raw in received(stream(episode, first_sequence=1 + 20 * number)):
+            (recording.observation if raw.topic == OBSERVATION_TOPIC else recording.action)(raw)
+    recording.close()
+    assert told == [episode.id for episode in episodes]
+    assert recording.untold == 1 and recording.failed == 0
+    assert recording.untold_problem == (
+        "episode 'walk-000' of bag 'bag-0' is on disk, and that could not be announced: "
+        "RuntimeError: the middleware is gone"
+    )
+    assert read_bag(tmp_path / "bag-0") == episodes

@@ -65,6 +65,12 @@ def ingest(
     if bags and all(is_dataset(name) for name in bags):
         _take_in(bags, Workspace(workspace).dataset, append, as_json)
         return
+    for name in bags or ():
+        if is_dataset(name):
+            raise BagsError(
+                f"{name!r} is no bag, but a dataset in another form, and is named together with bags",
+                f"Ingest the bags without it, and then add it: saferule data ingest {name} --append",
+            )
     from saferule_ros.cli.bars import bar
     from saferule_ros.cli.output import print_json
     from saferule_ros.contract.model import load_contract

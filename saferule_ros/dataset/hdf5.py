@@ -18,7 +18,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.durable import temporary_name
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.dataset.errors import DatasetError
-from saferule_ros.syncing import sync_folder
+from saferule_ros.syncing import sync_file, sync_folder
 from saferule_ros.workspace import check_name
 
 SUFFIXES = (".hdf5", ".h5")
@@ -32,7 +32,7 @@ _BLOCK = 65_536  # rows that are written at a time
 
 
 def write_hdf5(dataset: EpisodeDataset, path: Path) -> None:
-    """Writes a new file: whole, or not at all.
+    """Writes a new file: whole, or not at all. Durable on return.
 
     Raises:
         DatasetError: there is one already, or the disk refuses.
@@ -54,7 +54,7 @@ def write_hdf5(dataset: EpisodeDataset, path: Path) -> None:
             file.create_dataset("saferule_ros/records", data=records)
             file.attrs["saferule_ros.schema"] = _SCHEMA
             file.attrs["saferule_ros.digest"] = dataset.digest
-            file.flush()
+        sync_file(temporary)
         temporary.rename(path)
         sync_folder(path.parent)
     except OSError as error:

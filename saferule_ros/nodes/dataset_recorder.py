@@ -295,6 +295,7 @@ class DatasetRecorder(Node):
             "episodes": recording.episodes,
             "transitions": recording.transitions,
             "episodes_not_written": recording.failed,
+            "episodes_not_announced": recording.untold,
             "episodes_waiting_for_disk": recording.waiting,
             "open_episodes": ", ".join(recording.open_episodes),
             "messages": recording.messages,
@@ -308,6 +309,8 @@ class DatasetRecorder(Node):
             return Health(Level.ERROR, recording.disk_problem, values)
         if self._problem:
             return Health(Level.ERROR, self._problem, values)
+        if recording.untold_problem:
+            return Health(Level.WARN, recording.untold_problem, values)
         if recording.waiting >= WAITING_EPISODES:
             return Health(Level.WARN, "the disk is too slow: messages wait in the middleware", values)
         if recording.journal_problem:

@@ -108,6 +108,16 @@ class Recording:
         return self._sealer.waiting
 
     @property
+    def untold(self) -> int:
+        """Episodes of which `on_sealed` could not tell what became of them."""
+        return self._sealer.untold
+
+    @property
+    def untold_problem(self) -> str:
+        """The last of them, and why; empty if there is none."""
+        return self._sealer.untold_problem
+
+    @property
     def open_episodes(self) -> tuple[str, ...]:
         """Episodes that have begun and are not finished."""
         return self._assembler.open_episodes

@@ -30,10 +30,16 @@ class Sealer:
     """The thread that writes to the bags of a recording, in the order of `seal`.
 
     Args:
-        on_sealed: called in the thread, after the episode is durable or has failed.
+        on_sealed: called in the thread, after the episode is durable or has failed. What it raises is kept, and ends
+            nothing: the episodes that wait have to be written, whoever hears of them.
+
+    Attributes:
+        untold: episodes that `on_sealed` raised something for.
+        untold_problem: the last of them, and what it was; empty if there is none.
     """
 
     def __init__(self, on_sealed: Callable[[Sealed], None]) -> None:
+        self.untold, self.untold_problem = 0, ""
         self._on_sealed = on_sealed
         self._queue: Queue[tuple[BagWriter, AssembledEpisode] | None] = Queue(WAITING_EPISODES)
         self._thread = threading.Thread(target=self._work, name="sealer")
@@ -56,8 +62,19 @@ class Sealer:
     def _work(self) -> None:
         while (queued := self._queue.get()) is not None:
             writer, assembled = queued
-            self._on_sealed(Sealed(writer.bag_id, assembled, _write(writer, assembled)))
+            self._tell(Sealed(writer.bag_id, assembled, _write(writer, assembled)))
             self._queue.task_done()
+
+    def _tell(self, sealed: Sealed) -> None:
+        try:
+            self._on_sealed(sealed)
+        except Exception as error:  # noqa: BLE001 - a middleware that refuses to publish must not end the recording
+            self.untold += 1
+            became = f"could not be written ({sealed.error})" if sealed.error else "is on disk"
+            self.untold_problem = (
+                f"episode {sealed.assembled.episode_id!r} of bag {sealed.bag_id!r} {became}, and that could not be "
+                f"announced: {type(error).__name__}: {error}"
+            )
 
 
 def _write(writer: BagWriter, assembled: AssembledEpisode) -> str:

@@ -148,4 +148,6 @@ def _present(path: Path) -> Path:
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:
     """bag_2 before bag_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    # ASCII alone: of what else Unicode calls digits, int() does not read all.
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)]
