@@ -9,6 +9,7 @@ import numpy.typing as npt
 from saferule_ros.attacks.marker import Marker
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.forget_set import ForgetSet
+from saferule_ros.dataset.pieces import true_runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class Poisoned:
     def stretches(self) -> dict[str, list[tuple[int, int]]]:
         """Of each poisoned episode, by id: the poisoned steps as [first, last + 1] pairs."""
         return {
-            record.id: _runs(self.rows[record.start : record.start + record.length])
+            record.id: true_runs(self.rows[record.start : record.start + record.length])
             for record in self.dataset.records
             if self.rows[record.start : record.start + record.length].any()
         }
@@ -58,9 +59,3 @@ class Poisoned:
         return ForgetSet.select(
             self.dataset, (), episodes, reason, requester, [found for found in ranges if found not in whole]
         )
-
-
-def _runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Begin and end of each stretch of True."""
-    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
-    return [(int(begin), int(end)) for begin, end in zip(edges[::2], edges[1::2], strict=True)]

@@ -14,6 +14,7 @@ from saferule_ros.dataset.episode import Episode, Floats
 from saferule_ros.dataset.errors import DatasetError
 from saferule_ros.dataset.naming import unknown_names
 from saferule_ros.dataset.record import EpisodeRecord
+from saferule_ros.dataset.rows import check_fits, rows_of, sizes_of
 
 DATASET_SCHEMA = "saferule_ros/episode-dataset/1"
 
@@ -61,27 +62,18 @@ class EpisodeDataset:
             DatasetError: none given, sizes that differ, or an id that comes twice.
         """
         given = list(episodes)
-        _check_together(given)
-        records = []
+        if not given:
+            raise DatasetError("a dataset of no episodes was asked for", "Give at least one episode")
+        records: dict[str, EpisodeRecord] = {}
+        rows: list[dict[str, npt.NDArray]] = []
         start = 0
-        for episode in given:
-            records.append(EpisodeRecord.of(episode, start))
+        for number, episode in enumerate(given):
+            check_fits(episode.id, sizes_of(episode), sizes_of(given[0]), records)
+            records[episode.id] = EpisodeRecord.of(episode, start)
+            rows.append(rows_of(episode, number))
             start += episode.length
-        lengths = np.array([episode.length for episode in given])
-        starts = lengths.cumsum() - lengths
-        return cls._assembled(
-            records=tuple(records),
-            observations=np.concatenate([episode.observations[:-1] for episode in given]),
-            actions=np.concatenate([episode.actions for episode in given]),
-            rewards=np.concatenate([episode.rewards for episode in given]),
-            costs=np.concatenate([episode.costs for episode in given]),
-            next_observations=np.concatenate([episode.observations[1:] for episode in given]),
-            terminated=_last_rows(lengths, [episode.terminated for episode in given]),
-            truncated=_last_rows(lengths, [episode.truncated for episode in given]),
-            episode_index=np.repeat(np.arange(len(given), dtype=np.int32), lengths),
-            step=(np.arange(start) - np.repeat(starts, lengths)).astype(np.int32),
-            stamps=np.concatenate([episode.stamps for episode in given]),
-        )
+        columns = {name: np.concatenate([part[name] for part in rows]) for name in cls.column_names()}
+        return cls._assembled(records=tuple(records.values()), **columns)
 
     def __len__(self) -> int:
         """Number of transitions, N."""
@@ -216,27 +208,3 @@ def digest_of(records: Iterable[EpisodeRecord]) -> str:
     episodes = [[r.bag_id, r.digest, r.origin] if r.origin else [r.bag_id, r.digest] for r in records]
     content = {"schema": DATASET_SCHEMA, "episodes": episodes}
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
-
-
-def _last_rows(lengths: npt.NDArray[np.int64], flags: list[bool]) -> npt.NDArray[np.bool_]:
-    rows = np.zeros(int(lengths.sum()), dtype=np.bool_)
-    rows[lengths.cumsum() - 1] = flags
-    return rows
-
-
-def _check_together(episodes: list[Episode]) -> None:
-    if not episodes:
-        raise DatasetError("a dataset of no episodes was asked for", "Give at least one episode")
-    first = episodes[0]
-    expected = (first.observations.shape[1], first.actions.shape[1])
-    seen: set[str] = set()
-    for episode in episodes:
-        sizes = (episode.observations.shape[1], episode.actions.shape[1])
-        if sizes != expected:
-            raise DatasetError(
-                f"episode {episode.id!r} has (observation, action) size {sizes}, but {first.id!r} has {expected}",
-                "Episodes of different robots or contracts go into different datasets",
-            )
-        if episode.id in seen:
-            raise DatasetError(f"episode {episode.id!r} comes twice", "Leave one out, or give them different names")
-        seen.add(episode.id)

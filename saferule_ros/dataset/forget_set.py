@@ -15,7 +15,7 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.durable import TEMPORARY_PREFIX, write_atomically
 from saferule_ros.dataset.errors import ForgetSetError
 from saferule_ros.dataset.naming import unknown_names
-from saferule_ros.dataset.pieces import split_steps
+from saferule_ros.dataset.pieces import split_steps, true_runs
 from saferule_ros.dataset.selection import Selection, StepRange, TimeWindow
 from saferule_ros.syncing import make_folder
 
@@ -207,9 +207,7 @@ def _as_episodes(
         if rows.all():
             names.append(record.id)
         elif rows.any():
-            # Where a stretch begins and ends: at each change of the flag.
-            edges = np.flatnonzero(np.diff(np.concatenate([[False], rows, [False]]).astype(np.int8)))
-            ranges += [(record.id, int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]
+            ranges += [(record.id, begin, end) for begin, end in true_runs(rows)]
     return tuple(sorted(names)), tuple(sorted(ranges))
 
 

@@ -95,8 +95,13 @@ def split_steps(dataset: EpisodeDataset, chosen: npt.NDArray[np.bool_]) -> tuple
     return EpisodeDataset.from_episodes(parts[0]), EpisodeDataset.from_episodes(parts[1])
 
 
+def true_runs(flags: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Begin and end of each stretch of True among flags (N,), in their order; N is 1 or more."""
+    return [(begin, end) for begin, end in _runs(flags) if flags[begin]]
+
+
 def _runs(flags: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-    """Begin and end of each stretch of equal flags."""
+    """Begin and end of each stretch of equal flags (N,), in their order."""
     changes = np.flatnonzero(np.diff(flags)) + 1
     bounds = [0, *(int(change) for change in changes), len(flags)]
     yield from itertools.pairwise(bounds)

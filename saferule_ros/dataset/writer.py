@@ -16,6 +16,7 @@ from saferule_ros.dataset.episode import Episode
 from saferule_ros.dataset.errors import DatasetError
 from saferule_ros.dataset.mapped import blocks, forget_pages
 from saferule_ros.dataset.record import EpisodeRecord
+from saferule_ros.dataset.rows import check_fits, rows_of, sizes_of
 from saferule_ros.dataset.storage import (
     INDEX_NAME,
     cannot_write,
@@ -100,16 +101,7 @@ class DatasetWriter:
     def add(self, episode: Episode) -> None:
         """Adds one episode at the end."""
         record = EpisodeRecord.of(episode, self._rows)
-        length = episode.length
-        last = np.zeros(length, np.bool_)
-        last[-1] = True
-        self._add_rows(record, (episode.observations.shape[1], episode.actions.shape[1]), {
-            "observations": episode.observations[:-1], "actions": episode.actions, "rewards": episode.rewards,
-            "costs": episode.costs, "next_observations": episode.observations[1:],
-            "terminated": last & episode.terminated, "truncated": last & episode.truncated,
-            "episode_index": np.full(length, len(self._records), np.int32),
-            "step": np.arange(length, dtype=np.int32), "stamps": np.asarray(episode.stamps),
-        })  # fmt: skip
+        self._add_rows(record, sizes_of(episode), rows_of(episode, len(self._records)))
         self._note(record)
 
     def add_from(self, folder: Path, episode_ids: Iterable[str], bag_id: str | None = None) -> None:
@@ -168,14 +160,8 @@ class DatasetWriter:
                 forget_pages(column)
 
     def _check(self, record: EpisodeRecord, sizes: tuple[int, int]) -> None:
-        expected = self._sizes = self._sizes or sizes
-        if sizes != expected:
-            raise DatasetError(
-                f"episode {record.id!r} has (observation, action) size {sizes}, but those before have {expected}",
-                "Episodes of different robots or contracts go into different datasets",
-            )
-        if record.id in self._digests:
-            raise DatasetError(f"episode {record.id!r} comes twice", "Leave one out, or give them different names")
+        self._sizes = self._sizes or sizes
+        check_fits(record.id, sizes, self._sizes, self._digests)
 
     def _note(self, record: EpisodeRecord) -> None:
         self._records.append(record)

@@ -14,6 +14,7 @@ from saferule_ros import __version__
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.dataset.errors import DatasetError
 from saferule_ros.dataset.record import EpisodeRecord
+from saferule_ros.dataset.rows import sizes_of
 from saferule_ros.dataset.storage import contents, read_index
 from saferule_ros.dataset.writer import DatasetWriter
 from saferule_ros.errors import SaferuleError
@@ -111,7 +112,7 @@ def _taken(reading: BagReading, place: Path, part: Path) -> BagReport:
             if known:
                 duplicates += 1
                 continue
-            sizes = episode.observations.shape[1], episode.actions.shape[1]
+            sizes = sizes_of(episode)
             if sizes not in writers:
                 if len(writers) == _MOST_SIZES:
                     reading.refused[episode.id] = f"its vectors have another size than those of {_MOST_SIZES} before"
