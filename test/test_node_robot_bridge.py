@@ -314,6 +314,32 @@ def test_what_was_published_once_before_the_bridge_began_is_heard_where_the_cont
     ros.probe.wait_for(observed, "it is observed")
 
 
+def test_a_robot_that_stands_against_something_is_observed_in_no_episode_and_diagnostics_say_why(ros: Ros) -> None:
+    bumper = ros.probe.node.create_publisher(Bool, "/bumper", qos.LATCHED)
+    bumper.publish(Bool(data=True))
+    drive = Drive(ros)
+    drive.start()
+
+    def said() -> bool:
+        drive.say(time.time_ns())
+        found = [status for one in list(drive.health) for status in one.status]
+        return any(
+            status.level == DiagnosticStatus.OK and "no episode begins: it would be over already" in status.message
+            for status in found
+        )
+
+    ros.probe.wait_for(said, "diagnostics say it, and do not warn of it")
+    assert not drive.observations
+    bumper.publish(Bool(data=False))
+
+    def observed() -> bool:
+        drive.say(time.time_ns())
+        return bool(drive.observations)
+
+    ros.probe.wait_for(observed, "it is observed again")
+    assert drive.observations[0].step == 0 and not drive.observations[0].terminated
+
+
 def test_a_publisher_that_keeps_nothing_is_named_where_the_contract_says_latched(ros: Ros) -> None:
     bumper = ros.probe.node.create_publisher(Bool, "/bumper", qos.DATA)
     bumper.publish(Bool(data=False))

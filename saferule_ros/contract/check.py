@@ -292,7 +292,8 @@ def _play(bag: Path, result: ContractCheck) -> None:
                     what.split(" ")[0], "Look at fields, joints and size"))
             )  # fmt: skip
     if not result.ticks.made:
-        result.problems.append(Problem("tick", "not one observation can be made of this bag", _reasons(result.ticks)))
+        hint = _reasons(result.ticks, translation.runner.counts["over_already"])
+        result.problems.append(Problem("tick", "not one observation can be made of this bag", hint))
         _compare_clocks(translation, result)
 
 
@@ -328,7 +329,8 @@ _HINTS = {
 }
 
 
-def _reasons(ticks: Ticks) -> str:
+def _reasons(ticks: Ticks, over: int) -> str:
     told = [f"{reason} ({count} x)" for reason, count in Counter(ticks.reasons).most_common(5)]
     told += [f"not all sources were ever heard ({ticks.early} ticks)"] if ticks.early else []
+    told += [f"terminated or truncated holds before an episode begins ({over} ticks)"] if over else []
     return "; ".join(told) or "Does it hold messages of the source that makes the ticks?"

@@ -45,14 +45,20 @@ class _Unfinished(Unusable):
     """The recording ended while the tick waited for a source."""
 
 
+class _Over(Unusable):
+    """The tick would begin an episode that is over with it."""
+
+
 class ContractRunner:
     """One robot's streams, ticks and episodes.
 
     Attributes:
         streams: by the source's name.
         ticks: what became of them, counted.
-        counts: messages that made no tick, and commands that answered none.
+        counts: messages that made no tick, commands that answered none, and ticks that would have begun an episode
+            where it is over already (`over_already`): nothing of an episode is lost with those.
         problem: why the newest tick could not be made, or why none comes; empty if it could.
+        resting: why the newest tick began no episode although it could be made; empty if there is one.
         notice: what happened since somebody took it away, and must be told even if ticks are made again.
 
     Args:
@@ -64,7 +70,7 @@ class ContractRunner:
         self.streams = {name: Stream(source) for name, source in contract.sources.items()}
         self.ticks = Ticks()
         self.counts: Counter[str] = Counter()
-        self.problem = self.notice = ""
+        self.problem = self.notice = self.resting = ""
         self._silence = Silence()
         self._straggler: int | None = None
         self._command = Command(contract.action)
@@ -217,11 +223,15 @@ class ContractRunner:
             except _Unfinished:
                 self._leave_out("")
                 self.ticks.unfinished += 1
+            except _Over as error:
+                self._leave_out("")
+                self.resting = str(error)
+                self.counts["over_already"] += 1
             except Unusable as error:
                 self._break(str(error))
             else:
                 made.append(message)
-                self.problem = ""
+                self.problem = self.resting = ""
                 self.ticks.made += 1
             self._waiting.popleft()
             self._last_tick = tick.time
@@ -252,6 +262,7 @@ class ContractRunner:
 
         Raises:
             Unusable: it is not finite, an expression is not, or the last command is missing.
+            _Over: an episode would begin with it that is terminated or truncated already.
         """
         rules = self.contract.episode
         gap = rules.gap is not None and time - self._last_tick > round(rules.gap * NANOSECONDS)
@@ -270,6 +281,11 @@ class ContractRunner:
             if not np.isfinite(judged[name]) or (name == "cost" and judged[name] < 0):
                 raise Unusable(f"{name}: it is {judged[name]}")
         if begins:
+            ends = {"terminated": judged["terminated"], "truncated": judged["truncated"], "end_on": self._end_next}
+            over = next((name for name, holds in ends.items() if holds), "")
+            if over:
+                self._end_next = False
+                raise _Over(f"no episode begins: it would be over already ({over})")
             self._begin(time, newest)
         else:
             if not self._answered and (self.contract.history.actions or self._monitors):
@@ -332,7 +348,7 @@ class ContractRunner:
         self._leave_out(why)
 
     def _leave_out(self, why: str) -> None:
-        self.problem = why
+        self.problem, self.resting = why, ""
         self._sequence += 1
         self._episode, self._answered = "", True
 

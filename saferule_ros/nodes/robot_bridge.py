@@ -224,7 +224,7 @@ class RobotBridge(Node):
         problem, self._problem = self._problem or self._deaf() or runner.problem, ""
         if problem:
             return Health(Level.WARN, problem, values)
-        return Health(Level.OK, f"{self._counts['observations']} observations", values)
+        return Health(Level.OK, runner.resting or f"{self._counts['observations']} observations", values)
 
 
 def message_class(type_name: str) -> Any:
