@@ -1,14 +1,30 @@
 """Where episodes of a contract begin and end: live one message at a time, and from a bag."""
 
-from contract_samples import MS, START, TYPES, boolean, contract, drive_stream, write_bag
+import numpy as np
+import pytest
+from contract_samples import (
+    MS,
+    START,
+    TYPES,
+    boolean,
+    contract,
+    drive_stream,
+    encoded,
+    imu,
+    odometry,
+    twist,
+    write_bag,
+)
 
 from saferule_ros.contract.check import check_contract
-from saferule_ros.contract.translation import ContractTranslation
+from saferule_ros.contract.model import Contract
+from saferule_ros.contract.translation import NEW_EPISODE, ContractTranslation
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.reader import read_bag_content
 from saferule_ros.recording.scan import TopicInfo
 
 TOPICS = {topic: TopicInfo(kind) for topic, kind in TYPES.items()}
+RESET = 250  # [ms]
 
 
 def played(translation: ContractTranslation, messages: list[RawMessage]) -> list[ObservationMessage]:
@@ -61,3 +77,64 @@ def test_a_check_says_that_a_recording_holds_nothing_but_an_end(tmp_path):
     (problem,) = check_contract(contract(), write_bag(tmp_path / "bag", pressed(seconds=2.0))).problems
     assert "not one observation" in problem.what
     assert "terminated or truncated holds before an episode begins (19 ticks)" in problem.hint
+
+
+def imu_drive(**episode) -> Contract:
+    """Ticks at odometry; the imu's readings around them come later, so that ticks wait."""
+    return Contract.model_validate({
+        "name": "slow", "tick": {"source": "odom"}, "episode": episode,
+        "sources": {
+            "odom": {"topic": "/odom", "type": TYPES["/odom"], "fields": ["twist.twist.linear.x"]},
+            "imu": {"topic": "/wrist_imu", "type": TYPES["/wrist_imu"], "fields": ["linear_acceleration.x"],
+                    "align": "interpolate"},
+            "reset": {"topic": "/reset", "type": TYPES["/reset"], "observe": False},
+        },
+        "action": {"topic": "/cmd_vel", "type": TYPES["/cmd_vel"], "fields": ["linear.x"], "low": [-1.0],
+                   "high": [1.0], "stop": [0.0]},
+    })  # fmt: skip
+
+
+def reset_while_a_tick_waits(topic: str, clock: int = 0) -> list[RawMessage]:
+    """Odometry at 10 Hz, 1 before the robot was reset at 250 ms and 100 after it. The tick of 200 ms is made at 280 ms.
+
+    Args:
+        topic: where the reset is told.
+        clock: how far ahead stamps are of reception [ns].
+    """
+    events = [(RESET, topic, b"" if topic == NEW_EPISODE else encoded(TYPES["/reset"]))]
+    for k in range(8):
+        stamp = START + clock + k * 100 * MS
+        events.append((k * 100 + 5, "/odom", odometry(stamp, 1.0 if k * 100 < RESET else 100.0, 0.0)))
+        events.append((k * 100 + 80, "/wrist_imu", imu(stamp + 60 * MS, [0.0, 0.0, 0.0])))
+        events.append((k * 100 + 90, "/cmd_vel", twist(0.1, 0.0)))
+    return [RawMessage(topic, data, START + time * MS) for time, topic, data in sorted(events, key=lambda one: one[0])]
+
+
+@pytest.mark.parametrize("topic", ["/reset", NEW_EPISODE])
+def test_a_tick_that_waited_while_an_episode_was_asked_for_belongs_to_the_one_before(topic):
+    messages = reset_while_a_tick_waits(topic)
+    translation = ContractTranslation(imu_drive(begin_on=["reset"]))
+    found = played(translation, messages)
+    assert [(one.step, one.data[0]) for one in found][:5] == [(0, 1), (1, 1), (0, 100), (1, 100), (2, 100)]
+    assert (found[2].stamp, translation.ticks.lost) == (START + 300 * MS, 0)
+
+
+def test_a_tick_that_waited_while_the_end_was_told_is_not_the_last():
+    found = played(ContractTranslation(imu_drive(end_on=["reset"])), reset_while_a_tick_waits("/reset"))
+    assert [one.stamp for one in found if one.truncated] == [START + 300 * MS]
+
+
+@pytest.mark.parametrize("clock", [-3600 * 10**9, 0])
+def test_where_ticks_have_a_clock_of_their_own_the_reset_counts_from_when_they_were_heard(clock):
+    """As in the recording of a simulation: the reset has no stamp."""
+    found = played(ContractTranslation(imu_drive(begin_on=["reset"])), reset_while_a_tick_waits("/reset", clock))
+    assert [(one.step, one.data[0]) for one in found][:4] == [(0, 1), (1, 1), (0, 100), (1, 100)]
+
+
+def test_an_end_that_a_lost_tick_reached_does_not_end_the_episode_after_it():
+    messages = reset_while_a_tick_waits("/reset")
+    row = next(row for row, one in enumerate(messages) if one.topic == "/odom" and one.log_time > START + RESET * MS)
+    messages[row] = messages[row]._replace(data=odometry(START + 300 * MS, np.nan, 0.0))
+    found = played(ContractTranslation(imu_drive(end_on=["reset"])), messages)
+    assert not any(one.truncated for one in found)
+    assert [one.stamp for one in found if one.step == 0] == [START + 100 * MS, START + 400 * MS]

@@ -166,8 +166,8 @@ class EpisodeRules(_Part):
 
     gap: Seconds | None = Field(None, description="a longer time between two ticks separates episodes [s]")
     max_steps: int | None = Field(None, ge=1, le=10_000_000, description="truncated after so many steps")
-    begin_on: list[str] = Field([], description="sources: after a message of one, the next tick begins an episode")
-    end_on: list[str] = Field([], description="sources: after a message of one, the next tick is the last, truncated")
+    begin_on: list[str] = Field([], description="sources: the first tick not before a message of one begins an episode")
+    end_on: list[str] = Field([], description="sources: the first tick not before a message of one is the last")
     terminated: ExpressionText | None = Field(None, description="true: the state is absorbing")
     truncated: ExpressionText | None = Field(None, description="true: the episode is cut")
     service: bool = Field(True, description="robot_bridge/new_episode begins one, and says so on a topic of that name")

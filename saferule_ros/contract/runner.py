@@ -6,12 +6,12 @@ starts a simulator anew: then the episode ends, and all begins anew at the new t
 """
 
 from collections import Counter, deque
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from saferule_ros.contract.alignment import Early, Stream, Unusable
+from saferule_ros.contract.boundaries import Boundaries, Moment
 from saferule_ros.contract.command import Command
 from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.errors import ContractError
@@ -31,14 +31,6 @@ _FOREVER = 2**62
 _SET_BACK = NANOSECONDS
 # Time that is behind by so many periods of a fixed rate is told, even if it need not be set back.
 _PERIODS_TOLD = 5
-
-
-@dataclass
-class _Pending:
-    """A tick that waits for messages: its time, and when it began to wait."""
-
-    time: int
-    since: int
 
 
 class _Unfinished(Unusable):
@@ -75,7 +67,7 @@ class ContractRunner:
         self._straggler: int | None = None
         self._command = Command(contract.action)
         self._monitors = {name: Monitor(safeguard) for name, safeguard in contract.safeguards.items()}
-        self._waiting: deque[_Pending] = deque()
+        self._waiting: deque[Moment] = deque()
         self._now = -_FOREVER
         self._last_tick = -_FOREVER
         self._next_tick: int | None = None
@@ -83,7 +75,7 @@ class ContractRunner:
         self._commands = 0
         self._step = 0
         self._episode = ""
-        self._begin_next = self._end_next = False
+        self._begins, self._ends = Boundaries(), Boundaries()
         self._answered = True
         self._observations: deque[npt.NDArray[np.float64]] = deque(maxlen=contract.history.observations)
         self._actions: deque[npt.NDArray[np.float64]] = deque(maxlen=max(1, contract.history.actions))
@@ -115,9 +107,11 @@ class ContractRunner:
         if ticking:
             self._tick(name, sample.time)
         self.streams[name].add(sample)
-        rules = self.contract.episode
-        self._begin_next |= name in rules.begin_on
-        self._end_next |= name in rules.end_on
+        rules, moment = self.contract.episode, Moment(sample.time, self._now)
+        if name in rules.begin_on:
+            self._begins.ask(moment)
+        if name in rules.end_on:
+            self._ends.ask(moment)
         return self._ready()
 
     def command(self, values: npt.NDArray[np.float64], time: int) -> list[ActionMessage]:
@@ -139,8 +133,8 @@ class ContractRunner:
         ]  # fmt: skip
 
     def begin_episode(self) -> None:
-        """The next tick begins an episode."""
-        self._begin_next = True
+        """The first tick from now on begins an episode."""
+        self._begins.ask(Moment(self._now, self._now))
 
     def finish(self) -> list[ObservationMessage]:
         """Nothing more will come: ticks that wait are given up."""
@@ -155,7 +149,7 @@ class ContractRunner:
             self._break("nothing was heard for long", missed)
             self._next_tick += missed * period
         while self._next_tick <= self._now:
-            self._waiting.append(_Pending(self._next_tick, self._next_tick))
+            self._waiting.append(Moment(self._next_tick, self._next_tick))
             self._next_tick += period
 
     def _is_ahead(self, name: str, sample: Sample, ticking: bool) -> bool:
@@ -187,7 +181,7 @@ class ContractRunner:
             behind = self._last_tick - time
         self._straggler = time if behind > _SET_BACK else None
         if behind < 0:
-            self._waiting.append(_Pending(time, self._now))
+            self._waiting.append(Moment(time, self._now))
         elif behind == 0:
             self.counts["duplicated"] += 1
         else:  # its place in the sequence is taken
@@ -203,6 +197,8 @@ class ContractRunner:
         self.notice = f"the clock was set back by {step / NANOSECONDS:.3f} s: the episode ended"
         self._leave_out(self.notice)
         self._last_tick, self._next_tick, self._straggler = -_FOREVER, None, None
+        self._begins.clear()
+        self._ends.clear()
         self._silence = Silence()
         for stream in self.streams.values():
             stream.set_back(step)
@@ -216,7 +212,7 @@ class ContractRunner:
                 values = self._values(tick)
                 if values is None:
                     break
-                message = self._observe(tick.time, values)
+                message = self._observe(tick, values)
             except Early as error:
                 self._leave_out(str(error))
                 self.ticks.early += 1
@@ -235,11 +231,13 @@ class ContractRunner:
                 self.ticks.made += 1
             self._waiting.popleft()
             self._last_tick = tick.time
+            self._begins.forget(tick)
+            self._ends.forget(tick)
             for stream in self.streams.values():
                 stream.forget(tick.time)
         return made
 
-    def _values(self, tick: _Pending) -> dict[str, npt.NDArray[np.float64]] | None:
+    def _values(self, tick: Moment) -> dict[str, npt.NDArray[np.float64]] | None:
         """What every source says at a tick; None: one of them may still say it."""
         found = {}
         for name in self.contract.required:
@@ -251,13 +249,13 @@ class ContractRunner:
             if values is None:
                 if self._now == _FOREVER:
                     raise _Unfinished(name)
-                if self._now - tick.since > round(stream.source.wait * NANOSECONDS):
+                if self._now - tick.heard > round(stream.source.wait * NANOSECONDS):
                     raise Unusable(f"{name}: nothing came in time")
                 return None
             found[name] = values
         return found
 
-    def _observe(self, time: int, values: dict[str, npt.NDArray[np.float64]]) -> ObservationMessage:
+    def _observe(self, tick: Moment, values: dict[str, npt.NDArray[np.float64]]) -> ObservationMessage:
         """The observation of a tick.
 
         Raises:
@@ -265,8 +263,9 @@ class ContractRunner:
             _Over: an episode would begin with it that is terminated or truncated already.
         """
         rules = self.contract.episode
-        gap = rules.gap is not None and time - self._last_tick > round(rules.gap * NANOSECONDS)
-        begins = self._begin_next or gap or not self._episode
+        gap = rules.gap is not None and tick.time - self._last_tick > round(rules.gap * NANOSECONDS)
+        begins = self._begins.reached(tick) or gap or not self._episode
+        end_on = self._ends.reached(tick)
         newest = self._vector(values)
         columns = {name: value[None, :] for name, value in values.items()}
         judged = {"reward": 0.0, "cost": 0.0, "terminated": 0.0, "truncated": 0.0}
@@ -281,12 +280,11 @@ class ContractRunner:
             if not np.isfinite(judged[name]) or (name == "cost" and judged[name] < 0):
                 raise Unusable(f"{name}: it is {judged[name]}")
         if begins:
-            ends = {"terminated": judged["terminated"], "truncated": judged["truncated"], "end_on": self._end_next}
+            ends = {"terminated": judged["terminated"], "truncated": judged["truncated"], "end_on": end_on}
             over = next((name for name, holds in ends.items() if holds), "")
             if over:
-                self._end_next = False
                 raise _Over(f"no episode begins: it would be over already ({over})")
-            self._begin(time, newest)
+            self._begin(tick.time, newest)
         else:
             if not self._answered and (self.contract.history.actions or self._monitors):
                 raise Unusable("action: no command was sent since the last tick")
@@ -299,15 +297,14 @@ class ContractRunner:
             raise Unusable("observation: a number is too large for single precision")
         judged |= self._guarded(data, begins)
         terminated = bool(judged["terminated"])
-        cut = self._end_next or self._step == rules.max_steps or bool(judged["truncated"])
+        cut = end_on or self._step == rules.max_steps or bool(judged["truncated"])
         message = ObservationMessage(
-            time, self._sequence, self._episode, self._step, data, judged["reward"], judged["cost"], terminated,
+            tick.time, self._sequence, self._episode, self._step, data, judged["reward"], judged["cost"], terminated,
             cut and not terminated,
         )  # fmt: skip
         if message.terminated or message.truncated:
             self._episode = ""
             self._answered = True  # nothing answers the last observation
-        self._end_next = False
         return message
 
     def _guarded(self, data: npt.NDArray[np.float32], begins: bool) -> dict[str, float]:
@@ -337,7 +334,7 @@ class ContractRunner:
         # After the clock was set back, the same times come again; an episode's name never does.
         again = self.counts["clock_set_back"]
         self._episode = f"{self.contract.name}-{time}" + (f"-{again}" if again else "")
-        self._step, self._begin_next = 0, False
+        self._step = 0
         self._observations.extend([newest] * history.observations)
         first = np.array(self.contract.action.first, np.float64)
         self._actions.extend([first] * max(1, history.actions))
