@@ -77,6 +77,8 @@ def _show(result: ContractCheck, with_bag: bool) -> None:
         *([("ticks", ", ".join(f"{count} {name}" for name, count in result.ticks.values.items() if count)),
            ("episodes", f"{len(result.episodes)}, of {sum(result.episodes)} transitions")] if with_bag else []),
     ])  # fmt: skip
+    for warning in result.warnings:
+        note(f"warning: {warning.where}: {warning.what}. {warning.hint}")
     for problem in result.problems:
         note(f"{problem.where}: {problem.what}. {problem.hint}")
     note("nothing is wrong" if not result.problems else f"{len(result.problems)} problem(s)")

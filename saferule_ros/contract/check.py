@@ -60,6 +60,7 @@ class ContractCheck:
     Attributes:
         contract: that was checked.
         problems: empty: nothing is wrong.
+        warnings: what works, but not for sure or not well.
         sizes: how many numbers each source gives, where that is known.
         topics: of the bag, if there was one.
         ticks: of the bag, see `Ticks`.
@@ -69,6 +70,7 @@ class ContractCheck:
 
     contract: Contract
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
     sizes: dict[str, int | None] = field(default_factory=dict)
     topics: dict[str, TopicFacts] = field(default_factory=dict)
     ticks: Ticks = field(default_factory=Ticks)
@@ -81,6 +83,7 @@ class ContractCheck:
             "contract": self.contract.name,
             "digest": self.contract.digest,
             "problems": [vars(problem) for problem in self.problems],
+            "warnings": [vars(warning) for warning in self.warnings],
             "sizes": self.sizes,
             "observation_size": self.observation_size,
             "action_size": self.contract.action_size,
@@ -100,7 +103,11 @@ def check_contract(contract: Contract, bag: Path | None = None) -> ContractCheck
     known: dict[str, TopicInfo] = {}
     damage = _look_into(bag, result, known) if bag is not None else []
     for name, source in contract.sources.items():
+        before = len(result.problems)
         result.sizes[name] = _check_fields(f"source {name}", source, known, result)
+        if result.sizes[name] is None and name in contract.required and len(result.problems) == before:
+            what = "nothing but the first message says how many numbers it gives; those of another size are refused"
+            result.warnings.append(Problem(f"source {name}", what, "Give size, or a slice with an end: data[0:3]"))
     before = len(result.problems)
     size = _check_fields("action", contract.action, known, result)
     if size is not None and size != contract.action_size:
@@ -151,6 +158,8 @@ def _check_fields(
     if given is not None and size is not None and given != size:
         result.problems.append(Problem(where, f"size is {given}, its fields have {size} numbers", "Correct size"))
     size = given or size
+    if isinstance(source, Source):
+        size = size or source.numbers
     for name in ("scale", "offset"):
         factors = getattr(source, name)
         if isinstance(source, Source) and size is not None and isinstance(factors, list) and len(factors) != size:

@@ -96,7 +96,9 @@ class Source(_Part):
     fields: list[PathText] = Field([], description="what is read, in this order: pose.x, ranges[0:180:10], position")
     joints: list[str] = Field([], description="entries of the fields that are taken, by the names in the message")
     joint_names: PathText = Field("name", description="where the message has these names")
-    size: int | None = Field(None, ge=1, le=1_000_000, description="how many numbers; else the first message says it")
+    size: int | None = Field(
+        None, ge=1, le=1_000_000, description="how many numbers; else scale or offset, or the first message, say it"
+    )
     unit: str = Field("", description="for people")
     align: Align = Field(Align.LATEST, description="which message a tick takes")
     max_age: Seconds | None = Field(0.5, description="latest: oldest that is used; interpolate: widest gap; null: any")
@@ -128,6 +130,18 @@ class Source(_Part):
         if "max_age" not in given:
             raise ValueError("latched is true: say how old it may be with max_age [s], or null where it holds for good")
         return {**given, "reliable": True}
+
+    @model_validator(mode="after")
+    def _factors_fit(self) -> Self:
+        if self.numbers is not None:
+            for name in ("scale", "offset"):
+                check_factors(getattr(self, name), self.numbers, name)
+        return self
+
+    @property
+    def numbers(self) -> int | None:
+        """How many numbers it gives, where these words say so: its size, or a number of scale or offset for each."""
+        return self.size or next((len(one) for one in (self.scale, self.offset) if isinstance(one, list)), None)
 
 
 class Tick(_Part):

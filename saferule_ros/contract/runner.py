@@ -207,10 +207,12 @@ class ContractRunner:
         """Ticks in their order, up to the first that still waits."""
         made = []
         while self._waiting:
-            tick = self._waiting[0]
+            # Taken out before it is judged: one at which an error is raised must not be in the way of those after it.
+            tick = self._waiting.popleft()
             try:
                 values = self._values(tick)
                 if values is None:
+                    self._waiting.appendleft(tick)
                     break
                 message = self._observe(tick, values)
             except Early as error:
@@ -229,7 +231,6 @@ class ContractRunner:
                 made.append(message)
                 self.problem = self.resting = ""
                 self.ticks.made += 1
-            self._waiting.popleft()
             self._last_tick = tick.time
             self._begins.forget(tick)
             self._ends.forget(tick)
@@ -350,16 +351,18 @@ class ContractRunner:
         self._episode, self._answered = "", True
 
     def _vector(self, values: dict[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+        """What the observed sources say, scaled.
+
+        Raises:
+            Unusable: one says another number of them than the contract: NumPy would repeat a single one.
+        """
         parts = []
         for name in self.contract.observed:
-            source = self.contract.sources[name]
-            try:
-                parts.append(np.asarray(source.scale) * values[name] + np.asarray(source.offset))
-            except ValueError as error:
-                raise ContractError(
-                    f"source {name!r} gives {len(values[name])} values; scale or offset has another number of them",
-                    "Give one number, or one for each value",
-                ) from error
+            source, given = self.contract.sources[name], values[name]
+            for factors in (source.scale, source.offset):
+                if isinstance(factors, list) and len(factors) != len(given):
+                    raise Unusable(f"{name}: wrong size: {len(given)} numbers, expected {len(factors)}")
+            parts.append(np.asarray(source.scale) * given + np.asarray(source.offset))
         return np.concatenate(parts)
 
     def _past_actions(self) -> list[npt.NDArray[np.float64]]:

@@ -24,7 +24,7 @@ def reading_of(source: Source | Action) -> Reading:
     if isinstance(source, Action):
         return Reading(source.type, fields, tuple(source.joints), source.joint_names, len(source.low), Clock.RECEIVED)
     return Reading(
-        source.type, fields, tuple(source.joints), source.joint_names, source.size, source.time, source.clip
+        source.type, fields, tuple(source.joints), source.joint_names, source.numbers, source.time, source.clip
     )  # fmt: skip
 
 
