@@ -80,3 +80,57 @@ def test_what_does_not_fit_the_columns_is_told(text, message):
 def test_a_number_that_no_float_can_hold_is_no_truth_of_a_single_row_either():
     with pytest.raises(ExpressionError, match="cannot be evaluated: int too large"):
         Expression(f"speed > 1{'0' * 400}").holds({"speed": np.array([1.0])})
+
+
+RATIO = {
+    "x": np.array([1.0, 0.0, 5.0]),
+    "y": np.array([1.0, 0.0, 0.0]),
+    "v": np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]),
+}
+
+
+@pytest.mark.parametrize(
+    "text", ["x / y > 2", "y / y < 3", "1 / y > 0", "sqrt(x - 1) < 3", "exp(1000 * x) > 1", "log(y) < 0", "x % y == 0"]
+)
+def test_a_comparison_with_what_is_no_number_is_an_error_where_it_is_acted_on(text):
+    with pytest.raises(ExpressionError, match="encountered in") as error:
+        Expression(text).evaluate_truth(RATIO, "")
+    assert "x / y > 2 if y > 0 else False" in error.value.hint
+    assert Expression(text).evaluate_truth(RATIO, "", strict=False).dtype == np.bool_, (
+        "to try an expression on any numbers"
+    )
+    wrong = []
+    for row in range(3):
+        try:
+            Expression(text).holds({name: column[row : row + 1] for name, column in RATIO.items()})
+        except ExpressionError:
+            wrong.append(row)
+    assert wrong, "row by row, too"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x / y > 0.5 if y > 0 else False", [True, False, False]),
+        ("y > 0 and x / y > 0.5", [True, False, False]),
+        ("y == 0 or x / y > 2", [False, True, True]),
+        ("not (y == 0 or x / y > 2)", [True, False, False]),
+        ("norm(v / y if y > 0 else 2 * v) > 7", [False, True, True]),
+        ("(1 / y if y > 0 else 1 / x if x > 0 else 7) == 1", [True, False, False]),
+        ("True and (x > 0 or False)", [True, False, True]),
+        ("1 / x > 0 if False else True", [True, True, True]),
+    ],
+)
+def test_what_a_row_does_not_need_is_not_computed_for_it(text, expected):
+    expression = Expression(text)
+    assert expression.evaluate_truth(RATIO, "").tolist() == expected
+    rows = [{name: column[row : row + 1] for name, column in RATIO.items()} for row in range(3)]
+    assert [expression.holds(row) for row in rows] == expected
+
+
+def test_what_no_row_needs_must_still_be_of_the_language_and_of_the_right_size():
+    for text in ("v[2] > 0 if x > 100 else True", "x > 100 and v[2] > 0"):
+        with pytest.raises(ExpressionError, match="index 2 is out of range"):
+            Expression(text).evaluate(RATIO)
+    with pytest.raises(ExpressionError, match="'v > 1' gives 2 values, not one"):
+        Expression("v > 1 and x > 0").evaluate(RATIO)

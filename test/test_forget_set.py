@@ -175,6 +175,7 @@ def runs(flags):
         ({"time_windows": [(0, 1)]}, "does not say when it was measured"),
         ({"where": "coste > 3"}, "unknown column 'coste'. Did you mean 'cost'"),
         ({"where": "cost > 3000"}, "no transition matches 'cost > 3000'"),
+        ({"where": "(cost - cost) / (cost - cost) < 3"}, "invalid value encountered in divide"),
         ({"where": "cost + 1"}, "gives numbers, not true or false"),
         ({"where": "cost >= 0"}, "nothing would be left to keep"),
         ({"where": "observation > 0"}, "gives 5 values, not one"),

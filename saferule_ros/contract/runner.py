@@ -275,9 +275,9 @@ class ContractRunner:
             if name in ("reward", "cost") and begins:
                 continue
             try:
-                judged[name] = float(expression.evaluate(columns)[0])
+                judged[name] = float(expression.evaluate(columns, strict=True)[0])
             except ExpressionError as error:
-                raise ContractError(f"{name} of contract {self.contract.name!r}: {error.what}", error.hint) from error
+                raise Unusable(f"{name}: it cannot be computed: {error.what}. {error.hint}") from None
             if not np.isfinite(judged[name]) or (name == "cost" and judged[name] < 0):
                 raise Unusable(f"{name}: it is {judged[name]}")
         if begins:

@@ -5,7 +5,8 @@
 
 Numbers, strings, names, + - * / // % **, comparisons (chained ones too), `and`, `or`, `not`, `in` a list of constants,
 `a if condition else b`, an index or slice of a vector, and the functions below. Everything is evaluated for many rows
-at once: a name stands for an array (N,), or (N, K) for a vector, of which `x[2]` is one entry of each row.
+at once: a name stands for an array (N,), or (N, K) for a vector, of which `x[2]` is one entry of each row. What a row
+does not need is not computed for it: `x / y > 2 if y > 0 else False` and `y > 0 and x / y > 2` divide by no zero.
 """
 
 import ast
@@ -23,6 +24,11 @@ from saferule_ros.errors import SaferuleError
 # Far above what anybody writes; below what could exhaust the stack of the parser or of the evaluation.
 MAX_LENGTH = 2000
 MAX_NODES = 400
+# A comparison with what is not a number is false, one with infinity as good as made up: where the value is acted on,
+# 0 / 0, 1 / 0, sqrt(-1) and exp(1000) are errors.
+_STRICT: Any = {"invalid": "raise", "divide": "raise", "over": "raise"}
+_WRONG = (TypeError, ValueError, KeyError, IndexError, OverflowError, FloatingPointError, np.exceptions.AxisError)
+_GUARD = "Do sizes and types fit? Keep what is no number out: x / y > 2 if y > 0 else False"
 
 Value = npt.NDArray[Any]
 
@@ -111,11 +117,12 @@ class Expression:
             if name not in known:
                 raise ExpressionError(f"{self.text!r} has an unknown {kind} {name!r}", closest(name, known, kind))
 
-    def evaluate(self, columns: Mapping[str, Value]) -> Value:
+    def evaluate(self, columns: Mapping[str, Value], strict: bool = False) -> Value:
         """The value in each row, (N,).
 
         Args:
             columns: (N,) or (N, K) each, of numbers, truths or strings.
+            strict: something on the way that is no number, or infinite, is an error: for those who act on the value.
 
         Raises:
             ExpressionError: a name that is not there, an index beyond a vector, types that do not fit, a number that
@@ -123,31 +130,30 @@ class Expression:
         """
         self.require(tuple(columns))
         try:
-            with np.errstate(all="ignore"):  # what is not finite is for the caller to judge
+            with np.errstate(**({"all": "ignore"} | (_STRICT if strict else {}))):
                 found = np.asarray(_evaluate(self._root, columns))
-        except (TypeError, ValueError, IndexError, OverflowError, np.exceptions.AxisError) as error:
-            raise ExpressionError(
-                f"{self.text!r:.200} cannot be evaluated: {error}", "Do sizes, types and numbers fit?"
-            ) from error
+        except _WRONG as error:
+            raise ExpressionError(f"{self.text!r:.200} cannot be evaluated: {error}", _GUARD) from error
         if found.ndim == 2 and found.shape[1] == 1:
             found = found[:, 0]
         if found.ndim > 1:
             raise ExpressionError(
                 f"{self.text!r} gives {found.shape[1]} values, not one", "Take an entry, x[0], or min, max, sum, norm"
             )
-        rows = len(next(iter(columns.values()))) if columns else 1
-        return np.broadcast_to(found, (rows,))
+        return np.broadcast_to(found, (_rows(columns),))
 
-    def evaluate_truth(self, columns: Mapping[str, Value], hint: str) -> np.ndarray:
+    def evaluate_truth(self, columns: Mapping[str, Value], hint: str, strict: bool = True) -> np.ndarray:
         """Like evaluate, of an expression that is true or false: (N,) bool.
 
         Args:
+            columns: see evaluate.
             hint: what to do where it gives numbers.
+            strict: see evaluate; a truth is usually acted on.
 
         Raises:
             ExpressionError: see evaluate; it gives numbers.
         """
-        found = self.evaluate(columns)
+        found = self.evaluate(columns, strict)
         if found.dtype != np.bool_:
             raise ExpressionError(f"{self.text!r} gives numbers, not true or false", hint)
         return found
@@ -159,16 +165,13 @@ class Expression:
             columns: all that it reads, (1,) or (1, K) each.
 
         Raises:
-            ExpressionError: it cannot be evaluated, or something in it is not a number: sqrt(-1), 0 / 0. A comparison
-                with what is not a number would be false, and hide it.
+            ExpressionError: it cannot be evaluated, or something in it is not a number or infinite: sqrt(-1), 1 / 0.
         """
         try:
-            with np.errstate(all="ignore", invalid="raise"):
+            with np.errstate(under="ignore", **_STRICT):
                 return bool(_evaluate(self._root, columns))
-        except (
-            TypeError, ValueError, KeyError, IndexError, OverflowError, FloatingPointError, np.exceptions.AxisError
-        ) as error:  # fmt: skip
-            raise ExpressionError(f"{self.text!r} cannot be evaluated: {error}", "Do sizes and values fit?") from error
+        except _WRONG as error:
+            raise ExpressionError(f"{self.text!r} cannot be evaluated: {error}", _GUARD) from error
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -261,18 +264,16 @@ def _evaluate(node: ast.expr, columns: Mapping[str, Value]) -> Any:
             value = _evaluate(node.operand, columns)
             return np.logical_not(_row(value)) if isinstance(node.op, ast.Not) else _signed(node.op, value)
         case ast.BoolOp():
-            join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-            values = [_row(_evaluate(value, columns)) for value in node.values]
-            found = values[0]
-            for value in values[1:]:
-                found = join(found, value)
-            return found
+            return _joined(node, columns)
         case ast.Compare():
             return _compare(node, columns)
         case ast.IfExp():
-            condition = _row(_evaluate(node.test, columns))
-            chosen = (_row(_evaluate(part, columns)) for part in (node.body, node.orelse))
-            return np.where(condition.astype(bool), *chosen)
+            holds = _truth(node.test, columns)
+            body, orelse = _evaluate_where(holds, node.body, columns), _evaluate_where(~holds, node.orelse, columns)
+            trailing = np.broadcast_shapes(body.shape[1:], orelse.shape[1:])
+            found = np.empty((len(holds), *trailing), np.result_type(body, orelse))
+            found[holds], found[~holds] = body, orelse
+            return found
         case ast.Subscript():
             return _entry(np.asarray(_evaluate(node.value, columns)), node.slice)
         case ast.Call(func=ast.Name(id=name)):
@@ -280,6 +281,42 @@ def _evaluate(node: ast.expr, columns: Mapping[str, Value]) -> Any:
             # Of several arguments, a vector with one entry stands for that entry.
             return _FUNCTIONS[name][1](*(map(_row, given) if len(given) > 1 else given))
     raise ExpressionError(f"{ast.unparse(node)!r} stands where a value is expected", "For example: min(scan) < 0.3")
+
+
+def _truth(node: ast.expr, columns: Mapping[str, Value]) -> npt.NDArray[np.bool_]:
+    """Whether a part of an expression is true, in each row (N,)."""
+    value = _row(_evaluate(node, columns))
+    if value.ndim > 1:
+        raise ExpressionError(
+            f"{ast.unparse(node)!r} gives {value.shape[1]} values, not one",
+            "Take an entry, x[0], or any, all, min, max",
+        )
+    return np.broadcast_to(np.logical_or(value, False), (_rows(columns),))
+
+
+def _joined(node: ast.BoolOp, columns: Mapping[str, Value]) -> npt.NDArray[np.bool_]:
+    """`and`, `or`: each part in the rows that the parts before it leave open. (N,)"""
+    both = isinstance(node.op, ast.And)
+    found = np.full(_rows(columns), both)
+    for part in node.values:
+        is_open = found == both
+        found[is_open] = _truth(part, _chosen(is_open, columns))
+    return found
+
+
+def _evaluate_where(rows: npt.NDArray[np.bool_], node: ast.expr, columns: Mapping[str, Value]) -> Value:
+    """A part in some of the rows, (M,) or (M, K). In none of them, too: its type and size do not depend on the data."""
+    value = _row(_evaluate(node, _chosen(rows, columns)))
+    return np.broadcast_to(value, (int(rows.sum()), *value.shape[1:]))
+
+
+def _chosen(rows: npt.NDArray[np.bool_], columns: Mapping[str, Value]) -> Mapping[str, Value]:
+    return columns if rows.all() else {name: np.asarray(column)[rows] for name, column in columns.items()}
+
+
+def _rows(columns: Mapping[str, Value]) -> int:
+    """N; one where nothing is read."""
+    return len(next(iter(columns.values()))) if columns else 1
 
 
 def _signed(sign: ast.unaryop, value: Any) -> Any:

@@ -97,7 +97,7 @@ class Safeguard(Part):
             try:
                 expression = Expression(text)
                 expression.require(tuple(self.places), "input")
-                expression.evaluate_truth(row, "Compare it: min(scan) < 0.3")
+                expression.evaluate_truth(row, "Compare it: min(scan) < 0.3", strict=False)
             except ExpressionError as error:
                 raise SafeguardError(f"label {name}: {error.what}", error.hint) from error
 
