@@ -138,3 +138,33 @@ def test_an_end_that_a_lost_tick_reached_does_not_end_the_episode_after_it():
     found = played(ContractTranslation(imu_drive(end_on=["reset"])), messages)
     assert not any(one.truncated for one in found)
     assert [one.stamp for one in found if one.step == 0] == [START + 100 * MS, START + 400 * MS]
+
+
+def joined(*times: float, **episode) -> list[list[float]]:
+    """Times of the observations [s] of each episode, for ticks at these times."""
+    made = imu_drive(**episode).model_dump(mode="json", by_alias=True)
+    made["sources"] = {"odom": made["sources"]["odom"]}
+    made["episode"] |= {"begin_on": []}
+    events = [(round(time * 1000), odometry(START + round(time * 1000) * MS, 1.0, 0.0)) for time in times]
+    messages = [RawMessage("/odom", data, START + time * MS) for time, data in events]
+    found = played(ContractTranslation(Contract.model_validate(made)), messages)
+    ids = list(dict.fromkeys(one.episode_id for one in found))
+    return [[(one.stamp - START) / 1e9 for one in found if one.episode_id == id] for id in ids]
+
+
+@pytest.mark.parametrize(
+    ("episode", "episodes"),
+    [
+        ({}, [[0, 0.1, 0.2], [3600, 3600.1, 3601]]),
+        ({"gap": 0.5}, [[0, 0.1, 0.2], [3600, 3600.1], [3601]]),
+        ({"gap": 3600.0}, [[0, 0.1, 0.2, 3600, 3600.1, 3601]]),
+    ],
+)
+def test_an_episode_ends_where_the_source_of_its_ticks_falls_silent(episode, episodes):
+    assert joined(0, 0.1, 0.2, 3600, 3600.1, 3601, **episode) == episodes
+
+
+def test_slow_ticks_are_no_gap_once_it_is_known_how_slow_they_are():
+    assert joined(0, 2, 4, 6, 15, 24) == [[0], [2, 4, 6, 15, 24]]
+    assert joined(0, 2, 4, 6, 17) == [[0], [2, 4, 6], [17]], "over five times the distance"
+    assert joined(0, 2, 4, 6, gap=5.0) == [[0, 2, 4, 6]]

@@ -178,7 +178,11 @@ Signal = Annotated[
 class EpisodeRules(_Part):
     """Where an episode ends. A tick that cannot be made ends one too: nothing ever reaches across a hole."""
 
-    gap: Seconds | None = Field(None, description="a longer time between two ticks separates episodes [s]")
+    gap: Seconds | None = Field(
+        None,
+        description="a longer time between two ticks separates episodes [s]; null: where a source makes the ticks, "
+        "over 1 s and over five times the distance of the two before",
+    )
     max_steps: int | None = Field(None, ge=1, le=10_000_000, description="truncated after so many steps")
     begin_on: list[str] = Field([], description="sources: the first tick not before a message of one begins an episode")
     end_on: list[str] = Field([], description="sources: the first tick not before a message of one is the last")

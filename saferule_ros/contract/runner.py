@@ -16,7 +16,7 @@ from saferule_ros.contract.command import Command
 from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import NANOSECONDS, Contract
-from saferule_ros.contract.silence import Silence
+from saferule_ros.contract.silence import Silence, longest
 from saferule_ros.dataset.expression import ExpressionError
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
 from saferule_ros.recording.ticks import Ticks
@@ -69,7 +69,7 @@ class ContractRunner:
         self._monitors = {name: Monitor(safeguard) for name, safeguard in contract.safeguards.items()}
         self._waiting: deque[Moment] = deque()
         self._now = -_FOREVER
-        self._last_tick = -_FOREVER
+        self._last_tick, self._period = -_FOREVER, 0
         self._next_tick: int | None = None
         self._sequence = 0
         self._commands = 0
@@ -196,7 +196,7 @@ class ContractRunner:
             self._waiting.clear()
         self.notice = f"the clock was set back by {step / NANOSECONDS:.3f} s: the episode ended"
         self._leave_out(self.notice)
-        self._last_tick, self._next_tick, self._straggler = -_FOREVER, None, None
+        self._last_tick, self._next_tick, self._straggler, self._period = -_FOREVER, None, None, 0
         self._begins.clear()
         self._ends.clear()
         self._silence = Silence()
@@ -231,6 +231,7 @@ class ContractRunner:
                 made.append(message)
                 self.problem = self.resting = ""
                 self.ticks.made += 1
+            self._period = tick.time - self._last_tick if self._last_tick > -_FOREVER else 0
             self._last_tick = tick.time
             self._begins.forget(tick)
             self._ends.forget(tick)
@@ -264,8 +265,7 @@ class ContractRunner:
             _Over: an episode would begin with it that is terminated or truncated already.
         """
         rules = self.contract.episode
-        gap = rules.gap is not None and tick.time - self._last_tick > round(rules.gap * NANOSECONDS)
-        begins = self._begins.reached(tick) or gap or not self._episode
+        begins = self._begins.reached(tick) or self._is_after_gap(tick.time) or not self._episode
         end_on = self._ends.reached(tick)
         newest = self._vector(values)
         columns = {name: value[None, :] for name, value in values.items()}
@@ -307,6 +307,13 @@ class ContractRunner:
             self._episode = ""
             self._answered = True  # nothing answers the last observation
         return message
+
+    def _is_after_gap(self, time: int) -> bool:
+        """Whether nothing is known of too long a time before a tick [ns]. At a fixed rate, no tick is left out."""
+        gap = self.contract.episode.gap
+        if gap is not None:
+            return time - self._last_tick > round(gap * NANOSECONDS)
+        return self.contract.tick.source is not None and time - self._last_tick > longest(self._period)
 
     def _guarded(self, data: npt.NDArray[np.float32], begins: bool) -> dict[str, float]:
         """Reward and cost where a safeguard gives them: it reads what is published, as it is in a dataset.

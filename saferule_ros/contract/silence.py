@@ -7,6 +7,15 @@ _PERIODS = 5
 _LEAST = NANOSECONDS
 
 
+def longest(period: int) -> int:
+    """How long nothing may come before it is silence [ns].
+
+    Args:
+        period: distance of the two ticks before [ns]; 0: there were none.
+    """
+    return max(_LEAST, _PERIODS * period)
+
+
 class Silence:
     """Watches the ticks of one robot; times are those of reception [ns]."""
 
@@ -25,4 +34,4 @@ class Silence:
         if self._since is None:
             self._since = now
         silent = now - self._since
-        return silent / NANOSECONDS if silent > max(_LEAST, _PERIODS * self._period) else 0.0
+        return silent / NANOSECONDS if silent > longest(self._period) else 0.0
