@@ -22,6 +22,21 @@ def contract(path: Path = DRIVE) -> Contract:
     return load_contract(path)
 
 
+def imu_drive(**episode) -> Contract:
+    """Ticks at odometry; the imu's readings around them come later, so that ticks wait."""
+    return Contract.model_validate({
+        "name": "slow", "tick": {"source": "odom"}, "episode": episode,
+        "sources": {
+            "odom": {"topic": "/odom", "type": TYPES["/odom"], "fields": ["twist.twist.linear.x"]},
+            "imu": {"topic": "/wrist_imu", "type": TYPES["/wrist_imu"], "fields": ["linear_acceleration.x"],
+                    "align": "interpolate"},
+            "reset": {"topic": "/reset", "type": TYPES["/reset"], "observe": False},
+        },
+        "action": {"topic": "/cmd_vel", "type": TYPES["/cmd_vel"], "fields": ["linear.x"], "low": [-1.0],
+                   "high": [1.0], "stop": [0.0]},
+    })  # fmt: skip
+
+
 def encoded(kind: str, **fields) -> bytes:
     return bytes(STORE.serialize_cdr(make(kind, **fields), kind))
 

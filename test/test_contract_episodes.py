@@ -11,6 +11,7 @@ from contract_samples import (
     drive_stream,
     encoded,
     imu,
+    imu_drive,
     odometry,
     twist,
     write_bag,
@@ -77,21 +78,6 @@ def test_a_check_says_that_a_recording_holds_nothing_but_an_end(tmp_path):
     (problem,) = check_contract(contract(), write_bag(tmp_path / "bag", pressed(seconds=2.0))).problems
     assert "not one observation" in problem.what
     assert "terminated or truncated holds before an episode begins (19 ticks)" in problem.hint
-
-
-def imu_drive(**episode) -> Contract:
-    """Ticks at odometry; the imu's readings around them come later, so that ticks wait."""
-    return Contract.model_validate({
-        "name": "slow", "tick": {"source": "odom"}, "episode": episode,
-        "sources": {
-            "odom": {"topic": "/odom", "type": TYPES["/odom"], "fields": ["twist.twist.linear.x"]},
-            "imu": {"topic": "/wrist_imu", "type": TYPES["/wrist_imu"], "fields": ["linear_acceleration.x"],
-                    "align": "interpolate"},
-            "reset": {"topic": "/reset", "type": TYPES["/reset"], "observe": False},
-        },
-        "action": {"topic": "/cmd_vel", "type": TYPES["/cmd_vel"], "fields": ["linear.x"], "low": [-1.0],
-                   "high": [1.0], "stop": [0.0]},
-    })  # fmt: skip
 
 
 def reset_while_a_tick_waits(topic: str, clock: int = 0) -> list[RawMessage]:

@@ -75,6 +75,8 @@ def _show(result: ContractCheck, with_bag: bool) -> None:
         ("reward", _judge(made.reward)), ("cost", _judge(made.cost)),
         *((name, text) for name, text in ends if text),
         *([("ticks", ", ".join(f"{count} {name}" for name, count in result.ticks.values.items() if count)),
+           ("made late by", f"median {result.delay.median:.3f} s, worst {result.delay.worst:.3f} s; "
+                            f"a period is {result.delay.period:.3f} s"),
            ("episodes", f"{len(result.episodes)}, of {sum(result.episodes)} transitions")] if with_bag else []),
     ])  # fmt: skip
     for warning in result.warnings:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 # What delays of two sources differ by at most [ns], where their times are of one clock: beyond it they are of two, as
 # in a simulation that was recorded without its clock. [ours]
-_ONE_CLOCK = 10**9
+ONE_CLOCK = 10**9
 # More than anybody asks for while a tick waits; beyond it the oldest go.
 _MOST = 1024
 
@@ -18,7 +18,7 @@ class Moment(NamedTuple):
 
     def is_before(self, other: "Moment") -> bool:
         """By their own times; where these are of two clocks, by when they were heard of."""
-        if abs((self.heard - self.time) - (other.heard - other.time)) > _ONE_CLOCK:
+        if abs((self.heard - self.time) - (other.heard - other.time)) > ONE_CLOCK:
             return self.heard < other.heard
         return self.time < other.time
 

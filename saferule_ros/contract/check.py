@@ -14,6 +14,7 @@ from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.field_types import fit
 from saferule_ros.contract.model import NANOSECONDS, Action, Contract, Source
 from saferule_ros.contract.paths import FieldPath
+from saferule_ros.contract.tick_delay import TickDelay, TimedTranslation
 from saferule_ros.contract.translation import ContractTranslation, types_of
 from saferule_ros.dataset.expression import ExpressionError
 from saferule_ros.dataset.naming import closest
@@ -66,6 +67,7 @@ class ContractCheck:
         ticks: of the bag, see `Ticks`.
         episodes: that the bag would give: their lengths in transitions.
         observation_size: O, if it is known.
+        delay: how late the observations of the bag are made.
     """
 
     contract: Contract
@@ -76,6 +78,7 @@ class ContractCheck:
     ticks: Ticks = field(default_factory=Ticks)
     episodes: list[int] = field(default_factory=list)
     observation_size: int | None = None
+    delay: TickDelay = field(default_factory=TickDelay)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -89,6 +92,7 @@ class ContractCheck:
             "action_size": self.contract.action_size,
             "topics": {name: {"messages": facts.messages, "rate": facts.rate} for name, facts in self.topics.items()},
             "ticks": asdict(self.ticks),
+            "tick_delay": self.delay.to_dict(),
             "episodes": self.episodes,
         }
 
@@ -281,7 +285,7 @@ def _look_into(bag: Path, result: ContractCheck, known: dict[str, TopicInfo]) ->
 
 def _play(bag: Path, result: ContractCheck) -> None:
     """What ingest would make of it."""
-    translation = ContractTranslation(result.contract)
+    translation = TimedTranslation(result.contract)
     reading = BagReading(bag, translation)
     try:
         for episode in reading.episodes():
@@ -292,7 +296,8 @@ def _play(bag: Path, result: ContractCheck) -> None:
     if reading.lost:
         result.problems.append(Problem("bag", f"{reading.lost} messages of it are missing", "Ingest takes the others"))
     _judge_commands(translation, reading, result)
-    result.ticks = translation.ticks
+    result.ticks, result.delay = translation.ticks, translation.delay
+    _judge_delay(result)
     for name, stream in translation.runner.streams.items():
         wrong = {what: count for what, count in stream.counts.items() if what not in ("received", "out_of_order")}
         for what, times in wrong.items():
@@ -317,6 +322,19 @@ def _judge_commands(translation: ContractTranslation, reading: BagReading, resul
         what = f"{faults.lost} ticks were answered by no command; {faults.unused} transitions after them are left out"
         hint = "Tick more slowly; or with history: {actions: 1}, an episode ends there and another begins"
         result.problems.append(Problem("action", what, hint))
+
+
+def _judge_delay(result: ContractCheck) -> None:
+    """What answers an observation that is made after the next tick came too late for it."""
+    delay = result.delay
+    if delay.beyond_period:
+        what = (
+            f"{delay.beyond_period} of {len(delay.delays)} observations are made later than one period of "
+            f"{delay.period:.3f} s after their tick (median {delay.median:.3f} s, worst {delay.worst:.3f} s): what "
+            "answers them comes after the next tick, which is lost"
+        )
+        hint = "Tick more slowly, take latest for what comes late, or set the clocks by one another"
+        result.warnings.append(Problem("tick", what, hint))
 
 
 def _compare_clocks(translation: ContractTranslation, result: ContractCheck) -> None:

@@ -77,8 +77,19 @@ class ContractRunner:
         self._episode = ""
         self._begins, self._ends = Boundaries(), Boundaries()
         self._answered = True
+        self._answer = Moment(-_FOREVER, -_FOREVER)
         self._observations: deque[npt.NDArray[np.float64]] = deque(maxlen=contract.history.observations)
         self._actions: deque[npt.NDArray[np.float64]] = deque(maxlen=max(1, contract.history.actions))
+
+    @property
+    def now(self) -> int:
+        """The newest time that it was told [ns]."""
+        return self._now
+
+    @property
+    def period(self) -> int:
+        """Distance of the two newest ticks, made or lost [ns]; 0: there were no two."""
+        return self._period
 
     def advance(self, now: int) -> list[ObservationMessage]:
         """Time goes on to `now` [ns]: ticks at a fixed rate come due, and waiting ones give up. Or it was set back."""
@@ -124,7 +135,7 @@ class ContractRunner:
         if self._answered:
             self.counts["further_commands"] += 1
             return []
-        self._answered = True
+        self._answered, self._answer = True, Moment(time, time)
         action = self._command.action(values)
         self._actions.appendleft(action)
         self._commands += 1
@@ -261,7 +272,7 @@ class ContractRunner:
         """The observation of a tick.
 
         Raises:
-            Unusable: it is not finite, an expression is not, or the last command is missing.
+            Unusable: it is not finite, an expression is not, or the last command is missing or came after it.
             _Over: an episode would begin with it that is terminated or truncated already.
         """
         rules = self.contract.episode
@@ -289,6 +300,10 @@ class ContractRunner:
         else:
             if not self._answered and (self.contract.history.actions or self._monitors):
                 raise Unusable("action: no command was sent since the last tick")
+            if self._answered and tick.is_before(self._answer):
+                # What it was to lead to had been measured: paired with it, the effect would come before the cause.
+                late = (self._answer.time - tick.time) / NANOSECONDS
+                raise Unusable(f"action: it came after the next tick: {late:.3f} s")
             self._step += 1
             self._observations.appendleft(newest)
         self._sequence += 1
