@@ -36,6 +36,7 @@ class Stream:
         self._times: list[int] = []
         self._samples: list[Sample] = []
         self._forgotten = _NOTHING
+        self._unseen: list[Sample] = []  # max_since: what no tick has seen yet, in whatever order it came
 
     @property
     def newest(self) -> int | None:
@@ -50,6 +51,8 @@ class Stream:
         if sample.time < self._forgotten:
             self.counts["late"] += 1
             return
+        if self.source.align is Align.MAX_SINCE:
+            self._unseen = [*self._unseen[-_MOST_SAMPLES + 1 :], sample]
         where = bisect_right(self._times, sample.time)
         if where < len(self._times):
             self.counts["out_of_order"] += 1
@@ -69,11 +72,11 @@ class Stream:
 
         But for what holds however old it is: that is not said again until it changes, and is as old as before.
         """
-        holds = self.source.align is Align.LATEST and self.source.max_age is None
+        holds = self.source.align in (Align.LATEST, Align.MAX_SINCE) and self.source.max_age is None
         newest = self._samples[-1:] if holds else []
         self._samples = [sample._replace(time=sample.time - step) for sample in newest]
         self._times = [sample.time for sample in self._samples]
-        self._forgotten = _NOTHING
+        self._forgotten, self._unseen = _NOTHING, []
 
     def at(self, time: int) -> npt.NDArray[np.float64] | None:
         """The values (K,) at an instant [ns], or None: they may still come.
@@ -84,12 +87,15 @@ class Stream:
         """
         if self.source.align is Align.LATEST:
             return self._latest(time)
+        if self.source.align is Align.MAX_SINCE:
+            return self._largest(time)
         if self.source.align is Align.EXACT:
             return self._exact(time)
         return self._between(time)
 
     def forget(self, before: int) -> None:
         """Ticks before this instant are done: what only they could use is not needed any more."""
+        self._unseen = [sample for sample in self._unseen if sample.time > before]
         keep = max(bisect_right(self._times, before) - 1, 0)
         if keep:
             self._forgotten = self._times[keep]
@@ -101,6 +107,14 @@ class Stream:
             raise self._missing("nothing was received before")
         self._check_age(time - self._times[where])
         return _values(self._samples[where])
+
+    def _largest(self, time: int) -> npt.NDArray[np.float64]:
+        """What came between two ticks and is over counts, too."""
+        newest = self._latest(time)
+        since = [_values(sample) for sample in self._unseen if sample.time <= time]
+        if any(len(values) != len(newest) for values in since):
+            raise Unusable("wrong size: it changed between two ticks")
+        return np.max([newest, *since], axis=0) if since else newest
 
     def _exact(self, time: int) -> npt.NDArray[np.float64] | None:
         tolerance = round(self.source.tolerance * NANOSECONDS)

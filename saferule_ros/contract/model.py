@@ -73,6 +73,7 @@ class Align(StrEnum):
     """Which of a source's messages a tick takes."""
 
     LATEST = "latest"  # the newest that is not after the tick
+    MAX_SINCE = "max_since"  # number by number the largest since the tick before; where none came since, the newest
     INTERPOLATE = "interpolate"  # between the two around the tick, number by number
     EXACT = "exact"  # the one of the tick's own time, within a tolerance
 
@@ -101,7 +102,7 @@ class Source(_Part):
     )
     unit: str = Field("", description="for people")
     align: Align = Field(Align.LATEST, description="which message a tick takes")
-    max_age: Seconds | None = Field(0.5, description="latest: oldest that is used; interpolate: widest gap; null: any")
+    max_age: Seconds | None = Field(0.5, description="oldest that is used; interpolate: widest gap; null: any")
     tolerance: Seconds = Field(0.0, description="exact: how far from the tick it may be [s]")
     wait: Seconds = Field(0.5, description="exact, interpolate: how long a tick waits for the message [s]")
     max_ahead: Seconds | None = Field(
