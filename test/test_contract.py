@@ -106,7 +106,7 @@ def test_however_many_messages_are_decoded_at_once_the_vectors_are_the_same_to_t
 @pytest.mark.parametrize("path", STREAMS)
 def test_a_bag_gives_what_the_robot_saw_live_to_the_bit(tmp_path, path, options):
     messages = STREAMS[path]()
-    made = live(ContractTranslation(made_of(path)), messages)
+    made = live(ContractTranslation(made_of(path), "bag"), messages)
     observations = [one for one in made if isinstance(one, ObservationMessage)]
     actions = {one.observation_sequence: one for one in made if isinstance(one, ActionMessage)}
     write_bag(tmp_path / "bag", messages, **options)

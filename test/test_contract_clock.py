@@ -61,7 +61,7 @@ def test_after_a_clock_was_set_back_all_is_observed_as_if_it_had_begun_then(tmp_
     before = STREAMS[path](seconds=3.0, start=START + 60 * SECOND)
     after = STREAMS[path](seed=1, seconds=3.0)
     alone = played(ContractTranslation(contract(path)), after)
-    translation = ContractTranslation(contract(path))
+    translation = ContractTranslation(contract(path), "bag")
     first = played(translation, before)
     second = played(translation, after)
     assert len(first) >= 29 and len(second) == len(alone) >= 29

@@ -141,7 +141,8 @@ def test_what_is_observed_live_is_what_a_bag_of_the_same_topics_gives_to_the_bit
     content = read_bag_content(tmp_path / "bag", ContractTranslation(load_contract(contract)))
     assert content.complete
     (episode,) = content.episodes
-    assert episode.length == 40 and episode.id == arm.observations[0].episode_id
+    name, token, begun = arm.observations[0].episode_id.split("-")
+    assert episode.length == 40 and episode.id == f"{name}-bag-{begun}" and len(token) == 8
     live = np.stack([np.frombuffer(message.data, np.float32) for message in arm.observations])
     assert live.tobytes() == episode.observations.tobytes()
     assert [np.float32(message.reward) for message in arm.observations[1:]] == list(episode.rewards)

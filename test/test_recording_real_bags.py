@@ -4,6 +4,7 @@ Sources: ros2/rosbag2: rosbag2_storage_mcap, rosbag2_storage_sqlite3, rosbag2_co
 """
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,11 @@ STREAM = drive_stream(seconds=2.0)
 
 def through(bag: Path) -> BagContent:
     return read_bag_content(bag, ContractTranslation(contract()))
+
+
+def digests(content: BagContent) -> list[str]:
+    """Of its episodes, whatever they are called: that depends on the bag's name."""
+    return [replace(episode, id="any").digest for episode in content.episodes]
 
 
 def raw_messages(bag: Path) -> list[RawMessage]:
@@ -95,17 +101,13 @@ def write_mcap(folder: Path, messages: list[RawMessage], encoding="ros2msg", ser
 def test_every_preset_of_the_mcap_storage_is_read(tmp_path, whole, preset):
     bag = write_mcap(tmp_path / "bag", STREAM, **PRESETS[preset])
     assert raw_messages(bag) == STREAM
-    assert [episode.digest for episode in through(bag / "bag_0.mcap").episodes] == [
-        episode.digest for episode in whole.episodes
-    ]
+    assert digests(through(bag / "bag_0.mcap")) == digests(whole)
 
 
 @pytest.mark.parametrize("encoding", ["ros2idl", "unknown", ""])
 def test_without_a_definition_in_msg_form_the_installed_one_counts(tmp_path, whole, encoding):
     bag = write_mcap(tmp_path / "bag", STREAM, encoding)
-    assert [episode.digest for episode in through(bag / "bag_0.mcap").episodes] == [
-        episode.digest for episode in whole.episodes
-    ]
+    assert digests(through(bag / "bag_0.mcap")) == digests(whole)
 
 
 # Tables as the storage plugin made them: schema 1, 2 with QoS, 3 with metadata, 4 with definitions and hashes.
@@ -155,17 +157,13 @@ def write_sqlite(folder: Path, messages: list[RawMessage], schema: int = 4, seri
 def test_every_schema_of_the_sqlite_storage_is_read(tmp_path, whole, schema):
     bag = write_sqlite(tmp_path / "bag", STREAM, schema)
     assert raw_messages(bag) == STREAM
-    assert [episode.digest for episode in through(bag / "bag_0.db3").episodes] == [
-        episode.digest for episode in whole.episodes
-    ]
+    assert digests(through(bag / "bag_0.db3")) == digests(whole)
 
 
 def test_topics_without_their_leading_slash_are_found(tmp_path, whole):
     """Programs that write bags through rosbag2's API, without a node, leave it out."""
     bag = write_sqlite(tmp_path / "bag", STREAM, bare=True)
-    assert [episode.digest for episode in through(bag / "bag_0.db3").episodes] == [
-        episode.digest for episode in whole.episodes
-    ]
+    assert digests(through(bag / "bag_0.db3")) == digests(whole)
 
 
 def describe(bag: Path, version: int, files: dict[str, int], written: int, names: list[str] | None = None) -> None:
@@ -234,7 +232,7 @@ def test_messages_that_several_threads_compressed_are_put_back_in_the_order_of_r
     bag = write_bag(tmp_path / "bag", overtaken, compression=zstd, storage_plugin=storage)
     content = through(bag)
     assert content.complete, content.ticks
-    assert [episode.digest for episode in content.episodes] == [episode.digest for episode in whole.episodes]
+    assert digests(content) == digests(whole)
 
 
 def test_the_order_of_reception_reaches_across_the_files_of_a_split_bag(tmp_path, whole):
@@ -244,7 +242,7 @@ def test_the_order_of_reception_reaches_across_the_files_of_a_split_bag(tmp_path
     write_sqlite(tmp_path / "other", [late, *STREAM[half:]])
     (tmp_path / "other" / "bag_0.db3").rename(bag / "bag_1.db3")
     describe(bag, 9, {"bag_0.db3": half - 1, "bag_1.db3": len(STREAM) - half + 1}, len(STREAM))
-    assert [episode.digest for episode in through(bag).episodes] == [episode.digest for episode in whole.episodes]
+    assert digests(through(bag)) == digests(whole)
 
 
 @settings(max_examples=100, deadline=None)

@@ -14,6 +14,7 @@ from saferule_ros.contract.alignment import Early, Stream, Unusable
 from saferule_ros.contract.boundaries import Boundaries, Moment
 from saferule_ros.contract.command import Command
 from saferule_ros.contract.decoding import Sample
+from saferule_ros.contract.episode_ids import episode_id
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import NANOSECONDS, Contract
 from saferule_ros.contract.silence import Silence, longest
@@ -52,13 +53,16 @@ class ContractRunner:
         problem: why the newest tick could not be made, or why none comes; empty if it could.
         resting: why the newest tick began no episode although it could be made; empty if there is one.
         notice: what happened since somebody took it away, and must be told even if ticks are made again.
+        label: part of the names of episodes, by which they differ from those of other recordings and processes.
 
     Args:
         contract: what everything means.
+        label: see above.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, label: str = "") -> None:
         self.contract = contract
+        self.label = label
         self.streams = {name: Stream(source) for name, source in contract.sources.items()}
         self.ticks = Ticks()
         self.counts: Counter[str] = Counter()
@@ -354,9 +358,7 @@ class ContractRunner:
 
     def _begin(self, time: int, newest: npt.NDArray[np.float64]) -> None:
         history = self.contract.history
-        # After the clock was set back, the same times come again; an episode's name never does.
-        again = self.counts["clock_set_back"]
-        self._episode = f"{self.contract.name}-{time}" + (f"-{again}" if again else "")
+        self._episode = episode_id(self.contract.name, self.label, time, self.counts["clock_set_back"])
         self._step = 0
         self._observations.extend([newest] * history.observations)
         first = np.array(self.contract.action.first, np.float64)

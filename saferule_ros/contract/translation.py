@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from saferule_ros.contract.decoding import Decoder, Reading, Sample
+from saferule_ros.contract.episode_ids import label_of
 from saferule_ros.contract.model import Action, Clock, Contract, Source
 from saferule_ros.contract.paths import FieldPath
 from saferule_ros.contract.runner import ContractRunner
@@ -36,19 +37,27 @@ class ContractTranslation:
         used: messages of the contract's topics.
         ticks: of the runner.
         runner: the contract at work.
+
+    Args:
+        contract: what the messages mean.
+        label: part of the names of episodes: of the process, where there is no bag.
     """
 
-    def __init__(self, contract: Contract) -> None:
+    def __init__(self, contract: Contract, label: str = "") -> None:
         self.contract = contract
         self.malformed = 0
         self.used = 0
-        self.runner = ContractRunner(contract)
+        self.runner = ContractRunner(contract, label)
         self.ticks = self.runner.ticks
         self._decoders: dict[str, list[tuple[str, Decoder]]] = {}
         self._wanted: dict[str, list[tuple[str, Source | Action]]] = {}
         for name, source in contract.sources.items():
             self._wanted.setdefault(source.topic, []).append((name, source))
         self._wanted.setdefault(contract.action.topic, []).append(("", contract.action))
+
+    def begin_bag(self, bag_id: str) -> None:
+        """See `Translation`: episodes are named after it, too."""
+        self.runner.label = label_of(bag_id)
 
     def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Iterator[Made]:
         """See `Translation`. Decoded topic by topic, all at once; then played in the order of reception.

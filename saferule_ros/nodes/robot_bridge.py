@@ -10,6 +10,7 @@ topic   /diagnostics
 """
 
 import importlib
+import secrets
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,8 @@ class RobotBridge(Node):
         self._settings = load(self, Parameters)
         self._contract = load_contract(Path(self._settings.contract).expanduser())
         about = self._contract.action
-        self._translation = ContractTranslation(self._contract)
+        # A simulator's times begin anew with each start; names of episodes never come again.
+        self._translation = ContractTranslation(self._contract, secrets.token_hex(4))
         self._command = Command(about)
         types = {source.topic: source.type for source in self._contract.sources.values()} | {about.topic: about.type}
         self._topics = {topic: TopicInfo(kind, known_definition(kind).text) for topic, kind in types.items()}

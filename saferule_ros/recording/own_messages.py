@@ -33,6 +33,9 @@ class Translation(Protocol):
     used: int
     ticks: Ticks
 
+    def begin_bag(self, bag_id: str) -> None:
+        """All that follows is of this bag."""
+
     def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Messages:
         """The next messages of the bag, in the order of reception, with what is known of its topics so far."""
 
@@ -53,6 +56,9 @@ class OwnMessages:
         self._names = {OBSERVATION_TYPE: "", ACTION_TYPE: ""}
         self._checked: dict[str, str] = {}
         self._decoders = {kind: BulkDecoder(kind) for kind in self._names}
+
+    def begin_bag(self, bag_id: str) -> None:
+        """See `Translation`: episodes have their names already."""
 
     def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Messages:
         """See `Translation`.

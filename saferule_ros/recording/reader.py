@@ -52,6 +52,7 @@ class BagReading:
         self._files = find_bag(Path(place))
         self._on_share = on_share
         self._translation = translation or OwnMessages()
+        self._translation.begin_bag(self._files.bag_id)
         self._recorded_by = self._files.custom.get(RECORDED_BY, "")
         self._ids: set[str] = set()
         self._held: list[AssembledEpisode] = []
