@@ -51,17 +51,22 @@ def test_an_answer_to_an_observation_that_was_made_late_makes_no_transition(tmp_
 
 
 def test_an_answer_that_comes_before_a_tick_is_heard_of_but_after_it_was_measured_is_late_too(tmp_path):
-    content = read(tmp_path, recorded(imu_after=40, heard_after=30, sent_after=10))
+    content = read(tmp_path, recorded(imu_after=40, heard_after=30, sent_after=20))
     assert content.episodes == () and set(content.ticks.reasons) == {LATE}
 
 
 def test_one_late_answer_costs_one_tick(tmp_path):
     messages = recorded(imu_after=20)
     at = next(row for row, one in enumerate(messages) if one.topic == "/cmd_vel" and one.log_time > START + 1000 * MS)
-    messages[at] = messages[at]._replace(log_time=START + 1101 * MS)
+    messages[at] = messages[at]._replace(log_time=START + 1115 * MS)
     content = read(tmp_path, sorted(messages, key=lambda one: one.log_time))
     assert content.ticks.reasons == {LATE: 1}
     assert [episode.length for episode in content.episodes] == [10, 27]
+
+
+def test_a_robot_in_lock_step_answers_a_command_before_a_recorder_has_it(tmp_path):
+    content = read(tmp_path, recorded(imu_after=20, heard_after=12, sent_after=109))
+    assert content.complete and [episode.length for episode in content.episodes] == [39]
 
 
 def test_check_says_how_late_observations_are_made_and_warns_beyond_a_period(tmp_path):

@@ -33,6 +33,9 @@ _SET_BACK = NANOSECONDS
 # Time that is behind by so many periods of a fixed rate is told, even if it need not be set back.
 _PERIODS_TOLD = 5
 
+# A command that comes later than a tick by less than this part of the distance of the ticks may have led to it. [ours]
+_JITTER = 10
+
 
 class _Unfinished(Unusable):
     """The recording ended while the tick waited for a source."""
@@ -304,7 +307,9 @@ class ContractRunner:
         else:
             if not self._answered and (self.contract.history.actions or self._monitors):
                 raise Unusable("action: no command was sent since the last tick")
-            if self._answered and tick.is_before(self._answer):
+            # As little later is jitter of queues: a robot in lock-step answers a command before a recorder has it.
+            answer = Moment(*(at - (tick.time - self._last_tick) // _JITTER for at in self._answer))
+            if self._answered and tick.is_before(answer):
                 # What it was to lead to had been measured: paired with it, the effect would come before the cause.
                 late = (self._answer.time - tick.time) / NANOSECONDS
                 raise Unusable(f"action: it came after the next tick: {late:.3f} s")

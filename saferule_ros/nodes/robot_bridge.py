@@ -181,10 +181,11 @@ class RobotBridge(Node):
         command = self._action_type()
         self._command.fill(command, self._command.values(action))
         payload = serialize_message(command)
+        now = self._now()  # before the robot can answer it
         self._commands.publish(command)
         self._last_action, self._last_sent = action, self._passed()
         # What is learned from is what was sent, read back from its bytes: a bag has no more than these.
-        self._feed(RawMessage(self._contract.action.topic, payload, self._now()))
+        self._feed(RawMessage(self._contract.action.topic, payload, now))
 
     def _new_episode(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         self._boundaries.publish(Empty())
