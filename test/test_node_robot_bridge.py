@@ -245,6 +245,25 @@ def test_in_silence_stop_is_sent_once_or_the_last_command_is_held(
     assert not ros.probe.becomes(lambda: len(arm.commands) > seen + 1, 0.6)
 
 
+def test_that_the_robot_does_something_else_than_the_policy_said_is_told_once(ros: Ros, contract: Path) -> None:
+    arm = Arm(ros, contract)
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+    arm.say(arm.targets, "/target", Float32MultiArray(data=np.zeros(7, np.float32)))
+    about, told = load_contract(contract).action, "the contract's low, high or max_rate held the command to"
+    arm.act(arm.state(), np.zeros(7, np.float32))
+    assert told not in arm.node.log_tail(), "this one was not held"
+    for _ in range(3):
+        command = arm.act(arm.state(), np.full(7, 9.0, np.float32))
+    assert (np.array(command.points[0].positions) - about.offset <= about.high).all()
+
+    def counted() -> bool:
+        values = {entry.key: entry.value for entry in health[-1].status[0].values} if health else {}
+        return values.get("held_actions") == "3"
+
+    ros.probe.wait_for(counted, "diagnostics count them")
+    assert "action[0] was 9, " in arm.node.log_tail() and arm.node.log_tail().count(told) == 1
+
+
 class Drive:
     """The drive of the ready contract, as it is: odometry, a laser and a goal by the clock that it is given [ns]."""
 

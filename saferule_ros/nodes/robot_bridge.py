@@ -165,10 +165,23 @@ class RobotBridge(Node):
         # The first command may go as far as the bounds: there is none before it that it could be too far from.
         since = self._passed() - self._last_sent if self._last_sent is not None else 3600 * NANOSECONDS
         held = self._command.held(action, self._last_action, since)
-        self._counts["held_actions"] += bool(np.any(held.astype(np.float32) != action))
+        self._count_held(action, held)
         self._send(held)
         self._stopped = False
         self._counts["commands"] += 1
+
+    def _count_held(self, action: np.ndarray, held: np.ndarray) -> None:
+        """Tells once that the robot does something else than the policy said: whoever learns from it must know."""
+        changed = np.flatnonzero(held.astype(np.float32) != action)
+        self._counts["held_actions"] += bool(len(changed))
+        if len(changed) and self._counts["held_actions"] == 1:
+            entry = changed[0]
+            self._tell(
+                f"action[{entry}] was {action[entry]:g}, the contract's low, high or max_rate held the command to "
+                f"{held[entry]:g}: dataset_recorder records the former, the robot executes the latter. Raise these "
+                "limits, or declare them to the policy: action_low and action_high of its spec, largest_rate of "
+                "policy_server"
+            )
 
     def _send_stop(self) -> None:
         action = self._command.stop(None if self._last_sent is None else self._last_action)
@@ -184,7 +197,8 @@ class RobotBridge(Node):
         now = self._now()  # before the robot can answer it
         self._commands.publish(command)
         self._last_action, self._last_sent = action, self._passed()
-        # What is learned from is what was sent, read back from its bytes: a bag has no more than these.
+        # The history of commands, and a safeguard's labels, are of what was sent, read back from its bytes: a bag of
+        # the robot's topics has no more than these. dataset_recorder records what the policy said.
         self._feed(RawMessage(self._contract.action.topic, payload, now))
 
     def _new_episode(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
