@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from saferule_ros.contract.decoding import Sample
-from saferule_ros.contract.model import NANOSECONDS, Align, Source
+from saferule_ros.contract.model import Align, Source
+from saferule_ros.units import NANOSECONDS
 
 # More samples than a source brings while a tick waits (four seconds at 1 kHz); beyond it the oldest go.
 _MOST_SAMPLES = 4096

@@ -12,7 +12,7 @@ import numpy as np
 from saferule_ros.contract.command import Command
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.field_types import fit
-from saferule_ros.contract.model import NANOSECONDS, Action, Contract, Source
+from saferule_ros.contract.model import Action, Contract, Source
 from saferule_ros.contract.paths import FieldPath
 from saferule_ros.contract.tick_delay import TickDelay, TimedTranslation
 from saferule_ros.contract.translation import ContractTranslation, types_of
@@ -25,6 +25,7 @@ from saferule_ros.recording.reader import BagReading
 from saferule_ros.recording.scan import TopicInfo
 from saferule_ros.recording.ticks import Ticks
 from saferule_ros.safeguard.errors import SafeguardError
+from saferule_ros.units import NANOSECONDS
 
 # Beyond this, stamps are of another clock than reception: more than any network or queue delays [s]. [ours]
 _CLOCKS_APART = 60.0

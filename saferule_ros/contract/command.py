@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.field_types import FieldType, fit
-from saferule_ros.contract.model import NANOSECONDS, Action
+from saferule_ros.contract.model import Action
 from saferule_ros.contract.paths import FieldPath
+from saferule_ros.units import NANOSECONDS
 
 
 class Command:

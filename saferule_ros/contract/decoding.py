@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from saferule_ros.contract.model import NANOSECONDS, Clock
+from saferule_ros.contract.model import Clock
 from saferule_ros.contract.paths import FieldPath
 from saferule_ros.recording.layout import Layout, batches
 from saferule_ros.recording.message_types import Types
+from saferule_ros.units import NANOSECONDS
 
 # Layouts of a topic whose selections are kept: more than a robot's messages ever alternate between.
 _KEPT_LAYOUTS = 16

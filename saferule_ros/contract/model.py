@@ -27,7 +27,6 @@ from saferule_ros.safeguard.model import Safeguard, load_safeguard
 from saferule_ros.settings import FOLDER, load_settings
 
 CONTRACT_SCHEMA = "saferule_ros/contract/1"
-NANOSECONDS = 10**9
 # What gives a reward or cost.
 BY_EXPRESSION, BY_SAFEGUARD = "by expression", "by safeguard"
 

@@ -16,13 +16,14 @@ from saferule_ros.contract.command import Command
 from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.episode_ids import episode_id
 from saferule_ros.contract.errors import ContractError
-from saferule_ros.contract.model import NANOSECONDS, Contract
+from saferule_ros.contract.model import Contract
 from saferule_ros.contract.silence import Silence, longest
 from saferule_ros.dataset.expression import ExpressionError
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
 from saferule_ros.recording.ticks import Ticks
 from saferule_ros.safeguard.errors import SafeguardError
 from saferule_ros.safeguard.monitor import Monitor
+from saferule_ros.units import NANOSECONDS
 
 # Ticks at a fixed rate that are made up for at once: after a longer silence, those between are skipped.
 _MOST_MISSED = 1000

@@ -1,6 +1,6 @@
 """Whether ticks have stopped coming: what their own distance tells, where no rate was given."""
 
-from saferule_ros.contract.model import NANOSECONDS
+from saferule_ros.units import NANOSECONDS
 
 # So many times the distance of the last two ticks is no jitter any more; and less than so long no silence. [ours]
 _PERIODS = 5

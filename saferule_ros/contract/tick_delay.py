@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from saferule_ros.contract.boundaries import ONE_CLOCK
-from saferule_ros.contract.model import NANOSECONDS, Contract
+from saferule_ros.contract.model import Contract
 from saferule_ros.contract.translation import ContractTranslation, Made
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.scan import TopicInfo
+from saferule_ros.units import NANOSECONDS
 
 
 @dataclass

@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.time import Time
 from rclpy.timer import Timer
 
-from saferule_ros.contract.model import NANOSECONDS, load_contract
+from saferule_ros.contract.model import load_contract
 from saferule_ros.errors import SaferuleError
 from saferule_ros.msg import Action, Episode, Observation
 from saferule_ros.nodes import process, qos
@@ -32,6 +32,7 @@ from saferule_ros.recording.bag_writer import BagWriter, SplitLimits, loop_topic
 from saferule_ros.recording.messages import RawMessage
 from saferule_ros.signing import KeyFolder
 from saferule_ros.srv import StartRecording, StopRecording
+from saferule_ros.units import NANOSECONDS
 from saferule_ros.workspace import Workspace
 
 MIB = 2**20

@@ -68,7 +68,7 @@ class Introductions:
         """
         waiting = set()
         for endpoint in endpoints:
-            gid, name = tuple(endpoint.endpoint_gid), full_name(endpoint)
+            gid, name = tuple(endpoint.endpoint_gid), node_of(endpoint)
             if gid in self._met or name == self._node.get_fully_qualified_name():
                 continue
             if name not in self._asked:
@@ -83,6 +83,6 @@ class Introductions:
         return waiting
 
 
-def full_name(endpoint: TopicEndpointInfo) -> str:
+def node_of(endpoint: TopicEndpointInfo) -> str:
     """Of the node that an endpoint belongs to."""
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from saferule_ros.nodes.wire import NANOSECONDS
 from saferule_ros.policy.failsafe import Limits, Reaction, react
+from saferule_ros.units import NANOSECONDS
 
 # For so long a robot goes on with its last command, where nobody says otherwise [s]: less than the 0.3 s after which
 # the ready contract of a differential drive stops it, and enough for a fallback to begin at 10 Hz or more [ours].

@@ -9,7 +9,7 @@ import time
 from rclpy.clock import Clock, ROSClock
 from rclpy.node import Node
 
-from saferule_ros.nodes.wire import NANOSECONDS
+from saferule_ros.units import NANOSECONDS
 
 # A step back by more than this [ns] is a simulation that begins anew. By less, its clock's message comes after one that
 # was stamped later.

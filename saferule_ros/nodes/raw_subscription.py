@@ -14,9 +14,10 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
+from saferule_ros.units import NANOSECONDS
+
 # As rclpy.wait_for_message does it, in Jazzy and Kilted: (subscriptions, guards, timers, clients, services, events).
 _ONE_SUBSCRIPTION = (1, 1, 0, 0, 0, 0)
-NANOSECONDS = 1_000_000_000
 
 
 class _NoExecutor(CallbackGroup):

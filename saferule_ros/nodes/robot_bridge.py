@@ -29,7 +29,7 @@ from std_srvs.srv import Trigger
 from saferule_ros.contract.command import Command
 from saferule_ros.contract.command_check import check_command
 from saferule_ros.contract.errors import ContractError
-from saferule_ros.contract.model import NANOSECONDS, load_contract
+from saferule_ros.contract.model import load_contract
 from saferule_ros.contract.translation import NEW_EPISODE, ContractTranslation
 from saferule_ros.msg import Action, Observation
 from saferule_ros.nodes import process, qos
@@ -40,6 +40,7 @@ from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.message_types import known_definition
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.scan import TopicInfo
+from saferule_ros.units import NANOSECONDS
 
 # How often time goes on where no message moves it: for ticks at a fixed rate, this many looks in a period.
 _LOOKS_PER_TICK = 4

@@ -18,7 +18,7 @@ from saferule_ros.nodes.answer_times import AnswerTimes
 from saferule_ros.nodes.last_command import DAMP_WITHIN, LastCommand, damping_of
 from saferule_ros.nodes.safeguard_watch import SafeguardWatch
 from saferule_ros.nodes.served import Served
-from saferule_ros.nodes.wire import NANOSECONDS, Asked, Command
+from saferule_ros.nodes.wire import Asked, Command
 from saferule_ros.policy.episode_costs import EpisodeCosts
 from saferule_ros.policy.errors import InferenceError
 from saferule_ros.policy.failsafe import (
@@ -35,6 +35,7 @@ from saferule_ros.policy.flight import FlightRecorder
 from saferule_ros.policy.probation import Probation
 from saferule_ros.policy.shadow import Tap
 from saferule_ros.safeguard.model import Safeguard
+from saferule_ros.units import NANOSECONDS
 
 # A control thread that is not between two answers for so long [s] hangs: an answer takes a fraction of a tick.
 HANGS_AFTER = 1.0

@@ -7,7 +7,7 @@ from rclpy.publisher import Publisher
 from rclpy.subscription import Subscription
 from rclpy.topic_endpoint_info import TopicEndpointInfo
 
-from saferule_ros.nodes.introductions import Introductions, full_name
+from saferule_ros.nodes.introductions import Introductions, node_of
 
 
 class Company:
@@ -77,7 +77,7 @@ class Company:
 
     def _others(self, endpoints: list[TopicEndpointInfo]) -> set[str]:
         own = self._node.get_fully_qualified_name()
-        return {full_name(endpoint) for endpoint in endpoints} - {own}
+        return {node_of(endpoint) for endpoint in endpoints} - {own}
 
 
 def _names(nodes: set[str]) -> str:

@@ -15,10 +15,10 @@ from std_msgs.msg import Header
 
 from saferule_ros.msg import Action, Episode, Observation
 from saferule_ros.nodes.sim_episode import Outcome, PlannedEpisode, Tick
+from saferule_ros.units import NANOSECONDS
 
 #: Frame of `sim_bridge/path`: the simulator's world, x and y [m].
 WORLD = "world"
-NANOSECONDS = 1_000_000_000
 
 
 def time_message(nanoseconds: int) -> Time:

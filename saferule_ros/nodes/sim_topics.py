@@ -14,11 +14,11 @@ from saferule_ros.msg import Action, Observation
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.sim_episode import PlannedEpisode, Tick
 from saferule_ros.nodes.sim_messages import (
-    NANOSECONDS,
     demonstrated_action,
     observation_message,
     time_message,
 )
+from saferule_ros.units import NANOSECONDS
 
 # In real time [s]: in lock-step, a clock message per tick would take a quarter of all steps per second, for each
 # message wakes every node that uses simulated time. Episodes' first and last ticks always set the clock.

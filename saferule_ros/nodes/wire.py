@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from rclpy.serialization import deserialize_message
 
 from saferule_ros.msg import Observation
-from saferule_ros.recording.cdr import NANOSECONDS, observation_parts
+from saferule_ros.recording.cdr import observation_parts
 from saferule_ros.recording.errors import CdrError
+from saferule_ros.units import NANOSECONDS
 
 _PLAIN = b"\x00\x01"  # plain CDR, little-endian
 

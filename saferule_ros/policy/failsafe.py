@@ -21,8 +21,7 @@ from numpy.typing import ArrayLike
 
 from saferule_ros.policy.errors import SpecError
 from saferule_ros.policy.spec import PolicySpec
-
-SECOND = 1_000_000_000  # [ns]
+from saferule_ros.units import NANOSECONDS
 
 
 class Reason(StrEnum):
@@ -174,7 +173,7 @@ def input_fault(limits: Limits, tick: Tick) -> Fault | None:
     if not tick.has_policy:
         return Fault(Reason.NO_POLICY, "no policy is active")
     if tick.observation is None:
-        silence = (tick.now_ns - tick.stamp_ns) / SECOND
+        silence = (tick.now_ns - tick.stamp_ns) / NANOSECONDS
         return Fault(Reason.MISSING_OBSERVATION, f"no observation for {silence:.6f} s, limit {limits.patience_s:g} s")
     observation, size = _vector(tick.observation), limits.spec.observation_size
     if observation is None or observation.shape != (size,):
@@ -184,9 +183,9 @@ def input_fault(limits: Limits, tick: Tick) -> Fault | None:
         index = int(np.flatnonzero(~np.isfinite(observation))[0])
         return Fault(Reason.NON_FINITE_OBSERVATION, f"observation[{index}] is {observation[index]}")
     if tick.previous_stamp_ns is not None and tick.stamp_ns < tick.previous_stamp_ns:
-        back = (tick.previous_stamp_ns - tick.stamp_ns) / SECOND
+        back = (tick.previous_stamp_ns - tick.stamp_ns) / NANOSECONDS
         return Fault(Reason.TIME_BACKWARDS, f"stamp is {back:.6f} s before that of the observation before")
-    age = (tick.now_ns - tick.stamp_ns) / SECOND
+    age = (tick.now_ns - tick.stamp_ns) / NANOSECONDS
     if age < -limits.future_tolerance_s:
         return Fault(Reason.TIME_BACKWARDS, f"the clock is {-age:.6f} s behind the observation's stamp")
     if age > limits.stale_after_s:
@@ -244,7 +243,7 @@ def _rate_fault(limits: Limits, tick: Tick, action: np.ndarray) -> Fault | None:
     if last is None or last.shape != action.shape or tick.previous_stamp_ns is None:
         return None
     # Lost observations give it more time, jitter that brings two close together does not take any away.
-    seconds = max((tick.stamp_ns - tick.previous_stamp_ns) / SECOND, 1.0 / limits.spec.control_rate)
+    seconds = max((tick.stamp_ns - tick.previous_stamp_ns) / NANOSECONDS, 1.0 / limits.spec.control_rate)
     half_range = 0.5 * (limits.spec.high - limits.spec.low)
     allowed = limits.largest_rate * seconds * half_range + limits.spec.slack
     change = np.abs(action - last)

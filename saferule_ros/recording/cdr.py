@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from saferule_ros.recording.errors import CdrError
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
+from saferule_ros.units import NANOSECONDS
 
-NANOSECONDS = 10**9
 _HEADER = 4  # encapsulation: two bytes representation, two bytes options; alignment counts from here
 _PADDING = 3  # a payload is padded to a multiple of 4
 

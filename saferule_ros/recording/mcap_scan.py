@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from saferule_ros.recording.messages import RawMessage
-from saferule_ros.recording.scan import Scan, TopicInfo, full_name
+from saferule_ros.recording.scan import Scan, TopicInfo, with_slash
 from saferule_ros.recording.unpacking import MAX_RECORD, ZSTD_MAGIC, UnpackingError, unpacked, unpacked_message
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -153,7 +153,7 @@ class McapScan(Scan):
         elif opcode == _CHANNEL:
             number, schema = struct.unpack_from("<HH", content)
             topic, at = _string(content, 4)
-            topic = full_name(topic)
+            topic = with_slash(topic)
             encoding, _ = _string(content, at)
             type_name, text = self._schemas.get(schema, ("", ""))
             self._channels[number] = topic

@@ -51,7 +51,7 @@ def parse_types(type_name: str, text: str) -> Types:
         name, body = type_name, part
         if number:
             head, _, body = part.lstrip().partition("\n")
-            name = full_name(head.removeprefix("MSG:").strip(), type_name)
+            name = full_type_name(head.removeprefix("MSG:").strip(), type_name)
         types[name] = tuple(_field(line, name) for line in field_list(body))
     for name, fields in types.items():
         for field in fields:
@@ -63,7 +63,7 @@ def parse_types(type_name: str, text: str) -> Types:
     return types
 
 
-def full_name(name: str, owner: str) -> str:
+def full_type_name(name: str, owner: str) -> str:
     """package/msg/Name of a type as it is named inside of `owner`."""
     parts = name.split("/")
     package = parts[0] if len(parts) > 1 else owner.split("/")[0]
@@ -105,6 +105,6 @@ def _field(line: str, owner: str) -> Field:
     assert found is not None, line  # field_list wrote it
     kind, size = found["type"], found["size"]
     if kind not in NUMBERS and kind not in STRINGS:
-        kind = full_name(kind, owner)
+        kind = full_type_name(kind, owner)
     length = SCALAR if size is None else int(size) if size.isdecimal() else SEQUENCE
     return Field(found["name"], kind, length)

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from saferule_ros.recording.cdr import NANOSECONDS, decode_action, decode_observation
+from saferule_ros.recording.cdr import decode_action, decode_observation
 from saferule_ros.recording.definitions import SEPARATOR
 from saferule_ros.recording.errors import CdrError
 from saferule_ros.recording.layout import Layout, layout_of
@@ -22,6 +22,7 @@ from saferule_ros.recording.messages import (
     ActionMessage,
     ObservationMessage,
 )
+from saferule_ros.units import NANOSECONDS
 
 Message = ObservationMessage | ActionMessage
 

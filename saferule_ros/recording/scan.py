@@ -25,7 +25,7 @@ class TopicInfo:
         return cls(type_name, definition) if serialization == CDR else cls(f"{type_name} ({serialization})")
 
 
-def full_name(topic: str) -> str:
+def with_slash(topic: str) -> str:
     """With the leading slash, which programs that write bags without a node leave out."""
     return topic if topic.startswith("/") else f"/{topic}"
 

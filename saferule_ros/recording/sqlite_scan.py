@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from saferule_ros.recording.messages import RawMessage
-from saferule_ros.recording.scan import BATCH_BYTES, Scan, TopicInfo, full_name
+from saferule_ros.recording.scan import BATCH_BYTES, Scan, TopicInfo, with_slash
 from saferule_ros.recording.unpacking import ZSTD_MAGIC, unpacked_message
 
 # Rows that one query asks for: held in memory at a time, unless they are so large that fewer are enough.
@@ -40,7 +40,7 @@ class SqliteScan(Scan):
     def _database(self, database: sqlite3.Connection) -> Iterator[RawMessage]:
         names: dict[int, str] = {}
         for number, name, kind, form in database.execute("SELECT id, name, type, serialization_format FROM topics"):
-            names[int(number)] = topic = full_name(str(name))
+            names[int(number)] = topic = with_slash(str(name))
             self.topics[topic] = TopicInfo.of(str(kind), str(form))
         self._definitions(database)
         # In the order of writing, which is that of reception; behind a damaged place it goes on, a little further
