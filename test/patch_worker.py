@@ -37,12 +37,13 @@ def job(
             raise PatchCancelled(f"cancelled at step {step}")
         if behaviour == "refused":
             raise SaferuleError("no policy is active in 'x'", "Activate one first")
-        if behaviour in ("proposed", "proposing"):
+        if behaviour in ("proposed", "proposing", "proposed, then full"):
             Proposal(candidate_id=request.requester).note(Workspace(request.workspace).job(request.job_id))
-            if behaviour == "proposed":
+            if behaviour != "proposing":
                 PolicyStore(Workspace(request.workspace).store).set_candidate(request.requester)
-            os.kill(os.getpid(), signal.SIGKILL)
-        if behaviour == "full":
+            if behaviour != "proposed, then full":
+                os.kill(os.getpid(), signal.SIGKILL)
+        if behaviour.endswith("full"):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if behaviour == "broken":
             raise ZeroDivisionError("a defect")

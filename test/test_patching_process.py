@@ -1,5 +1,7 @@
 """A patch job in its own process: what it reports, how it is stopped, and what is left when it dies."""
 
+import contextlib
+import io
 import json
 import os
 import select
@@ -7,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +18,11 @@ from policy_samples import add_onnx, scaled
 
 from saferule_ros.patching.lock import lives
 from saferule_ros.patching.process import LOG_FILE, JobError, PatchProcess, new_job_id
-from saferule_ros.patching.progress import Stage
+from saferule_ros.patching.progress import PatchProgress, Stage
 from saferule_ros.patching.recovery import close_interrupted_jobs
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.worker import Outlet
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.workspace import Workspace
 
@@ -164,6 +168,24 @@ def test_a_job_that_was_killed_after_it_had_made_its_candidate_says_so(
         report = PatchReport.load(process.folder)
     assert report.outcome is Outcome.SUCCEEDED and report.candidate_id == bundles[1]
     assert f"candidate {bundles[1]}" in report.message and "before it could report" in report.message
+
+
+def test_a_disk_that_is_full_after_the_candidate_was_made_hides_it_from_nobody(start, bundles: list[str]) -> None:
+    process = start("proposed, then full", requester=bundles[1])
+    list(process.progress())
+    report = process.wait(DEADLINE)
+    assert report.outcome is Outcome.SUCCEEDED and report.candidate_id == bundles[1]
+    assert "No space left on device" in report.message and is_stored(report, process)
+
+
+def test_progress_that_a_full_disk_does_not_hold_ends_no_job(capsys: pytest.CaptureFixture[str]) -> None:
+    heard = io.StringIO()
+    with open("/dev/full", "w") as full:
+        outlet = Outlet(heard, full, threading.Event())
+        outlet(PatchProgress(stage=Stage.UNLEARNING, step=1, steps=2))
+        with contextlib.suppress(OSError):  # what is buffered is tried again where it is closed
+            full.close()
+    assert '"step":1' in heard.getvalue() and "No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("behaviour", ["proposing", "refused", "full"])

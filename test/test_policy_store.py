@@ -171,7 +171,7 @@ def test_an_empty_place_is_an_error_that_says_what_to_do(store: PolicyStore, ids
         store.rollback()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"active": "../x"}', b'{"format": 9}', b"\xff", b"[]"])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"active": "../x"}', b'{"format": 0}', b"\xff", b"[]"])
 def test_unreadable_places_are_an_error_that_says_what_to_do(
     store: PolicyStore, ids: list[str], content: bytes
 ) -> None:
@@ -438,18 +438,57 @@ def test_a_maker_that_counts_high_does_not_make_the_robots_next_patch_too_old(
     store.activate(add_onnx(store, scaled(0.2), tmp_path).bundle_id)
 
 
-def test_a_store_of_before_arrivals_were_noted_goes_on_as_it_was(
-    store: PolicyStore, ids: list[str], tmp_path: Path
+def as_before_arrivals(store: PolicyStore) -> None:
+    """What a version that did not note them left."""
+    store._write(store.places().model_copy(update={"arrivals": (), "format": 1}))
+
+
+def test_a_store_of_before_arrivals_were_noted_goes_on_to_count(
+    store: PolicyStore, ids: list[str], lab: PolicyStore, tmp_path: Path
 ) -> None:
     for bundle_id in ids:
         store.activate(bundle_id)
-    store.export_archive(ids[0], tmp_path / "old.saferule")
-    store._write(store.places().model_copy(update={"arrivals": ()}))
+    as_before_arrivals(store)
+    for number in (4, 5, 6):
+        made = add_onnx(store, scaled(0.2), tmp_path)
+        store.activate(made.bundle_id)
+        assert (made.version, store.places().newest_version, store.places().version_floor) == (number,) * 3
+    store.activate(brought(store, lab, add_onnx(lab, scaled(0.3), tmp_path).bundle_id, tmp_path))
+    assert store.places().version_floor == 7
+
+
+def test_the_first_policy_of_another_maker_is_new_to_a_store_of_before(
+    store: PolicyStore, ids: list[str], lab: PolicyStore, tmp_path: Path
+) -> None:
+    for bundle_id in ids:
+        store.activate(bundle_id)
+    as_before_arrivals(store)
+    store.activate(brought(store, lab, add_onnx(lab, scaled(0.3), tmp_path).bundle_id, tmp_path))
+
+
+@pytest.mark.parametrize("first", ["own", "lab"])
+def test_what_a_store_of_before_had_pruned_stays_old(
+    store: PolicyStore, ids: list[str], lab: PolicyStore, tmp_path: Path, first: str
+) -> None:
+    of_lab = add_onnx(lab, scaled(0.3), tmp_path).bundle_id
+    store.activate(brought(store, lab, of_lab, tmp_path))
+    for factor in (0.1, 0.2):
+        store.activate(add_onnx(store, scaled(factor), tmp_path).bundle_id)
+    store.export_archive(ids[0], tmp_path / f"{ids[0]}.saferule")
     store.prune(0)
-    assert store.import_archive(tmp_path / "old.saferule") == ids[0]
-    with pytest.raises(VersionCounterError, match="has version 1"):
-        store.activate(ids[0])
-    store.activate(add_onnx(store, scaled(0.2), tmp_path).bundle_id)
+    as_before_arrivals(store)
+    pruned = [ids[0], of_lab] if first == "own" else [of_lab, ids[0]]
+    for bundle_id in pruned:
+        assert store.import_archive(tmp_path / f"{bundle_id}.saferule") == bundle_id
+        with pytest.raises(VersionCounterError, match="has version 1"):
+            store.activate(bundle_id)
+
+
+def test_places_of_a_version_to_come_are_told_as_such(store: PolicyStore, ids: list[str]) -> None:
+    stored = json.loads(store.places_path.read_text())
+    store.places_path.write_text(json.dumps(stored | {"format": 3, "of_tomorrow": 1}))
+    with pytest.raises(StoreError, match=r"has format 3, this version reads up to 2.*A newer saferule_ros"):
+        store.places()
 
 
 def test_pruning_leaves_what_has_a_place_what_a_job_holds_and_the_newest(store: PolicyStore, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.errors import SaferuleError
 from saferule_ros.patching.lock import sign_of_life
 from saferule_ros.patching.progress import PatchProgress
-from saferule_ros.patching.proposal import made_before_its_report, proposed, still_waiting
 from saferule_ros.patching.report import REPORT_FILE, Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.unreported import report_of_ended
 from saferule_ros.workspace import Workspace
 
 REQUEST_FILE = "request.json"
@@ -181,25 +181,16 @@ class PatchProcess:
                 how += " (by hand, or by the kernel for want of memory)"
         else:
             how = f"ended with status {status} and no readable report ({type(error).__name__})"
-        workspace, tail = Workspace(self.request.workspace), self._log_tail()
-        candidate = proposed(workspace, self.folder)
-        if candidate:
-            outcome, message = Outcome.SUCCEEDED, made_before_its_report(candidate, f"the worker {how}")
-        elif self._cancelled:
-            outcome, message = Outcome.CANCELLED, f"cancelled{still_waiting(workspace)}"
+        if self._cancelled:
+            outcome, message = Outcome.CANCELLED, "cancelled"
         else:
-            outcome = Outcome.FAILED
-            message = f"the worker {how}{still_waiting(workspace)}. See {self.folder / LOG_FILE}"
+            tail = self._log_tail()
+            outcome, message = Outcome.FAILED, f"the worker {how}. See {self.folder / LOG_FILE}"
             message += f", which ends with: {tail}" if tail else ""
-        return PatchReport(
-            job_id=self.request.job_id,
-            forget_set_id=self.request.forget_set_id,
-            outcome=outcome,
-            message=message,
-            candidate_id=candidate,
-            duration=time.monotonic() - self._started,
-            finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        )
+        return report_of_ended(
+            Workspace(self.request.workspace), self.folder, self.request.forget_set_id, outcome, message,
+            f"the worker {how}", duration=time.monotonic() - self._started,
+        )  # fmt: skip
 
     def _log_tail(self) -> str:
         try:

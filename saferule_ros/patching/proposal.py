@@ -37,11 +37,6 @@ def proposed(workspace: Workspace, job_folder: Path) -> str:
         return ""
 
 
-def made_before_its_report(candidate_id: str, how: str) -> str:
-    """What the report of such a job says; `how` its worker ended."""
-    return f"candidate {candidate_id}; {how} before it could report: what the patch measured is not known"
-
-
 def still_waiting(workspace: Workspace) -> str:
     """What to add where nothing is proposed: a swap without an id takes an older candidate, of which nobody thinks."""
     try:

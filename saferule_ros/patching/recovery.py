@@ -1,7 +1,6 @@
 """After a kill or a power cut: jobs that never ended get the report that their worker could not write."""
 
 import logging
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,9 +8,9 @@ from pydantic import ValidationError
 from saferule_ros.dataset.durable import write_atomically
 from saferule_ros.patching.lock import lives
 from saferule_ros.patching.process import REQUEST_FILE
-from saferule_ros.patching.proposal import made_before_its_report, proposed, still_waiting
 from saferule_ros.patching.report import REPORT_FILE, Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.unreported import report_of_ended
 from saferule_ros.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -40,14 +39,7 @@ def _report(workspace: Workspace, folder: Path) -> PatchReport:
         forget_set_id = PatchRequest.model_validate_json((folder / REQUEST_FILE).read_bytes()).forget_set_id
     except ValidationError:
         forget_set_id = ""
-    candidate, how = proposed(workspace, folder), "the machine or the server stopped"
-    return PatchReport(
-        job_id=folder.name,
-        forget_set_id=forget_set_id,
-        outcome=Outcome.SUCCEEDED if candidate else Outcome.FAILED,
-        candidate_id=candidate,
-        message=made_before_its_report(candidate, how)
-        if candidate
-        else f"interrupted: {how} while it ran. Start it again{still_waiting(workspace)}",
-        finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    how = "the machine or the server stopped"
+    return report_of_ended(
+        workspace, folder, forget_set_id, Outcome.FAILED, f"interrupted: {how} while it ran. Start it again", how
     )

@@ -25,9 +25,9 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.patching.lock import WorkspaceBusy, patch_lock
 from saferule_ros.patching.process import REQUEST_FILE, STOP_SECONDS
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
-from saferule_ros.patching.proposal import still_waiting
 from saferule_ros.patching.report import REPORT_FILE, Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
+from saferule_ros.patching.unreported import report_of_ended
 from saferule_ros.workspace import Workspace
 
 PROGRESS_FILE = "progress.jsonl"
@@ -115,8 +115,11 @@ class Outlet:
 
     def __call__(self, progress: PatchProgress) -> None:
         line = progress.model_dump_json() + "\n"
-        self._history.write(line)
-        self._history.flush()
+        try:
+            self._history.write(line)
+            self._history.flush()
+        except OSError as error:  # a full disk: the patch may fit all the same, and says so where it does not
+            print(f"progress cannot be noted: {error}", file=sys.stderr)
         try:
             self._parent.write(line)
             self._parent.flush()
@@ -137,16 +140,10 @@ def report_of(
     workspace = Workspace(request.workspace)
 
     def ended(outcome: Outcome, message: str) -> PatchReport:
-        # Nothing that raises comes after the store has a new candidate: what it has is of before.
-        return PatchReport(
-            job_id=request.job_id,
-            forget_set_id=request.forget_set_id,
-            outcome=outcome,
-            message=f"{message}{still_waiting(workspace)}",
-            duration=time.monotonic() - began,
-            started=started,
-            finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        )
+        return report_of_ended(
+            workspace, workspace.job(request.job_id), request.forget_set_id, outcome, message,
+            f"the job ended ({message})", started, time.monotonic() - began,
+        )  # fmt: skip
 
     try:
         with patch_lock(workspace, request.job_id):

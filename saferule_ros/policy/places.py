@@ -17,6 +17,9 @@ from saferule_ros.policy.manifest import ID_PATTERN
 Place = Literal["active", "previous", "candidate"]
 PLACES: tuple[Place, ...] = ("active", "previous", "candidate")
 
+# Of places.json as it is written now; older ones are read.
+FORMAT: Literal[2] = 2
+
 # How often a lock that somebody else holds is tried again [s]: a change takes some milliseconds.
 LOCK_POLL = 0.002
 
@@ -41,7 +44,7 @@ class Places(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = Field(default=FORMAT, description="1: of before arrivals were noted")
     active: str | None = Field(default=None, pattern=ID_PATTERN)
     previous: str | None = Field(default=None, pattern=ID_PATTERN)
     candidate: str | None = Field(default=None, pattern=ID_PATTERN)

@@ -19,7 +19,7 @@ from saferule_ros.policy.errors import (
 )
 from saferule_ros.policy.invariants import check_id
 from saferule_ros.policy.manifest import ID_PATTERN, Manifest
-from saferule_ros.policy.places import Place, Places
+from saferule_ros.policy.places import FORMAT, Place, Places
 from saferule_ros.policy.spec import PolicySpec
 from saferule_ros.signing import KeyFolder
 
@@ -139,6 +139,12 @@ class StoreReader:
         except OSError as error:
             raise StoreError(f"{self.places_path}: {error.strerror}", "Make the store readable") from error
         except pydantic.ValidationError as error:
+            written = [found["input"] for found in error.errors() if found["loc"] == ("format",)]
+            if written and isinstance(written[0], int) and written[0] > FORMAT:
+                raise StoreError(
+                    f"{self.places_path} has format {written[0]}, this version reads up to {FORMAT}",
+                    "A newer saferule_ros changed the store: use that one on every machine that shares it",
+                ) from error
             raise self._broken(f"{self.places_path} is not what a store writes") from error
 
     def list(self) -> tuple[StoreEntry, ...]:

@@ -17,14 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saferule_ros.policy import archive, durable, holds
-from saferule_ros.policy.audit import AuditEvent, complete
+from saferule_ros.policy.audit import AuditEvent, complete, read_log
 from saferule_ros.policy.bundle_files import verify_bundle
 from saferule_ros.policy.errors import CorruptBundleError, NoPolicyError, StoreError
 from saferule_ros.policy.invariants import check_version
 from saferule_ros.policy.manifest import canonical_json
-from saferule_ros.policy.places import Arrival, Places, locked
+from saferule_ros.policy.places import FORMAT, Arrival, Places, locked
 from saferule_ros.policy.reader import StoreEntry, StoreReader, VerifiedBundle
-from saferule_ros.signing import PrivateKey
+from saferule_ros.signing import OWN, PrivateKey, TrustedKeys
 
 __all__ = ["PolicyStore", "StoreEntry", "VerifiedBundle"]
 
@@ -93,6 +93,7 @@ class PolicyStore(StoreReader):
         source = Path(folder)
         with self._changing() as places:
             trusted = self.keys.trusted()
+            places = self._of_today(places, trusted)  # before there is one more
             manifest, _, key_id = verify_bundle(source, trusted, called)
             bundle_id = manifest.bundle_id
             self._clear_staging()
@@ -107,7 +108,7 @@ class PolicyStore(StoreReader):
             if not target.exists():
                 durable.rename_folder(fresh, target)
             self._clear_staging()
-            after = self._of_today(places).with_arrival(key_id, manifest.version)
+            after = places if self._was_here(bundle_id) else places.with_arrival(key_id, manifest.version)
             self._commit(after, "add", None, bundle_id, reason, requester)
         return bundle_id
 
@@ -252,17 +253,25 @@ class PolicyStore(StoreReader):
         with self._changing() as places:
             self._commit(places, event, places.active, bundle_id, reason, requester)
 
-    def _of_today(self, places: Places) -> Places:
-        """With arrivals, where these were not noted yet: version counters then were taken for those of one maker."""
-        if places.arrivals or not places.newest_version:
+    def _of_today(self, places: Places, trusted: TrustedKeys) -> Places:
+        """With arrivals, where these were not noted yet: of this robot all that it counted, of others what is here."""
+        if places.format == FORMAT:
             return places
         newest: dict[str, int] = {}
         for bundle_id in self._ids():
             with contextlib.suppress(CorruptBundleError):
                 manifest, _, key_id = self._verify(bundle_id)
                 newest[key_id] = max(newest.get(key_id, 0), manifest.version)
+        if OWN in trusted.by_name:
+            newest[trusted.by_name[OWN].id] = places.newest_version
         arrivals = (Arrival(key_id=key_id, version=version, order=version) for key_id, version in newest.items())
-        return places.model_copy(update={"arrivals": tuple(sorted(arrivals, key=lambda one: one.order))})
+        return places.model_copy(
+            update={"format": FORMAT, "arrivals": tuple(sorted(arrivals, key=lambda one: one.order))}
+        )
+
+    def _was_here(self, bundle_id: str) -> bool:
+        """Whether it was added before, and maybe pruned, by the log."""
+        return f'"{bundle_id}"'.encode() in read_log(self.audit_path)
 
     def _commit(
         self, places: Places, event: str, before: str | None, after: str | None, reason: str, requester: str
