@@ -22,7 +22,7 @@ from saferule_ros.learning.checkpoint import load_checkpoint
 from saferule_ros.patching.cleaning import RECENT, NotCleaned, remove_unneeded_checkpoints
 from saferule_ros.patching.forget import store_forget_set
 from saferule_ros.patching.job import METHOD, run_patch
-from saferule_ros.patching.lock import WorkspaceBusy, patch_lock
+from saferule_ros.patching.lock import WorkspaceBusy, only_worker, patch_lock
 from saferule_ros.patching.origin import ORIGIN_FILE, OriginError
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress
 from saferule_ros.patching.readiness import NotPatchable, check_can_patch
@@ -147,6 +147,8 @@ def test_what_no_policy_needs_any_more_is_removed_and_the_next_patch_goes_on(tmp
         if folder.name != "made-just-now":
             os.utime(folder, (longer_ago, longer_ago))
     with patch_lock(workspace, "another"), pytest.raises(WorkspaceBusy, match="another"):
+        remove_unneeded_checkpoints(workspace)
+    with only_worker(workspace.training / "learning"), pytest.raises(WorkspaceBusy, match="somebody learns"):
         remove_unneeded_checkpoints(workspace)
     store.prune(0)
     cleaned = remove_unneeded_checkpoints(workspace)

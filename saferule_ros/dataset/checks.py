@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.units import NANOSECONDS
 
 # Rows that are looked at together: a dataset may be larger than the memory.
 _BLOCK = 65_536
-_NANOSECONDS = 10**9
 # A step is a gap where it takes so many times the dataset's median step, unless a limit is given [ours].
 _GAP_FACTOR = 5.0
 # Findings that are named; the others are counted.
@@ -106,7 +106,7 @@ def _time(dataset: EpisodeDataset) -> CheckResult:
 
 def _gaps(dataset: EpisodeDataset, max_gap: float | None) -> CheckResult:
     steps = [
-        np.diff(dataset.stamps[record.start : record.start + record.length]) / _NANOSECONDS
+        np.diff(dataset.stamps[record.start : record.start + record.length]) / NANOSECONDS
         for record in dataset.records
         if dataset.stamps[record.start]
     ]

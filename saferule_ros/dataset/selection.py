@@ -13,6 +13,7 @@ from saferule_ros.dataset.errors import DatasetError, ForgetSetError
 from saferule_ros.dataset.expression import Expression, ExpressionError
 from saferule_ros.dataset.naming import unknown_names
 from saferule_ros.dataset.record import EpisodeRecord
+from saferule_ros.units import NANOSECONDS
 
 # Episode, first step and the step after the last one.
 StepRange = tuple[str, int, int]
@@ -28,7 +29,6 @@ COLUMNS = (*TRANSITION_COLUMNS, *EPISODE_COLUMNS)
 
 # Rows that a predicate is evaluated over at a time: a dataset may be larger than the memory.
 _BLOCK = 65_536
-_NANOSECONDS = 10**9
 # Stamps are 64-bit integers: from 1677 to 2262.
 _STAMPS = range(-(2**63), 2**63)
 # Digits of the largest step that can be named: far above any episode's, below what Python refuses to read.
@@ -150,11 +150,11 @@ def parse_time(text: str) -> int:
     try:
         whole, _, part = text.partition(".")
         if whole.isdecimal() and (part.isdecimal() or not part):
-            time = int(whole) * _NANOSECONDS + int((part + "0" * 9)[:9])
+            time = int(whole) * NANOSECONDS + int((part + "0" * 9)[:9])
         else:
             moment = datetime.fromisoformat(text)
             moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-            time = int(moment.replace(microsecond=0).timestamp()) * _NANOSECONDS + moment.microsecond * 1000
+            time = int(moment.replace(microsecond=0).timestamp()) * NANOSECONDS + moment.microsecond * 1000
     except ValueError as error:
         raise ForgetSetError(
             f"{text!r:.200} is no time", "Write 2026-11-21T10:30:00 (UTC), with a zone +01:00, or seconds since 1970"
@@ -179,7 +179,7 @@ def columns_of(dataset: EpisodeDataset, names: Iterable[str], rows: slice) -> di
             column = np.asarray(getattr(dataset, simple[name])[rows])
             found[name] = column if column.dtype == np.bool_ else column.astype(np.float64)
         elif name == "time":
-            found[name] = np.asarray(dataset.stamps[rows]) / _NANOSECONDS
+            found[name] = np.asarray(dataset.stamps[rows]) / NANOSECONDS
         else:
             found[name] = _of_episodes(dataset.records, name)[index]
     return found
@@ -239,8 +239,8 @@ def _matching(dataset: EpisodeDataset, where: str) -> npt.NDArray[np.bool_]:
 def _text(time: int) -> str:
     """An instant [ns since the epoch] in words. Total: what is no date is told as a number."""
     if time not in _STAMPS:
-        return f"{time // _NANOSECONDS} s since 1970"
-    return datetime.fromtimestamp(time / _NANOSECONDS, UTC).isoformat(timespec="milliseconds")
+        return f"{time // NANOSECONDS} s since 1970"
+    return datetime.fromtimestamp(time / NANOSECONDS, UTC).isoformat(timespec="milliseconds")
 
 
 def _error(error: DatasetError) -> ForgetSetError:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,7 @@ def _put_in_place(working: Path, checkpoint: Path) -> None:
     sync_folder(working)
     if checkpoint.exists():  # content-addressed: the same content is there already
         shutil.rmtree(working)
+        os.utime(checkpoint)  # and was wanted again just now, for those who remove what is old
     else:
         working.rename(checkpoint)
         sync_folder(checkpoint.parent)

@@ -4,6 +4,7 @@ A patch leaves a learner's checkpoint for each policy, from which the next one g
 whoever wants to look (see trail): some megabytes each.
 """
 
+import math
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from saferule_ros.dataset.durable import TEMPORARY_PREFIX
 from saferule_ros.errors import SaferuleError
-from saferule_ros.patching.lock import patch_lock
+from saferule_ros.patching.lock import patch_lock, refuse_while_learning
 from saferule_ros.patching.report import REPORT_FILE
 from saferule_ros.patching.trail import CHECKPOINTS
 from saferule_ros.policy.store import PolicyStore
@@ -38,10 +39,11 @@ def remove_unneeded_checkpoints(workspace: Workspace) -> Cleaned:
     ended left along their way, but for the newest patch's.
 
     Raises:
-        WorkspaceBusy: a patch runs.
+        WorkspaceBusy: a patch, or learning, runs.
         NotCleaned: a damaged policy does not say which checkpoint is its own.
     """
     with patch_lock(workspace, "prune"):
+        refuse_while_learning(workspace.training)
         entries = PolicyStore(workspace.store).list()
         damaged = [entry.bundle_id for entry in entries if entry.manifest is None]
         if damaged:
@@ -51,7 +53,7 @@ def remove_unneeded_checkpoints(workspace: Workspace) -> Cleaned:
             )
         needed = {entry.manifest.checkpoint_id for entry in entries if entry.manifest}
         before = time.time() - RECENT
-        old = [path for path in _folders(workspace.checkpoints) if path.stat().st_mtime < before]
+        old = [path for path in _folders(workspace.checkpoints) if _changed(path) < before]
         checkpoints = [path for path in old if path.name not in needed]
         ended = [folder for folder in _folders(workspace.jobs) if (folder / REPORT_FILE).exists()]  # by time: see names
         trails = [folder / CHECKPOINTS for folder in ended[:-1] if (folder / CHECKPOINTS).is_dir()]
@@ -64,6 +66,14 @@ def remove_unneeded_checkpoints(workspace: Workspace) -> Cleaned:
 
 def _folders(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+
+
+def _changed(path: Path) -> float:
+    """When, in seconds; of what is gone since it was listed (it got its name), just now."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
 
 
 def _size(folder: Path) -> int:

@@ -1,6 +1,7 @@
 """One patch at a time in a workspace, whoever starts it: a node, the command line, or both, here or on an edge box that
 shares the folder; the same learning once at a time; and which jobs live. The locks are those of file_locks."""
 
+import contextlib
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from saferule_ros.syncing import make_folder
 from saferule_ros.workspace import Workspace, WorkspaceError
 
 LOCK_FILE = ".running"
+# Ends the name of the lock beside a folder.
+_OF_FOLDER = ".lock"
 # In a job's folder: locked for as long as anyone works on it.
 ALIVE_FILE = ".alive"
 
@@ -62,7 +65,7 @@ def only_worker(folder: Path) -> Iterator[None]:
         WorkspaceError: the file system has no locks.
     """
     make_folder(folder.parent)
-    path = folder.with_name(f".{folder.name}.lock")
+    path = folder.with_name(f".{folder.name}{_OF_FOLDER}")
     with path.open("a") as file:
         try:
             # Who removed the file that was opened here let go of it just now: another process may have made a new one.
@@ -78,6 +81,14 @@ def only_worker(folder: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def refuse_while_learning(parent: Path) -> None:
+    """Raises WorkspaceBusy while somebody makes what is made in a folder of these, see only_worker."""
+    for path in sorted(parent.glob(f".*{_OF_FOLDER}")):
+        with contextlib.suppress(FileNotFoundError), path.open("rb") as file:  # that ended just now
+            if not try_lock(file.fileno(), shared=True):
+                raise WorkspaceBusy(f"somebody learns in {str(parent)!r}", f"Wait for its end: `fuser {path}` finds it")
 
 
 def sign_of_life(folder: Path) -> FileIO:

@@ -61,7 +61,12 @@ class Journal:
         path = self._folder / f"{JOURNAL_PREFIX}{self._count}.mcap"
         self._count += 1
         handle = open(path, "xb")  # noqa: SIM115 - closed when it is removed
-        wait_for_lock(handle.fileno())  # as long as this process lives, nobody takes it for a leftover
+        try:
+            wait_for_lock(handle.fileno())  # as long as this process lives, nobody takes it for a leftover
+        except OSError:
+            handle.close()
+            path.unlink()
+            raise
         newest = _File(path, handle, set(open_episodes))
         self._files.append(newest)
         self._writer = Writer(
