@@ -199,6 +199,13 @@ def test_that_no_tick_comes_is_told_until_one_does():
     assert "no message for 1.1 s" in runner.problem, "counted from the new time"
 
 
+def test_a_second_silence_is_told_as_soon_as_the_first():
+    silence = Silence()
+    for time in (0, SECOND // 10, 600 * SECOND):
+        silence.heard(time)
+    assert silence.seconds(602 * SECOND) == 2.0
+
+
 def test_slow_ticks_are_no_silence():
     silence = Silence()
     silence.heard(0)

@@ -150,6 +150,12 @@ def test_an_episode_ends_where_the_source_of_its_ticks_falls_silent(episode, epi
     assert joined(0, 0.1, 0.2, 3600, 3600.1, 3601, **episode) == episodes
 
 
+def test_each_of_two_silences_with_a_single_tick_between_ends_an_episode():
+    assert joined(0, 0.1, 0.2, 600, 1200, 1200.1) == [[0, 0.1, 0.2], [600], [1200, 1200.1]]
+    assert joined(0, 0.1, 600, 1200, 1200.1) == [[0, 0.1], [600], [1200, 1200.1]]
+    assert joined(0, 0.1, 0.2, 3, 6, 9, 12, 15) == [[0, 0.1, 0.2], [3], [6], [9, 12, 15]], "slow for good"
+
+
 def test_slow_ticks_are_no_gap_once_it_is_known_how_slow_they_are():
     assert joined(0, 2, 4, 6, 15, 24) == [[0], [2, 4, 6, 15, 24]]
     assert joined(0, 2, 4, 6, 17) == [[0], [2, 4, 6], [17]], "over five times the distance"

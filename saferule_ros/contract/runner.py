@@ -17,7 +17,7 @@ from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.episode_ids import episode_id
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import Contract
-from saferule_ros.contract.silence import Silence, longest
+from saferule_ros.contract.silence import Pace, Silence
 from saferule_ros.dataset.expression import ExpressionError
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage
 from saferule_ros.recording.ticks import Ticks
@@ -77,7 +77,7 @@ class ContractRunner:
         self._monitors = {name: Monitor(safeguard) for name, safeguard in contract.safeguards.items()}
         self._waiting: deque[Moment] = deque()
         self._now = -_FOREVER
-        self._last_tick, self._period = -_FOREVER, 0
+        self._last_tick, self._period, self._pace = -_FOREVER, 0, Pace()
         self._next_tick: int | None = None
         self._sequence = 0
         self._commands = 0
@@ -215,7 +215,8 @@ class ContractRunner:
             self._waiting.clear()
         self.notice = f"the clock was set back by {step / NANOSECONDS:.3f} s: the episode ended"
         self._leave_out(self.notice)
-        self._last_tick, self._next_tick, self._straggler, self._period = -_FOREVER, None, None, 0
+        self._last_tick, self._next_tick, self._straggler = -_FOREVER, None, None
+        self._period, self._pace = 0, Pace()
         self._begins.clear()
         self._ends.clear()
         self._silence = Silence()
@@ -250,7 +251,9 @@ class ContractRunner:
                 made.append(message)
                 self.problem = self.resting = ""
                 self.ticks.made += 1
-            self._period = tick.time - self._last_tick if self._last_tick > -_FOREVER else 0
+            if self._last_tick > -_FOREVER:
+                self._period = tick.time - self._last_tick
+                self._pace.add(self._period)
             self._last_tick = tick.time
             self._begins.forget(tick)
             self._ends.forget(tick)
@@ -338,7 +341,7 @@ class ContractRunner:
         gap = self.contract.episode.gap
         if gap is not None:
             return time - self._last_tick > round(gap * NANOSECONDS)
-        return self.contract.tick.source is not None and time - self._last_tick > longest(self._period)
+        return self.contract.tick.source is not None and time - self._last_tick > self._pace.longest
 
     def _guarded(self, data: npt.NDArray[np.float32], begins: bool) -> dict[str, float]:
         """Reward and cost where a safeguard gives them: it reads what is published, as it is in a dataset.

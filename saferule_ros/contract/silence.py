@@ -1,19 +1,34 @@
 """Whether ticks have stopped coming: what their own distance tells, where no rate was given."""
 
+from collections import deque
+
 from saferule_ros.units import NANOSECONDS
 
-# So many times the distance of the last two ticks is no jitter any more; and less than so long no silence. [ours]
+# So many times the usual distance of ticks is no jitter any more; and less than so long no silence. [ours]
 _PERIODS = 5
 _LEAST = NANOSECONDS
+# So many distances say what is usual. Ticks that have become slow for good are usual after three. [ours]
+_DISTANCES = 5
 
 
-def longest(period: int) -> int:
-    """How long nothing may come before it is silence [ns].
+class Pace:
+    """The usual distance of ticks: the median of the newest ones; of an even number of them, the smaller of two.
 
-    Args:
-        period: distance of the two ticks before [ns]; 0: there were none.
+    So neither a silence, nor two with a tick between, nor two messages at once change it.
     """
-    return max(_LEAST, _PERIODS * period)
+
+    def __init__(self) -> None:
+        self._distances: deque[int] = deque(maxlen=_DISTANCES)
+
+    def add(self, distance: int) -> None:
+        """Another tick came, at this distance of the one before [ns]."""
+        self._distances.append(distance)
+
+    @property
+    def longest(self) -> int:
+        """How long nothing may come before it is silence [ns]."""
+        known = sorted(self._distances)
+        return max(_LEAST, _PERIODS * known[(len(known) - 1) // 2]) if known else _LEAST
 
 
 class Silence:
@@ -21,12 +36,13 @@ class Silence:
 
     def __init__(self) -> None:
         self._since: int | None = None
-        self._period = 0
+        self._pace = Pace()
         self._heard = False
 
     def heard(self, now: int) -> None:
         """A tick came."""
-        self._period = now - self._since if self._heard and self._since is not None else 0
+        if self._heard and self._since is not None:
+            self._pace.add(now - self._since)
         self._since, self._heard = now, True
 
     def seconds(self, now: int) -> float:
@@ -34,4 +50,4 @@ class Silence:
         if self._since is None:
             self._since = now
         silent = now - self._since
-        return silent / NANOSECONDS if silent > longest(self._period) else 0.0
+        return silent / NANOSECONDS if silent > self._pace.longest else 0.0
