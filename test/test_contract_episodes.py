@@ -12,6 +12,7 @@ from contract_samples import (
     encoded,
     imu,
     imu_drive,
+    in_order,
     odometry,
     twist,
     write_bag,
@@ -156,7 +157,21 @@ def test_each_of_two_silences_with_a_single_tick_between_ends_an_episode():
     assert joined(0, 0.1, 0.2, 3, 6, 9, 12, 15) == [[0, 0.1, 0.2], [3], [6], [9, 12, 15]], "slow for good"
 
 
-def test_slow_ticks_are_no_gap_once_it_is_known_how_slow_they_are():
-    assert joined(0, 2, 4, 6, 15, 24) == [[0], [2, 4, 6, 15, 24]]
-    assert joined(0, 2, 4, 6, 17) == [[0], [2, 4, 6], [17]], "over five times the distance"
+def test_slow_ticks_are_no_gap():
+    assert joined(0, 2, 4, 6, 15, 24) == [[0, 2, 4, 6, 15, 24]]
+    assert joined(0, 2, 4, 6, 17) == [[0, 2, 4, 6], [17]], "over five times the distance"
+    assert joined(0, 2, 4, 4.001, 6, 8) == [[0, 2, 4, 4.001, 6, 8]], "two at once say nothing of the others"
     assert joined(0, 2, 4, 6, gap=5.0) == [[0, 2, 4, 6]]
+    assert joined(0, 2, 4, 6, gap=1.0) == [[0], [2], [4], [6]]
+
+
+def test_a_perfect_bag_with_slow_ticks_is_complete_with_all_its_transitions(tmp_path):
+    made = imu_drive().model_dump(mode="json", by_alias=True)
+    made["sources"] = {"odom": made["sources"]["odom"]}
+    times = [k * 2000 * MS for k in range(8)]
+    events = [(time, "/odom", odometry(START + time, 1.0, 0.0)) for time in times]
+    events += [(time + 20 * MS, "/cmd_vel", twist(0.1, 0.0)) for time in times]
+    bag = write_bag(tmp_path / "bag", in_order(events))
+    content = read_bag_content(bag, ContractTranslation(Contract.model_validate(made)))
+    assert content.complete and not content.incomplete
+    assert [episode.length for episode in content.episodes] == [7]

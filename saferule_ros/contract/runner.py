@@ -341,7 +341,7 @@ class ContractRunner:
         gap = self.contract.episode.gap
         if gap is not None:
             return time - self._last_tick > round(gap * NANOSECONDS)
-        return self.contract.tick.source is not None and time - self._last_tick > self._pace.longest
+        return self.contract.tick.source is not None and self._pace.is_silence(time - self._last_tick)
 
     def _guarded(self, data: npt.NDArray[np.float32], begins: bool) -> dict[str, float]:
         """Reward and cost where a safeguard gives them: it reads what is published, as it is in a dataset.

@@ -20,15 +20,21 @@ class Pace:
     def __init__(self) -> None:
         self._distances: deque[int] = deque(maxlen=_DISTANCES)
 
+    @property
+    def known(self) -> bool:
+        """Whether there were two ticks."""
+        return bool(self._distances)
+
     def add(self, distance: int) -> None:
         """Another tick came, at this distance of the one before [ns]."""
         self._distances.append(distance)
 
-    @property
-    def longest(self) -> int:
-        """How long nothing may come before it is silence [ns]."""
-        known = sorted(self._distances)
-        return max(_LEAST, _PERIODS * known[(len(known) - 1) // 2]) if known else _LEAST
+    def is_silence(self, distance: int) -> bool:
+        """Whether nothing came for too long [ns]. The first distance of two ticks may be the usual one."""
+        if not self.known:
+            return False
+        usual = sorted(self._distances)[(len(self._distances) - 1) // 2]
+        return distance > max(_LEAST, _PERIODS * usual)
 
 
 class Silence:
@@ -46,8 +52,12 @@ class Silence:
         self._since, self._heard = now, True
 
     def seconds(self, now: int) -> float:
-        """How long nothing has come, or since the first look [s]; 0 while that is not longer than usual."""
+        """How long nothing has come, or since the first look [s]; 0 while that is not longer than usual.
+
+        Where nothing is known of what is usual, it is told after the shortest silence: it ends no episode.
+        """
         if self._since is None:
             self._since = now
         silent = now - self._since
-        return silent / NANOSECONDS if silent > self._pace.longest else 0.0
+        too_long = self._pace.is_silence(silent) if self._pace.known else silent > _LEAST
+        return silent / NANOSECONDS if too_long else 0.0
