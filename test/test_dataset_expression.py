@@ -128,6 +128,25 @@ def test_what_a_row_does_not_need_is_not_computed_for_it(text, expected):
     assert [expression.holds(row) for row in rows] == expected
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 4])  # as many rows as the vector has entries, too
+@pytest.mark.parametrize("truths", ["all", "none", "mixed"])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_number_beside_a_vector_is_each_entry_of_its_row(rows, truths, mirrored):
+    vectors = np.arange(3.0 * rows).reshape(rows, 3) - 4.0
+    numbers = -10.0 - np.arange(rows)
+    asked = {"all": np.ones(rows), "none": np.zeros(rows), "mixed": np.arange(rows) % 2.0}[truths]
+    columns = {"v": vectors, "f": numbers, "asked": asked}
+    choice = "f if asked == 0 else v" if mirrored else "v if asked else f"
+    parts = zip(vectors, numbers, asked, strict=True)
+    expected = [vector.sum() if ask else 3 * number for vector, number, ask in parts]
+    assert Expression(f"sum({choice})").evaluate(columns, strict=True).tolist() == expected
+    largest = [vector.max() if ask else 0.0 for vector, ask in zip(vectors, asked, strict=True)]
+    constant = "0 if asked == 0 else v" if mirrored else "v if asked else 0"
+    assert Expression(f"max({constant})").evaluate(columns, strict=True).tolist() == largest
+    singles = [{name: column[row : row + 1] for name, column in columns.items()} for row in range(rows)]
+    assert [Expression(f"sum({choice}) > -13").holds(one) for one in singles] == [one > -13 for one in expected]
+
+
 def test_what_no_row_needs_must_still_be_of_the_language_and_of_the_right_size():
     for text in ("v[2] > 0 if x > 100 else True", "x > 100 and v[2] > 0"):
         with pytest.raises(ExpressionError, match="index 2 is out of range"):

@@ -269,7 +269,9 @@ def _evaluate(node: ast.expr, columns: Mapping[str, Value]) -> Any:
             return _compare(node, columns)
         case ast.IfExp():
             holds = _truth(node.test, columns)
-            body, orelse = _evaluate_where(holds, node.body, columns), _evaluate_where(~holds, node.orelse, columns)
+            body, orelse = _aligned(
+                _evaluate_where(holds, node.body, columns), _evaluate_where(~holds, node.orelse, columns)
+            )
             trailing = np.broadcast_shapes(body.shape[1:], orelse.shape[1:])
             found = np.empty((len(holds), *trailing), np.result_type(body, orelse))
             found[holds], found[~holds] = body, orelse
