@@ -153,3 +153,62 @@ def test_what_no_row_needs_must_still_be_of_the_language_and_of_the_right_size()
             Expression(text).evaluate(RATIO)
     with pytest.raises(ExpressionError, match="'v > 1' gives 2 values, not one"):
         Expression("v > 1 and x > 0").evaluate(RATIO)
+
+
+class Watched(dict):
+    """Columns that say which of them were read."""
+
+    def __init__(self, columns):
+        super().__init__(columns)
+        self.read = []
+
+    def __getitem__(self, name):
+        self.read.append(name)
+        return super().__getitem__(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "read"),
+    [
+        ("x > 2 and min(v) > 0", False, ["x"]),
+        ("x > 0 or v[9] > 0", True, ["x"]),
+        ("x > 0 and (y > 0 or min(v) > 0)", True, ["x", "y", "v"]),
+        ("min(v) > 9 if x > 2 else y == 0", True, ["x", "y"]),
+        ("True if x > 0 else v[9] > 0", True, ["x"]),
+        ("not (x > 2 and y > 0)", True, ["x"]),
+    ],
+)
+def test_of_a_single_row_nothing_is_looked_at_that_it_does_not_need(text, truth, read):
+    expression = Expression(text)
+    columns = Watched({"x": np.array([1.0]), "y": np.array([0.0]), "v": np.array([[1.0, 2.0]])})
+    assert expression.holds(columns) == truth and columns.read == read
+    assert expression.number(columns) == truth
+    if "v[9]" in text:
+        with pytest.raises(ExpressionError, match="out of range"):
+            expression.evaluate(columns)
+    else:
+        assert expression.evaluate(columns).tolist() == [truth]
+
+
+@pytest.mark.parametrize("text", ["x if x > 1 else 7", "v[0] + x > 2 and y < 1", "-x if y else norm(v)", "one", "True"])
+def test_the_number_of_a_single_row_is_that_of_many(text):
+    columns = RATIO | {"one": np.array([[3.0], [4.0], [5.0]])}
+    singles = [{name: column[row : row + 1] for name, column in columns.items()} for row in range(3)]
+    assert [Expression(text).number(one) for one in singles] == Expression(text).evaluate(columns).tolist()
+
+
+def test_no_number_of_a_single_row_is_told():
+    columns = {"x": np.array([1.0]), "v": np.array([[1.0, 2.0]]), "bag": np.array(["monday"])}
+    wrong = {"v": "gives 2 values", "bag": "could not convert", "0 / (x - 1)": "invalid value", "z": "unknown column"}
+    for text, message in wrong.items():
+        with pytest.raises(ExpressionError, match=message):
+            Expression(text).number(columns)
+
+
+def test_a_part_is_evaluated_with_the_columns_that_it_reads():
+    class Untouchable:
+        def __array__(self, *_args, **_more):
+            raise AssertionError("copied")
+
+    columns = RATIO | {"never_read": Untouchable()}
+    assert Expression("x / y > 0.5 if y > 0 else False").evaluate(columns).tolist() == [True, False, False]

@@ -297,7 +297,7 @@ class ContractRunner:
             if name in ("reward", "cost") and begins:
                 continue
             try:
-                judged[name] = float(expression.evaluate(columns, strict=True)[0])
+                judged[name] = expression.number(columns)
             except ExpressionError as error:
                 raise Unusable(f"{name}: it cannot be computed: {error.what}. {error.hint}") from None
             if not np.isfinite(judged[name]) or (name == "cost" and judged[name] < 0):

@@ -106,10 +106,7 @@ class Expression:
     @cached_property
     def names(self) -> frozenset[str]:
         """The columns that it reads."""
-        calls = {id(node.func) for node in ast.walk(self._root) if isinstance(node, ast.Call)}
-        return frozenset(
-            node.id for node in ast.walk(self._root) if isinstance(node, ast.Name) and id(node) not in calls
-        )
+        return _names(self._root)
 
     def require(self, known: Sequence[str], kind: str = "column") -> None:
         """Raises ExpressionError if it reads a name that is not known; the closest ones are named."""
@@ -118,7 +115,7 @@ class Expression:
                 raise ExpressionError(f"{self.text!r} has an unknown {kind} {name!r}", closest(name, known, kind))
 
     def evaluate(self, columns: Mapping[str, Value], strict: bool = False) -> Value:
-        """The value in each row, (N,).
+        """The value in each row, (N,). Sizes and types are those of all parts, needed or not.
 
         Args:
             columns: (N,) or (N, K) each, of numbers, truths or strings.
@@ -131,7 +128,7 @@ class Expression:
         self.require(tuple(columns))
         try:
             with np.errstate(**({"all": "ignore"} | (_STRICT if strict else {}))):
-                found = np.asarray(_evaluate(self._root, columns))
+                found = np.asarray(_evaluate(self._root, columns, False))
         except _WRONG as error:
             raise ExpressionError(f"{self.text!r:.200} cannot be evaluated: {error}", _GUARD) from error
         if found.ndim == 2 and found.shape[1] == 1:
@@ -161,6 +158,8 @@ class Expression:
     def holds(self, columns: Mapping[str, Value]) -> bool:
         """Whether it is true of one row. Quicker than `evaluate`, and strict: for those who act on it.
 
+        What the row does not need is not looked at: whether sizes and types fit in there, `evaluate` says beforehand.
+
         Args:
             columns: all that it reads, (1,) or (1, K) each.
 
@@ -169,7 +168,23 @@ class Expression:
         """
         try:
             with np.errstate(under="ignore", **_STRICT):
-                return bool(_evaluate(self._root, columns))
+                return bool(_evaluate(self._root, columns, True))
+        except _WRONG as error:
+            raise ExpressionError(f"{self.text!r} cannot be evaluated: {error}", _GUARD) from error
+
+    def number(self, columns: Mapping[str, Value]) -> float:
+        """Its value for one row; as `holds`.
+
+        Args:
+            columns: see holds.
+
+        Raises:
+            ExpressionError: see holds; or it gives several numbers, or a text.
+        """
+        self.require(tuple(columns))
+        try:
+            with np.errstate(under="ignore", **_STRICT):
+                return float(_one(_evaluate(self._root, columns, True), self.text).item())
         except _WRONG as error:
             raise ExpressionError(f"{self.text!r} cannot be evaluated: {error}", _GUARD) from error
 
@@ -250,7 +265,14 @@ def _is_index(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is int
 
 
-def _evaluate(node: ast.expr, columns: Mapping[str, Value]) -> Any:
+def _evaluate(node: ast.expr, columns: Mapping[str, Value], single: bool) -> Any:
+    """The value of a part.
+
+    Args:
+        node: the part.
+        columns: by name.
+        single: they have one row, and what it does not need is left out.
+    """
     match node:
         case ast.Name():
             return columns[node.id]
@@ -258,42 +280,46 @@ def _evaluate(node: ast.expr, columns: Mapping[str, Value]) -> Any:
             # Whole numbers too: integer powers could grow without bounds.
             return np.float64(node.value) if type(node.value) is int else np.asarray(node.value)
         case ast.BinOp():
-            left, right = _aligned(_evaluate(node.left, columns), _evaluate(node.right, columns))
+            left, right = _aligned(_evaluate(node.left, columns, single), _evaluate(node.right, columns, single))
             return _BINARY[type(node.op)](left, right)
         case ast.UnaryOp():
-            value = _evaluate(node.operand, columns)
+            value = _evaluate(node.operand, columns, single)
             return np.logical_not(_row(value)) if isinstance(node.op, ast.Not) else _signed(node.op, value)
         case ast.BoolOp():
-            return _joined(node, columns)
+            return _joined_once(node, columns) if single else _joined(node, columns)
         case ast.Compare():
-            return _compare(node, columns)
+            return _compare(node, columns, single)
         case ast.IfExp():
-            holds = _truth(node.test, columns)
-            body, orelse = _aligned(
-                _evaluate_where(holds, node.body, columns), _evaluate_where(~holds, node.orelse, columns)
-            )
-            trailing = np.broadcast_shapes(body.shape[1:], orelse.shape[1:])
-            found = np.empty((len(holds), *trailing), np.result_type(body, orelse))
-            found[holds], found[~holds] = body, orelse
-            return found
+            return _chosen_once(node, columns) if single else _chosen(node, columns)
         case ast.Subscript():
-            return _entry(np.asarray(_evaluate(node.value, columns)), node.slice)
+            return _entry(np.asarray(_evaluate(node.value, columns, single)), node.slice)
         case ast.Call(func=ast.Name(id=name)):
-            given = [np.asarray(_evaluate(argument, columns)) for argument in node.args]
+            given = [np.asarray(_evaluate(argument, columns, single)) for argument in node.args]
             # Of several arguments, a vector with one entry stands for that entry.
             return _FUNCTIONS[name][1](*(map(_row, given) if len(given) > 1 else given))
     raise ExpressionError(f"{ast.unparse(node)!r} stands where a value is expected", "For example: min(scan) < 0.3")
 
 
-def _truth(node: ast.expr, columns: Mapping[str, Value]) -> npt.NDArray[np.bool_]:
-    """Whether a part of an expression is true, in each row (N,)."""
-    value = _row(_evaluate(node, columns))
-    if value.ndim > 1:
+def _one(value: Any, text: str) -> Value:
+    """One number a row: (N,), or () for the same in all.
+
+    Raises:
+        ExpressionError: there are several.
+    """
+    found = _row(value)
+    if found.ndim > 1:
         raise ExpressionError(
-            f"{ast.unparse(node)!r} gives {value.shape[1]} values, not one",
-            "Take an entry, x[0], or any, all, min, max",
+            f"{text!r} gives {found.shape[1]} values, not one", "Take an entry, x[0], or any, all, min, max, sum, norm"
         )
-    return np.broadcast_to(np.logical_or(value, False), (_rows(columns),))
+    return found
+
+
+def _truth(node: ast.expr, columns: Mapping[str, Value], single: bool) -> npt.NDArray[np.bool_]:
+    """Whether a part of an expression is true, in each row (N,), or () for all."""
+    value = _row(_evaluate(node, columns, single))
+    if value.ndim > 1:
+        value = _one(value, ast.unparse(node))
+    return value if value.dtype == np.bool_ else np.logical_or(value, False)
 
 
 def _joined(node: ast.BoolOp, columns: Mapping[str, Value]) -> npt.NDArray[np.bool_]:
@@ -302,18 +328,72 @@ def _joined(node: ast.BoolOp, columns: Mapping[str, Value]) -> npt.NDArray[np.bo
     found = np.full(_rows(columns), both)
     for part in node.values:
         is_open = found == both
-        found[is_open] = _truth(part, _chosen(is_open, columns))
+        found[is_open] = _truth(part, _within(is_open, part, columns), False)
     return found
+
+
+def _joined_once(node: ast.BoolOp, columns: Mapping[str, Value]) -> bool:
+    """The same for one row: the first part that decides is the last that is looked at."""
+    both = isinstance(node.op, ast.And)
+    return both if all(bool(_truth(part, columns, True)) == both for part in node.values) else not both
+
+
+def _chosen(node: ast.IfExp, columns: Mapping[str, Value]) -> Value:
+    """`a if condition else b`: each part in its own rows. (N,) or (N, K)"""
+    holds = np.broadcast_to(_truth(node.test, columns, False), (_rows(columns),))
+    body, orelse = _aligned(_evaluate_where(holds, node.body, columns), _evaluate_where(~holds, node.orelse, columns))
+    trailing = np.broadcast_shapes(body.shape[1:], orelse.shape[1:])
+    found = np.empty((len(holds), *trailing), np.result_type(body, orelse))
+    found[holds], found[~holds] = body, orelse
+    return found
+
+
+def _chosen_once(node: ast.IfExp, columns: Mapping[str, Value]) -> Value:
+    """The same for one row: of the other part no more than its size is looked at, and only where it may be a vector."""
+    needed, other = (node.body, node.orelse) if _truth(node.test, columns, True) else (node.orelse, node.body)
+    value = _row(_evaluate(needed, columns, True))
+    if value.ndim > 1 or _is_number(other, columns):
+        return value
+    size = _evaluate_where(np.zeros(1, np.bool_), other, columns).shape[1:]
+    return np.broadcast_to(value.reshape(-1, 1), (1, *size)) if size else value
+
+
+def _is_number(node: ast.expr, columns: Mapping[str, Value]) -> bool:
+    """Whether a part is surely no vector, as far as is seen without evaluating it."""
+    match node:
+        case ast.Name():
+            return columns[node.id].ndim < 2 or columns[node.id].shape[1] == 1
+        case ast.Constant() | ast.BoolOp():
+            return True
+        case ast.Subscript():
+            return not isinstance(node.slice, ast.Slice)
+        case ast.Call(func=ast.Name(id=name), args=[_]) if name in {*_REDUCTIONS, "min", "max"}:
+            return True
+    parts = (part for part in ast.iter_child_nodes(node) if isinstance(part, ast.expr))
+    return all(
+        _is_number(part, columns) for part in parts
+        if not isinstance(part, ast.Tuple | ast.List) and not (isinstance(node, ast.Call) and part is node.func)
+    )  # fmt: skip
 
 
 def _evaluate_where(rows: npt.NDArray[np.bool_], node: ast.expr, columns: Mapping[str, Value]) -> Value:
     """A part in some of the rows, (M,) or (M, K). In none of them, too: its type and size do not depend on the data."""
-    value = _row(_evaluate(node, _chosen(rows, columns)))
+    value = _row(_evaluate(node, _within(rows, node, columns), False))
     return np.broadcast_to(value, (int(rows.sum()), *value.shape[1:]))
 
 
-def _chosen(rows: npt.NDArray[np.bool_], columns: Mapping[str, Value]) -> Mapping[str, Value]:
-    return columns if rows.all() else {name: np.asarray(column)[rows] for name, column in columns.items()}
+def _within(rows: npt.NDArray[np.bool_], node: ast.expr, columns: Mapping[str, Value]) -> Mapping[str, Value]:
+    """What a part reads, in some of the rows. Where it reads nothing, one column still tells how many they are."""
+    if rows.all():
+        return columns
+    read = _names(node) or list(columns)[:1]
+    return {name: np.asarray(columns[name])[rows] for name in read}
+
+
+def _names(root: ast.expr) -> frozenset[str]:
+    """The columns that a part reads."""
+    calls = {id(node.func) for node in ast.walk(root) if isinstance(node, ast.Call)}
+    return frozenset(node.id for node in ast.walk(root) if isinstance(node, ast.Name) and id(node) not in calls)
 
 
 def _rows(columns: Mapping[str, Value]) -> int:
@@ -325,8 +405,8 @@ def _signed(sign: ast.unaryop, value: Any) -> Any:
     return -np.asarray(value, np.float64) if isinstance(sign, ast.USub) else value
 
 
-def _compare(node: ast.Compare, columns: Mapping[str, Value]) -> Value:
-    left = _evaluate(node.left, columns)
+def _compare(node: ast.Compare, columns: Mapping[str, Value], single: bool) -> Value:
+    left = _evaluate(node.left, columns, single)
     found: Any = np.True_
     for operation, right_node in zip(node.ops, node.comparators, strict=True):
         if isinstance(operation, ast.In | ast.NotIn):
@@ -335,7 +415,7 @@ def _compare(node: ast.Compare, columns: Mapping[str, Value]) -> Value:
             within = np.isin(left, constants)
             found = np.logical_and(found, ~within if isinstance(operation, ast.NotIn) else within)
             continue
-        right = _evaluate(right_node, columns)
+        right = _evaluate(right_node, columns, single)
         one, other = _aligned(left, right)
         if (one.dtype.kind == "U") != (other.dtype.kind == "U"):
             raise ExpressionError(f"{ast.unparse(node)!r} compares a text with a number", "Put texts in quotes")
