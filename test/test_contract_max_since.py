@@ -3,14 +3,29 @@
 import numpy as np
 import pytest
 import yaml
-from contract_samples import DRIVE, MS, START, TYPES, boolean, drive_stream, write_bag
+from contract_samples import (
+    DRIVE,
+    MS,
+    START,
+    TYPES,
+    boolean,
+    drive_stream,
+    imu_drive,
+    in_order,
+    odometry,
+    twist,
+    write_bag,
+)
 
 from saferule_ros.contract.alignment import Stream, Unusable
 from saferule_ros.contract.decoding import Sample
 from saferule_ros.contract.model import Contract, Source
 from saferule_ros.contract.translation import ContractTranslation
-from saferule_ros.recording.messages import RawMessage
+from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.reader import read_bag_content
+from saferule_ros.recording.scan import TopicInfo
+
+TOPICS = {topic: TopicInfo(kind) for topic, kind in TYPES.items()}
 
 
 def stream(max_age: float | None = None) -> Stream:
@@ -77,3 +92,58 @@ def test_after_the_clock_was_set_back_only_what_holds_counts():
     assert list(force.at(50 * MS)) == [1, 1]
     force.forget(50 * MS)
     assert list(force.at(1005 * MS)) == [1, 1], "not what the same time brought before"
+
+
+def pressed_while(stale: int, terminated: str = "False") -> tuple[list[tuple], ContractTranslation]:
+    """Time [ms], step and numbers of each observation: a bumper is hit from 430 to 460 ms, the tick at `stale` lost."""
+    made = imu_drive().model_dump(mode="json", by_alias=True)
+    bumper = {"topic": "/bumper", "type": TYPES["/bumper"], "fields": ["data"], "align": "max_since", "max_age": None}
+    made |= {"sources": {"odom": made["sources"]["odom"], "bumper": bumper}}
+    made["episode"] |= {"begin_on": [], "terminated": terminated}
+    events = [(0, "/bumper", boolean(False)), (430, "/bumper", boolean(True)), (460, "/bumper", boolean(False))]
+    for time in range(5, 805, 100):
+        events.append((time, "/odom", odometry(START + time * MS, np.nan if time == stale else 1.0, 0.0)))
+        events.append((time + 15, "/cmd_vel", twist(0.1, 0.0)))
+    translation = ContractTranslation(Contract.model_validate(made))
+    messages = in_order([(time * MS, topic, data) for time, topic, data in events])
+    found = [one for message in messages for one in translation.take([message], TOPICS)]
+    observed = [one for one in [*found, *translation.finish()] if isinstance(one, ObservationMessage)]
+    return [((one.stamp - START) // MS, one.step, one.data.tolist()) for one in observed], translation
+
+
+def test_a_hit_that_a_lost_tick_would_have_seen_meets_the_next_one():
+    found, translation = pressed_while(stale=0)
+    assert [time for time, _, numbers in found if numbers == [1.0, 1.0]] == [505] and translation.ticks.lost == 0
+    found, translation = pressed_while(stale=505)
+    assert found[5:] == [(605, 0, [1.0, 1.0]), (705, 1, [1.0, 0.0])] and translation.ticks.lost == 1
+
+
+def test_a_hit_that_cannot_be_judged_costs_one_tick_and_not_all_that_follow():
+    found, translation = pressed_while(stale=0, terminated="1 / (1 - bumper[0]) > 1")
+    assert [time for time, _, _ in found] == [5, 105, 205, 305, 405, 605, 705] and translation.ticks.lost == 1
+
+
+def test_of_what_no_tick_saw_the_largest_that_can_be_used_is_kept():
+    force = stream()
+    said(force, (0, 1, 5), (10, 9, -2))
+    force.forget(50 * MS, seen=False)
+    force.add(Sample(60 * MS, None, "non-finite"))
+    said(force, (70, 0, 0))
+    with pytest.raises(Unusable, match="non-finite"):
+        force.at(100 * MS)
+    force.forget(100 * MS, seen=False)
+    said(force, (110, 2, 2))
+    assert list(force.at(150 * MS)) == [9, 5]
+    force.forget(150 * MS)
+    assert list(force.at(200 * MS)) == [2, 2]
+
+
+def test_a_size_that_changes_between_two_ticks_costs_no_more_than_one():
+    force = stream()
+    said(force, (0, 1, 5))
+    force.forget(50 * MS, seen=False)
+    force.add(Sample(60 * MS, np.array([3.0])))
+    with pytest.raises(Unusable, match="wrong size"):
+        force.at(100 * MS)
+    force.forget(100 * MS, seen=False)
+    assert list(force.at(150 * MS)) == [3]

@@ -94,9 +94,17 @@ class Stream:
             return self._exact(time)
         return self._between(time)
 
-    def forget(self, before: int) -> None:
-        """Ticks before this instant are done: what only they could use is not needed any more."""
-        self._unseen = [sample for sample in self._unseen if sample.time > before]
+    def forget(self, before: int, seen: bool = True) -> None:
+        """Ticks up to this instant are done: what only they could use is not needed any more.
+
+        Args:
+            before: the instant [ns].
+            seen: whether the tick at it saw what the source said; else the largest of that meets the next one, too.
+        """
+        due = [sample for sample in self._unseen if sample.time <= before]
+        if due:
+            kept = [] if seen else _largest_of(due)
+            self._unseen = [*kept, *(sample for sample in self._unseen if sample.time > before)]
         keep = max(bisect_right(self._times, before) - 1, 0)
         if keep:
             self._forgotten = self._times[keep]
@@ -149,6 +157,15 @@ class Stream:
         limit = self.source.max_age
         if limit is not None and age > round(limit * NANOSECONDS):
             raise Unusable(f"stale: {age / NANOSECONDS:.3f} s, allowed {limit:g} s")
+
+
+def _largest_of(samples: list[Sample]) -> list[Sample]:
+    """One for all that can be used, of the size of the newest; none if none can: it costs its own tick, and no more."""
+    usable = [(sample.time, sample.values) for sample in samples if sample.values is not None]
+    if not usable:
+        return []
+    time, newest = max(usable, key=lambda one: one[0])
+    return [Sample(time, np.max([values for _, values in usable if len(values) == len(newest)], axis=0))]
 
 
 def _values(sample: Sample) -> npt.NDArray[np.float64]:

@@ -42,6 +42,10 @@ class _Unfinished(Unusable):
     """The recording ended while the tick waited for a source."""
 
 
+class _Unseen(Unusable):
+    """The tick is lost, and not for what the sources say that were heard: the next one is to see that."""
+
+
 class _Over(Unusable):
     """The tick would begin an episode that is over with it."""
 
@@ -229,6 +233,7 @@ class ContractRunner:
         while self._waiting:
             # Taken out before it is judged: one at which an error is raised must not be in the way of those after it.
             tick = self._waiting.popleft()
+            seen = True
             try:
                 values = self._values(tick)
                 if values is None:
@@ -246,6 +251,7 @@ class ContractRunner:
                 self.resting = str(error)
                 self.counts["over_already"] += 1
             except Unusable as error:
+                seen = not isinstance(error, _Unseen)
                 self._break(str(error))
             else:
                 made.append(message)
@@ -258,7 +264,7 @@ class ContractRunner:
             self._begins.forget(tick)
             self._ends.forget(tick)
             for stream in self.streams.values():
-                stream.forget(tick.time)
+                stream.forget(tick.time, seen)
         return made
 
     def _values(self, tick: Moment) -> dict[str, npt.NDArray[np.float64]] | None:
@@ -268,13 +274,15 @@ class ContractRunner:
             stream = self.streams[name]
             try:
                 values = stream.at(tick.time)
+            except Early as error:
+                raise Early(f"{name}: {error}") from None
             except Unusable as error:
-                raise type(error)(f"{name}: {error}") from None
+                raise _Unseen(f"{name}: {error}") from None
             if values is None:
                 if self._now == _FOREVER:
                     raise _Unfinished(name)
                 if self._now - tick.heard > round(stream.source.wait * NANOSECONDS):
-                    raise Unusable(f"{name}: nothing came in time")
+                    raise _Unseen(f"{name}: nothing came in time")
                 return None
             found[name] = values
         return found
@@ -310,13 +318,13 @@ class ContractRunner:
             self._begin(tick.time, newest)
         else:
             if not self._answered and (self.contract.history.actions or self._monitors):
-                raise Unusable("action: no command was sent since the last tick")
+                raise _Unseen("action: no command was sent since the last tick")
             # As little later is jitter of queues: a robot in lock-step answers a command before a recorder has it.
             answer = Moment(*(at - (tick.time - self._last_tick) // _JITTER for at in self._answer))
             if self._answered and tick.is_before(answer):
                 # What it was to lead to had been measured: paired with it, the effect would come before the cause.
                 late = (self._answer.time - tick.time) / NANOSECONDS
-                raise Unusable(f"action: it came after the next tick: {late:.3f} s")
+                raise _Unseen(f"action: it came after the next tick: {late:.3f} s")
             self._step += 1
             self._observations.appendleft(newest)
         self._sequence += 1
