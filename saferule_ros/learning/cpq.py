@@ -7,13 +7,15 @@ policy count only what the cost critics allow, Q_c(s, a) <= kappa:
     L_r  = E[(Q_r - y_r)^2],   y_r = r + gamma 1[Q_c(s', a') <= kappa] Q_r(s', a'),   a' ~ pi
     L_pi = -E[1[Q_c <= kappa] Q_r]
 
-with alpha found by dual ascent. An action is unfamiliar where the latents that the model (a conditional VAE) encodes it
-to are further from the standard normal (Kullback-Leibler) than those of most of the data's own actions.
+with alpha found by dual ascent, as published; here it hardly moves (see below). An action is unfamiliar where the
+latents that the model (a conditional VAE) encodes it to are further from the standard normal (Kullback-Leibler) than
+those of most of the data's own actions.
 
 Where this differs from OSRL [ours]:
 
 - the unfamiliar actions' cost is followed back into the critics; OSRL computes it without gradient, so that it trains
   nothing. With gradient, the published term (alpha (l - E_nu[Q_c])) is unbounded, so only what lies below l is raised;
+  That is never negative, so alpha can only rise, and it begins so small that in effect it is a fixed weight;
 - l is not below the cost value of the logged action of the same state: otherwise a costly state's unfamiliar actions
   would look like the way out of it;
 - familiar is judged by the data's own actions; OSRL calls a quarter of the policy's actions unfamiliar, whatever they

@@ -126,6 +126,8 @@ class CpqSettings(BehaviourModelSettings, DualWeightSettings):
     algorithm: Literal["cpq"] = "cpq"
     target_rate: float = Field(0.02, gt=0, le=1, description="tau: share of the online networks per step")
     actor_learning_rate: float = Field(3e-4, gt=0, lt=1, description="Adam, of the actor (OSRL: 1e-4)")
+    # In effect a fixed weight: from 0.020 to 0.024 in 6,000 steps. Patches of learners whose alpha rises and falls in
+    # earnest go over the limit (docs/evidence/failures.md, CPQ).
     alpha_start: float = Field(0.02, gt=0, description="alpha before the first step (OSRL: 1)")
     alpha_rate: float = Field(1e-4, ge=0, lt=1, description="of gradient ascent in ln alpha, per step")
     alpha_cap: float = Field(0.1, gt=0, description="largest alpha (OSRL: e^5)")
