@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from saferule_ros.policy.errors import SpecError
 from saferule_ros.policy.failsafe import (
-    SECOND,
     Decision,
     Limits,
     Reaction,
@@ -26,13 +25,14 @@ from saferule_ros.policy.failsafe import (
     tick_record,
 )
 from saferule_ros.policy.spec import PolicySpec
+from saferule_ros.units import NANOSECONDS
 
 SPEC = PolicySpec(
     observation_size=3, action_size=2, action_low=(-1.0, -0.1), action_high=(1.0, 0.3), control_rate=20.0, task="t",
     cost_limit=1.0,
 )  # fmt: skip
 LIMITS = Limits(SPEC, stale_after_s=0.1, deadline_s=0.05, future_tolerance_s=0.02, largest_rate=30.0)
-NOW = 1_800_000_000 * SECOND
+NOW = 1_800_000_000 * NANOSECONDS
 GOOD = Tick(
     has_policy=True, observation=[1.0, 2.0, 3.0], stamp_ns=NOW - 5_000_000, previous_stamp_ns=NOW - 55_000_000,
     now_ns=NOW, last_action=[0.5, 0.1], action=[1.0, -0.1], elapsed_s=0.001,
@@ -57,9 +57,13 @@ FAULTS: dict[str, tuple[dict[str, object], Reason, str]] = {
     "a NaN": ({"observation": [1.0, NAN, 3.0]}, Reason.NON_FINITE_OBSERVATION, "observation[1] is nan"),
     "an infinity": ({"observation": [-INF, 0.0, 3.0]}, Reason.NON_FINITE_OBSERVATION, "observation[0] is -inf"),
     "too large for float32": ({"observation": [1e300, 0.0, 0.0]}, Reason.NON_FINITE_OBSERVATION, "inf"),
-    "an old observation": ({"now_ns": NOW + SECOND // 10}, Reason.STALE_OBSERVATION, "0.105000 s old, limit 0.1 s"),
+    "an old observation": (
+        {"now_ns": NOW + NANOSECONDS // 10},
+        Reason.STALE_OBSERVATION,
+        "0.105000 s old, limit 0.1 s",
+    ),
     "time going back": ({"previous_stamp_ns": NOW}, Reason.TIME_BACKWARDS, "0.005000 s before"),
-    "a stamp far ahead": ({"stamp_ns": NOW + SECOND}, Reason.TIME_BACKWARDS, "1.000000 s behind"),
+    "a stamp far ahead": ({"stamp_ns": NOW + NANOSECONDS}, Reason.TIME_BACKWARDS, "1.000000 s behind"),
     "an unsafe state": ({"unsafe": "state pushed"}, Reason.UNSAFE, "the safeguard says: state pushed"),
     "a failed inference": ({"action": None, "error": "boom"}, Reason.INFERENCE_ERROR, "boom"),
     "an action despite an error": ({"error": "boom"}, Reason.INFERENCE_ERROR, "boom"),
@@ -201,7 +205,7 @@ def test_senseless_limits_are_refused_with_the_value(change: dict[str, object], 
 
 numbers = st.floats(width=32) | st.sampled_from([NAN, INF, -INF, 1e39, -0.0])
 vectors = st.none() | st.lists(numbers, max_size=5)
-stamps = st.integers(-(2**31) * SECOND, 2**31 * SECOND)
+stamps = st.integers(-(2**31) * NANOSECONDS, 2**31 * NANOSECONDS)
 ticks = st.builds(
     Tick, has_policy=st.booleans(), observation=vectors, stamp_ns=stamps, previous_stamp_ns=st.none() | stamps,
     now_ns=stamps, last_action=vectors, action=vectors, error=st.sampled_from(["", "boom"]),
@@ -213,8 +217,8 @@ near_good = st.builds(
     st.fixed_dictionaries({}, optional={
         "observation": vectors, "action": vectors, "last_action": vectors, "elapsed_s": st.floats(),
         "at_rest": st.booleans(),
-        "stamp_ns": st.integers(NOW - SECOND, NOW + SECOND),
-        "previous_stamp_ns": st.none() | st.integers(NOW - SECOND, NOW + SECOND),
+        "stamp_ns": st.integers(NOW - NANOSECONDS, NOW + NANOSECONDS),
+        "previous_stamp_ns": st.none() | st.integers(NOW - NANOSECONDS, NOW + NANOSECONDS),
     }),
 )  # fmt: skip
 reactions = st.sampled_from(list(Reaction))
@@ -237,7 +241,7 @@ def test_no_bad_value_is_ever_used_or_sent(tick: Tick, reaction: Reaction) -> No
         assert not decision.use_policy
     if decision.use_policy:
         assert tick.has_policy and not tick.error and not tick.shutting_down and tick.elapsed_s <= 0.05
-        assert -0.02 <= (tick.now_ns - tick.stamp_ns) / SECOND <= 0.1
+        assert -0.02 <= (tick.now_ns - tick.stamp_ns) / NANOSECONDS <= 0.1
         assert tick.previous_stamp_ns is None or tick.previous_stamp_ns <= tick.stamp_ns
         assert decision.action.tolist() == np.asarray(tick.action, np.float32).tolist()
 
