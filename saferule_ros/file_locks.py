@@ -11,6 +11,8 @@ import errno
 import fcntl
 import struct
 
+from saferule_ros.errors import SaferuleError
+
 # struct flock: type, whence, start, length, process id. From 0 (SEEK_SET), length 0: the whole file, however long it
 # gets. The process id has to be 0 for a lock of an open file description. "0q": padded as the compiler does.
 _FLOCK = struct.Struct("hhqqi0q")
@@ -50,6 +52,20 @@ def try_lock(handle: int, shared: bool = False) -> bool:
             return False
         raise
     return True
+
+
+def try_lock_of(handle: int, name: str, error: type[SaferuleError]) -> bool:
+    """try_lock(), exclusively, for those who say it in words of their own where nobody can lock the file.
+
+    Args:
+        handle: see try_lock.
+        name: of the file, for people.
+        error: what is raised in place of OSError, with what to do.
+    """
+    try:
+        return try_lock(handle)
+    except OSError as cause:
+        raise error(f"{name} cannot be locked: {cause.strerror}", WHERE_LOCKS_WORK) from cause
 
 
 def _of_whole_file(kind: int) -> bytes:

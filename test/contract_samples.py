@@ -8,6 +8,7 @@ from rosbags.typesys import Stores, get_typestore
 
 from saferule_ros.contract.model import Contract, load_contract
 from saferule_ros.recording.messages import RawMessage
+from saferule_ros.recording.scan import TopicInfo
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 CONTRACTS = Path(__file__).parent.parent / "config" / "contracts"
@@ -163,6 +164,7 @@ TYPES = {
     "/target": "std_msgs/msg/Float32MultiArray", "/chatter": "std_msgs/msg/String",
     "/arm_controller/joint_trajectory": "trajectory_msgs/msg/JointTrajectory",
 }  # fmt: skip
+TOPICS = {topic: TopicInfo(kind) for topic, kind in TYPES.items()}
 
 
 def write_bag(folder: Path, messages: list[RawMessage], compression=None, **options) -> Path:

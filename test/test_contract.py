@@ -11,7 +11,7 @@ from contract_samples import (
     JOINTS,
     MS,
     START,
-    TYPES,
+    TOPICS,
     arm_stream,
     boolean,
     contract,
@@ -40,13 +40,11 @@ from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.ingest import ingest
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage, RawMessage
 from saferule_ros.recording.reader import read_bag_content
-from saferule_ros.recording.scan import TopicInfo
 from saferule_ros.safeguard.labelling import audit_dataset
 
 GUARD = DRIVE.parent.parent / "safeguards" / DRIVE.name
 GUARDED = "drive with a safeguard"
 STREAMS = {DRIVE: drive_stream, ARM: arm_stream, GUARDED: drive_stream}
-TOPICS = {topic: TopicInfo(kind) for topic, kind in TYPES.items()}
 
 
 def live(translation: ContractTranslation, messages: list[RawMessage]) -> list[ObservationMessage | ActionMessage]:

@@ -8,7 +8,7 @@ from contract_samples import (
     DRIVE,
     MS,
     START,
-    TYPES,
+    TOPICS,
     arm_stream,
     contract,
     drive_stream,
@@ -23,9 +23,7 @@ from saferule_ros.contract.silence import Silence
 from saferule_ros.contract.translation import ContractTranslation
 from saferule_ros.recording.messages import ActionMessage, ObservationMessage, RawMessage
 from saferule_ros.recording.reader import read_bag_content
-from saferule_ros.recording.scan import TopicInfo
 
-TOPICS = {topic: TopicInfo(kind) for topic, kind in TYPES.items()}
 STREAMS = {DRIVE: drive_stream, ARM: arm_stream}
 SECOND = 10**9
 DAY = 86_400 * SECOND

@@ -5,6 +5,7 @@ import pytest
 from contract_samples import (
     MS,
     START,
+    TOPICS,
     TYPES,
     boolean,
     contract,
@@ -23,9 +24,7 @@ from saferule_ros.contract.model import Contract
 from saferule_ros.contract.translation import NEW_EPISODE, ContractTranslation
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.reader import read_bag_content
-from saferule_ros.recording.scan import TopicInfo
 
-TOPICS = {topic: TopicInfo(kind) for topic, kind in TYPES.items()}
 RESET = 250  # [ms]
 
 

@@ -7,6 +7,7 @@ from contract_samples import (
     DRIVE,
     MS,
     START,
+    TOPICS,
     TYPES,
     boolean,
     drive_stream,
@@ -23,9 +24,6 @@ from saferule_ros.contract.model import Contract, Source
 from saferule_ros.contract.translation import ContractTranslation
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.reader import read_bag_content
-from saferule_ros.recording.scan import TopicInfo
-
-TOPICS = {topic: TopicInfo(kind) for topic, kind in TYPES.items()}
 
 
 def stream(max_age: float | None = None) -> Stream:

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from saferule_ros import file_locks
 from saferule_ros.dataset.storage import only_writer
 from saferule_ros.file_locks import try_lock
 from saferule_ros.patching import lock as patching_lock
 from saferule_ros.patching.lock import WorkspaceBusy, lives, patch_lock, sign_of_life
-from saferule_ros.policy import holds, places
+from saferule_ros.policy import holds
 from saferule_ros.policy.errors import StoreBusyError, StoreError
 from saferule_ros.policy.places import locked
 from saferule_ros.recording.journal import Journal, is_being_written
@@ -217,7 +218,7 @@ def test_where_files_cannot_be_locked_at_all_that_is_said_and_no_file_stays_open
         opened.append(handle)
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    for module in (places, holds, patching_lock):
+    for module in (file_locks, holds, patching_lock):
         monkeypatch.setattr(module, "try_lock", no_locks)
     with pytest.raises(kind) as caught:
         use(tmp_path)

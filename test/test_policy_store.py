@@ -438,6 +438,13 @@ def test_a_maker_that_counts_high_does_not_make_the_robots_next_patch_too_old(
     store.activate(add_onnx(store, scaled(0.2), tmp_path).bundle_id)
 
 
+def with_all_activated_before(store: PolicyStore, ids: list[str]) -> None:
+    """A store of before arrivals were noted, in which each was active once."""
+    for bundle_id in ids:
+        store.activate(bundle_id)
+    as_before_arrivals(store)
+
+
 def as_before_arrivals(store: PolicyStore) -> None:
     """What a version that did not note them left."""
     store._write(store.places().model_copy(update={"arrivals": (), "format": 1}))
@@ -446,9 +453,7 @@ def as_before_arrivals(store: PolicyStore) -> None:
 def test_a_store_of_before_arrivals_were_noted_goes_on_to_count(
     store: PolicyStore, ids: list[str], lab: PolicyStore, tmp_path: Path
 ) -> None:
-    for bundle_id in ids:
-        store.activate(bundle_id)
-    as_before_arrivals(store)
+    with_all_activated_before(store, ids)
     for number in (4, 5, 6):
         made = add_onnx(store, scaled(0.2), tmp_path)
         store.activate(made.bundle_id)
@@ -460,9 +465,7 @@ def test_a_store_of_before_arrivals_were_noted_goes_on_to_count(
 def test_the_first_policy_of_another_maker_is_new_to_a_store_of_before(
     store: PolicyStore, ids: list[str], lab: PolicyStore, tmp_path: Path
 ) -> None:
-    for bundle_id in ids:
-        store.activate(bundle_id)
-    as_before_arrivals(store)
+    with_all_activated_before(store, ids)
     store.activate(brought(store, lab, add_onnx(lab, scaled(0.3), tmp_path).bundle_id, tmp_path))
 
 

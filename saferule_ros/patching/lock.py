@@ -3,13 +3,14 @@ shares the folder; the same learning once at a time; and which jobs live. The lo
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
 from saferule_ros.errors import SaferuleError
-from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock
+from saferule_ros.file_locks import try_lock, try_lock_of
 from saferule_ros.syncing import make_folder
 from saferule_ros.workspace import Workspace, WorkspaceError
 
@@ -34,11 +35,7 @@ def patch_lock(workspace: Workspace, job_id: str) -> Iterator[None]:
     """
     workspace.jobs.mkdir(parents=True, exist_ok=True)
     with (workspace.jobs / LOCK_FILE).open("a+") as file:
-        try:
-            free = try_lock(file.fileno())
-        except OSError as error:
-            raise WorkspaceError(f"{file.name!r} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error
-        if not free:
+        if not try_lock_of(file.fileno(), repr(file.name), WorkspaceError):
             file.seek(0)
             raise WorkspaceBusy(
                 f"job {file.read().strip()!r} runs in {str(workspace.root)!r}",
@@ -67,12 +64,9 @@ def only_worker(folder: Path) -> Iterator[None]:
     make_folder(folder.parent)
     path = folder.with_name(f".{folder.name}{_OF_FOLDER}")
     with path.open("a") as file:
-        try:
-            # Who removed the file that was opened here let go of it just now: another process may have made a new one.
-            free = try_lock(file.fileno()) and path.exists() and path.samefile(f"/proc/self/fd/{file.fileno()}")
-        except OSError as error:
-            raise WorkspaceError(f"{file.name!r} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error
-        if not free:
+        free = try_lock_of(file.fileno(), repr(file.name), WorkspaceError)
+        # Who removed the file that was opened here let go of it just now: another process may have made a new one.
+        if not (free and _is_still(path, file.fileno())):
             raise WorkspaceBusy(
                 f"another process makes the same in {str(folder)!r}",
                 f"Wait for its end, or stop it: `fuser {path}` finds it. What it has made by then is gone on with",
@@ -81,6 +75,14 @@ def only_worker(folder: Path) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether an open file has this name (any more)."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def refuse_while_learning(parent: Path) -> None:

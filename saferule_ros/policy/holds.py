@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock
+from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock, try_lock_of
 from saferule_ros.policy.errors import StoreError
 
 
@@ -62,10 +62,8 @@ def _is_held(path: Path) -> bool:
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error.strerror}", "Make the store writable") from error
     try:
-        if not try_lock(handle):
+        if not try_lock_of(handle, str(path), StoreError):
             return True
-    except OSError as error:
-        raise StoreError(f"{path} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error
     finally:
         os.close(handle)
     with contextlib.suppress(FileNotFoundError):

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock
+from saferule_ros.file_locks import try_lock_of
 from saferule_ros.policy.audit import AuditEvent
 from saferule_ros.policy.errors import StoreBusyError, StoreError
 from saferule_ros.policy.manifest import ID_PATTERN
@@ -154,17 +154,10 @@ def locked(path: Path, timeout: float) -> Iterator[None]:
 
 def _acquire(handle: int, path: Path, timeout: float) -> None:
     deadline = time.monotonic() + timeout
-    while not _try(handle, path):
+    while not try_lock_of(handle, str(path), StoreError):
         if time.monotonic() > deadline:
             raise StoreBusyError(
                 f"another process has held {path} for {timeout:g} s",
                 f"Find it with `fuser {path}` on each machine that shares the folder; end it if it hangs",
             )
         time.sleep(LOCK_POLL)
-
-
-def _try(handle: int, path: Path) -> bool:
-    try:
-        return try_lock(handle)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error

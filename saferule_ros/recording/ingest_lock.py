@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from saferule_ros.file_locks import WHERE_LOCKS_WORK, try_lock
+from saferule_ros.file_locks import try_lock_of
 from saferule_ros.recording.errors import BagError
 
 
@@ -30,11 +30,7 @@ def only_ingest(dataset: Path) -> Iterator[None]:
             f"{str(path)!r} cannot be made: {error.strerror}", "Give a folder that this user may write to"
         ) from error
     with file:
-        try:
-            free = try_lock(file.fileno())
-        except OSError as error:
-            raise BagError(f"{str(path)!r} cannot be locked: {error.strerror}", WHERE_LOCKS_WORK) from error
-        if not free:
+        if not try_lock_of(file.fileno(), repr(str(path)), BagError):
             raise BagError(
                 f"another ingest into {str(dataset)!r} runs, it holds {str(path)!r}",
                 f"Wait for its end; `fuser {path}` finds it, on each machine that shares the folder",
