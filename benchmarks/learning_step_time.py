@@ -1,6 +1,7 @@
 """How long one gradient step takes, learning and unlearning, for every algorithm; with FLOPs and a yardstick.
 
-    python benchmarks/learning_step_time.py --out docs/results/step_time.md
+    git clone https://github.com/liuzuxin/OSRL /tmp/OSRL
+    python benchmarks/learning_step_time.py --osrl /tmp/OSRL --out docs/results/step_time.md
 
 Paper size: batch 512, hidden 256-256, 60 observations, 2 actions, one thread. Times are processor time, medians over
 steps taken in turn (every algorithm one, then every algorithm the next), so that what else the machine does falls on
@@ -11,8 +12,9 @@ before, and counted apart: a patch of so many steps (the default) that learns fr
 the demo: episodes x horizon) computes each at most once, and that share is added to each of its steps. What it
 does once and does not hang on the networks' size, looking for suspects and weighing forget pairs, is left out.
 
-Yardstick: one step of OSRL took 345 (BCQ-Lag), 254 (BEAR-Lag), 193 ms (CPQ) on one core that multiplied matrices at
-54 GFLOP/s; here that is scaled by this run's rate. OSRL's COptiDICE was not timed.
+Yardstick: OSRL's own step of learning, on the same data sizes and in the same turns (osrl_peer.py). Without a checkout
+of it, what its steps took on one core that multiplied matrices at 54 GFLOP/s, scaled by this run's rate: 345 (BCQ-Lag),
+254 (BEAR-Lag), 193 ms (CPQ). That flatters it, since no more than its products become faster with the rate.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from osrl_peer import commit_of, osrl_steps
 from table_of_rows import made_with, show
 
 from saferule_ros.dataset.dataset import EpisodeDataset
@@ -125,9 +128,10 @@ def taken(step: Step, learner: Learner, captured: bool) -> Step:
     return (lambda: steps.take(learner.phase, step)) if captured else step
 
 
-def measure(steps: int, warm_up: int) -> dict[str, Any]:
-    """Times everything in turns."""
+def measure(steps: int, warm_up: int, osrl: Path | None = None) -> dict[str, Any]:
+    """Times everything in turns, OSRL's steps among it where there is a checkout of it."""
     timed = steps_to_time()
+    peers = osrl_steps(osrl, OBSERVATION_SIZE, ACTION_SIZE, PAPER_SIZE["batch"], SEED) if osrl else {}
     flops = {}
     for key, one in timed.items():
         for _ in range(warm_up):
@@ -136,16 +140,24 @@ def measure(steps: int, warm_up: int) -> dict[str, Any]:
             one.step()
         flops[key] = counter.total
     left, right = torch.randn(2, MATMUL, MATMUL)
-    seconds: dict[Any, list[float]] = {key: [] for key in (*timed, "matmul")}
+    turn: dict[Any, Step] = {key: one.step for key, one in timed.items()}
+    turn |= {("osrl", name): step for name, step in peers.items()} | {"matmul": lambda: left @ right}
+    for step in peers.values():
+        for _ in range(warm_up):
+            step()
+    seconds: dict[Any, list[float]] = {key: [] for key in turn}
     for _ in range(steps):
-        for key, step in (*((key, one.step) for key, one in timed.items()), ("matmul", lambda: left @ right)):
+        for key, step in turn.items():
             began = time.process_time()
             step()
             seconds[key].append(time.process_time() - began)
     gflops = 2 * MATMUL**3 / median(seconds["matmul"]) / 1e9
     rows = []
     for (name, verb), one in timed.items():
-        yardstick = OSRL_MS[name] * OSRL_GFLOPS / gflops if name in OSRL_MS else None
+        yardstick = (
+            1e3 * median(seconds["osrl", name]) if name in peers
+            else OSRL_MS[name] * OSRL_GFLOPS / gflops if name in OSRL_MS else None
+        )  # fmt: skip
         milliseconds = 1e3 * median(seconds[name, verb])
         with_targets = milliseconds + one.target_ms * KEPT / STEPS
         rows.append({
@@ -154,17 +166,23 @@ def measure(steps: int, warm_up: int) -> dict[str, Any]:
             "osrl_ms_here": yardstick, "ratio": with_targets / yardstick if yardstick else None,
             "goal": GOAL[verb] if yardstick else None, "target_ms": one.target_ms, "with_targets_ms": with_targets,
         })  # fmt: skip
-    return {"matmul_gflops": gflops, "steps": steps, "seed": SEED, "rows": rows}
+    found = {"matmul_gflops": gflops, "steps": steps, "seed": SEED, "rows": rows}
+    return found | ({"osrl_commit": commit_of(osrl)} if osrl else {})
 
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
+    yardstick = (
+        f"OSRL's steps took turns with these (its commit {results['osrl_commit']})."
+        if "osrl_commit" in results
+        else "OSRL's steps were timed elsewhere; they are scaled by the rate."
+    )
     lines = [
         "# Time of one gradient step", "", f"`{results['command']}`", "",
         f"Batch 512, hidden 256-256, {OBSERVATION_SIZE} observations, {ACTION_SIZE} actions, one thread, "
         f"median of {results['steps']} steps. This machine multiplied {MATMUL} x {MATMUL} matrices at "
         f"{results['matmul_gflops']:.0f} GFLOP/s in the same run. A patch computes the targets of its keep data once: "
-        f"{KEPT:,} of them over {STEPS:,} steps.", "",
+        f"{KEPT:,} of them over {STEPS:,} steps. {yardstick}", "",
         "| algorithm | step | ms | GFLOP | share of the matmul rate | with its share of what is computed once, ms "
         "| OSRL's step here, ms | ratio | goal |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -188,11 +206,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--warm-up", type=int, default=5)
+    parser.add_argument("--osrl", type=Path, help="checkout of OSRL, whose steps are timed as well")
     parser.add_argument("--out", type=Path, help="Markdown file; the numbers go beside it as .json")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    results = measure(options.steps, options.warm_up) | {
-        "command": "python benchmarks/learning_step_time.py", "machine": machine(), "versions": versions(),
+    command = "python benchmarks/learning_step_time.py" + (" --osrl OSRL" if options.osrl else "")
+    results = measure(options.steps, options.warm_up, options.osrl) | {
+        "command": command, "machine": machine(), "versions": versions(),
     }  # fmt: skip
     show(table(results), results, options.out)
 

@@ -3,11 +3,14 @@ import torch
 from torch import nn
 
 from saferule_ros.learning.networks import (
+    PIECE,
     ConditionalVae,
     EnsembleCritic,
     EnsembleLinear,
     GaussianActor,
     PerturbationActor,
+    StateFunction,
+    is_large,
     soft_update,
 )
 
@@ -40,6 +43,40 @@ def test_last_critics_alone_are_those_of_the_whole_ensemble():
     torch.testing.assert_close(alone, together)
     slopes = torch.autograd.grad(alone.square().sum(), parameters)
     torch.testing.assert_close(slopes, torch.autograd.grad(together.square().sum(), parameters))
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_many_pairs_have_the_values_and_gradients_of_a_few_at_a_time(first):
+    """Many go through one critic after the other, in pieces; a few through all critics together."""
+    critic = EnsembleCritic(4, 3, 2, hidden=8)
+    observations, actions = torch.randn(2 * PIECE + 5, 3), torch.randn(2 * PIECE + 5, 2, requires_grad=True)
+    few = zip(observations.split(PIECE - 1), actions.split(PIECE - 1), strict=True)
+    assert is_large(observations)
+    one_by_one = critic(observations, actions, first)
+    together = torch.cat([critic(*pair, first) for pair in few], dim=1)
+    assert one_by_one.shape == (4 - first, len(observations))
+    torch.testing.assert_close(one_by_one, together)
+    wanted = [actions, *critic.parameters()]
+    slopes = torch.autograd.grad(one_by_one.square().mean(), wanted)
+    torch.testing.assert_close(slopes, torch.autograd.grad(together.square().mean(), wanted))
+
+
+def test_what_a_network_says_of_a_row_does_not_depend_on_how_many_rows_there_are():
+    vae, gaussian = ConditionalVae(3, 2, hidden=8), GaussianActor(3, 2, hidden=8)
+    perturbation, state = PerturbationActor(3, 2, hidden=8, reach=0.1), StateFunction(3, hidden=8)
+    observations, actions, latents = (torch.randn(2 * PIECE + 5, size) for size in (3, 2, 4))
+    cases = [
+        lambda rows: vae.decode(observations[rows], latents[rows]),
+        lambda rows: torch.cat(vae.encode(observations[rows], actions[rows]), dim=1),
+        lambda rows: gaussian(observations[rows]),
+        lambda rows: torch.cat(gaussian.parameters_at(observations[rows]), dim=1),
+        lambda rows: perturbation(observations[rows], actions[rows]),
+        lambda rows: state(observations[rows]),
+    ]
+    for found in cases:
+        many = found(slice(None))
+        for row in (0, PIECE - 1, PIECE, 2 * PIECE + 4):
+            torch.testing.assert_close(many[row : row + 1], found(slice(row, row + 1)))
 
 
 def test_perturbation_stays_within_reach_and_bounds():
