@@ -88,3 +88,12 @@ def quick_classifiers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forget_weights, "STEPS", 10)
         yield
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Of tests that failed and passed when tried again, pytest-rerunfailures tells the names; this tells why."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"why {report.nodeid} was tried again", sep="-")
+        terminalreporter.write_line(report.longreprtext)
+        for name, text in report.sections:
+            terminalreporter.write_line(f"--- {name}\n{text}")
