@@ -82,6 +82,31 @@ def test_help_imports_nothing_heavy() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path: Path) -> None:
+    """As in `saferule … | head`, where the reader goes between two of the verb's lines."""
+    script = tmp_path / "speaks.py"
+    script.write_text("""
+import sys, typer
+from saferule_ros.cli.teaching import TeachingGroup
+app = typer.Typer(cls=TeachingGroup)
+@app.callback()
+def root(): pass
+@app.command("data")
+def speak():
+    while True:
+        sys.stdout.write("a line\\n")
+app()
+""")
+    speaking = subprocess.Popen(
+        [sys.executable, "-P", str(script), "data"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert speaking.stdout is not None and speaking.stderr is not None
+    assert speaking.stdout.readline() == "a line\n"
+    speaking.stdout.close()
+    assert speaking.stderr.read() == ""
+    speaking.wait()
+
+
 def test_version_and_the_installed_script(workspace: Path) -> None:
     assert done("--version", workspace=workspace).strip() == f"saferule_ros {__version__}"
     script = Path(__file__).parent.parent / "scripts" / "saferule"

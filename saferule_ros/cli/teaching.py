@@ -57,6 +57,8 @@ class TeachingGroup(TyperGroup):
             if hint is None:
                 raise
             raise fail(f"{ctx.invoked_subcommand!r} needs {error.name}, which is not installed", hint) from None
+        except BrokenPipeError:  # `saferule … | head`: typer ends quietly
+            raise
         except OSError as error:  # a full disk, a folder that may not be written to
             named = f" ({error.filename})" if error.filename else ""
             raise fail(
