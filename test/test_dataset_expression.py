@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from saferule_ros.dataset.expression import MAX_NODES, Expression, ExpressionError
+from saferule_ros.dataset.expression import Expression, ExpressionError
+from saferule_ros.dataset.expression_syntax import MAX_NODES
 
 COLUMNS = {
     "scan": np.array([[1.0, 0.2, 3.0], [4.0, 5.0, 6.0]]),
