@@ -11,7 +11,7 @@ from saferule_ros.cli.options import JsonOption
 from saferule_ros.cli.teaching import CHECK_FAILED
 
 if TYPE_CHECKING:
-    from saferule_ros.contract.check import ContractCheck
+    from saferule_ros.contract.check_result import ContractCheck
     from saferule_ros.contract.model import Guarded
 
 app = typer.Typer(no_args_is_help=True, help="What a robot's own topics mean: observation, action, reward, cost.")
