@@ -118,6 +118,9 @@ def values_plot(values: Mapping[str, NDArray[np.floating]], reference: float, re
 
 _WHEN, _PARTS = ("before", "after"), ("keep", "forget")
 DASHED = (0, (5, 3))
+# Names below an axis: beside each other as long as there is room for the longest of them, tilted where there are more.
+_MOST_UPRIGHT = 6
+TILTED: Any = {"rotation": 30, "rotation_mode": "anchor", "ha": "right", "va": "center", "fontsize": 8.5}
 
 
 def both(draw: Callable[[Palette], Figure], alt: str) -> Plot:
@@ -152,7 +155,10 @@ def _strips(
         at = position + 1.35 * _SPREAD
         axes.plot([at - 0.06, at + 0.06], [mean, mean], color=palette.ink, linewidth=2.6, zorder=4)
         axes.plot([at], [median], marker="D", markersize=5, color=palette.ink, fillstyle="none", zorder=4)
-    axes.set_xticks(range(len(evaluations)), [_label(e) for e in evaluations])
+    if len(evaluations) > _MOST_UPRIGHT:
+        axes.set_xticks(range(len(evaluations)), [e.name for e in evaluations], **TILTED)
+    else:
+        axes.set_xticks(range(len(evaluations)), [e.name.replace("_", "\n") for e in evaluations])
     axes.set_xlim(-0.6, len(evaluations) - 0.4)
     axes.tick_params(axis="x", length=0, pad=6)
     axes.margins(y=0.06)
@@ -162,10 +168,6 @@ def _strips(
         frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1.0, 1.0), labelcolor=palette.ink,
         fontsize=9.5, borderaxespad=0.2,
     )  # fmt: skip
-
-
-def _label(evaluation: Evaluation) -> str:
-    return evaluation.name.replace("_", "\n")
 
 
 def _beside(column: Sequence[float], near: float) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from saferule_ros.reporting.comparison import MethodRow, in_order
-from saferule_ros.reporting.figures import Plot, both
+from saferule_ros.reporting.figures import TILTED, Plot, both
 from saferule_ros.reporting.palette import Palette
 from saferule_ros.reporting.trials import Cell
 from saferule_ros.reporting.wording import percent
@@ -65,7 +65,7 @@ def heat_maps(rows: Sequence[MethodRow]) -> Plot:
 def _map(axes: Axes, values: np.ndarray, colours: str, title: str, methods: Sequence[str], palette: Palette) -> None:
     axes.imshow(values, cmap=colours, norm=TwoSlopeNorm(1.0, 0.0, MOST), aspect="auto")
     axes.set_title(title, loc="left", color=palette.ink)
-    axes.set_xticks(range(len(methods)), methods, rotation=30, ha="right", fontsize=8.5, color=palette.ink)
+    axes.set_xticks(range(len(methods)), methods, color=palette.ink, **TILTED)
     axes.tick_params(length=0, colors=palette.ink)
     for side in axes.spines.values():
         side.set_visible(False)
