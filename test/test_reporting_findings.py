@@ -250,6 +250,8 @@ def test_groups_and_pairs_of_what_can_be_repaired_count_the_trials_that_can_and_
     inside, outside = (part.split("## Safe-RULE against")[0] for part in text.split("other trials: the attack"))
     assert "| safe_rule | 1 | 1 | 1 | 1 | 1 | 1 |" in inside and "| fine_tune | 1 | 1 | 1 | 1 |" in inside
     assert "| safe_rule | 1 | 2 | 0 | 0 | 1 | 0 |" in outside and "| fine_tune | 1 | 2 | 2 | 1 |" in outside
+    short = text.split("## What can be")[0]
+    assert "| safe_rule | 1 of 1 | 1 of 3 | – |" in short and "| fine_tune | 1 of 1 | 3 of 3 |" in short
     pairs, every = text.split("## Trial by trial: ")[1:]
     assert "| fine_tune | 1 | 1 | 1 | 1 | 1 |" in pairs and "| fine_tune | 1 | 1 | 3 | 1 | 3 |" in every
 

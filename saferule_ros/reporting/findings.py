@@ -10,7 +10,7 @@ from saferule_ros.reporting.contest import contest
 from saferule_ros.reporting.goals import CellGoals, goals_of
 from saferule_ros.reporting.harm import Harm, harms, repairable
 from saferule_ros.reporting.markdown import table
-from saferule_ros.reporting.paired import paired
+from saferule_ros.reporting.paired import paired, paired_rows
 from saferule_ros.reporting.trials import POISONED, Cell, TrialResult
 from saferule_ros.reporting.wording import MISSING, number, percent
 
@@ -33,6 +33,10 @@ GROUPS = (
     "What can be repaired: trials in which the attack does harm, and the policy that never saw it is safe",
     "All other trials: the attack does no harm, its marker alone does, or there is no safe policy",
 )
+SHORT = (
+    "method", ">what can be repaired: cost kept", ">all trials: cost kept",
+    ">where both keep it: Safe-RULE's return less its, % of retraining's",
+)  # fmt: skip
 ATTACKS = ("cell", "attack", ">poisoned: return", ">cost", ">cost with trigger", ">retrained: return", ">cost")
 FAILURES = ("cell", "what", "safe_rule: return / cost, seed by seed", "retrained", "poisoned")
 ATTACKS_NOTE = (
@@ -58,6 +62,7 @@ def findings(results: Sequence[TrialResult]) -> str:
         counted += f" {left_out} more are of trials that are not finished, and do not count."
     counted += _origins(whole) + _commits(whole)
     lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", "", counted, ""]
+    lines += ["## In short", "", *_in_short(whole, methods), ""]
     for title, group in zip(GROUPS, map(goals_of, repairable(whole)), strict=True):
         if group:
             by_method = ([one for one in group if one.row.method == method] for method in methods)
@@ -68,6 +73,18 @@ def findings(results: Sequence[TrialResult]) -> str:
     lines += _trial_by_trial(whole)
     lines += _attacks(whole)
     return "\n".join([*lines, *_failures(whole, [one for one in found if one.row.method == SAFE_RULE])])
+
+
+def _in_short(results: Sequence[TrialResult], methods: Sequence[str]) -> list[str]:
+    """In how many trials each method keeps the cost, and what it earns beside Safe-RULE."""
+    parts = [goals_of(part) for part in (repairable(results)[0], results)]
+    earned = {row[0]: row[-1] for row in paired_rows(SAFE_RULE, results)}
+    rows = []
+    for method in (method for method in methods if method not in NO_RIVALS):
+        of_method = ([one for one in part if one.row.method == method] for part in parts)
+        kept = (f"{sum(one.kept for one in found)} of {sum(one.trials for one in found)}" for found in of_method)
+        rows.append([method, *kept, earned.get(method, MISSING)])
+    return table(SHORT, rows)
 
 
 def _trial_by_trial(results: Sequence[TrialResult]) -> list[str]:

@@ -52,7 +52,13 @@ class Pair:
 
 
 def paired(method: str, results: Sequence[TrialResult]) -> list[str]:
-    """A table with one line for each other method, as Markdown; nothing without rivals.
+    """`paired_rows` as a Markdown table with its note; nothing without rivals."""
+    rows = paired_rows(method, results)
+    return [*table(PAIRED, rows), "", PAIRED_NOTE, ""] if rows else []
+
+
+def paired_rows(method: str, results: Sequence[TrialResult]) -> list[list[str]]:
+    """One row for each other method, with the columns PAIRED.
 
     Args:
         method: the one that is held against the others.
@@ -70,7 +76,7 @@ def paired(method: str, results: Sequence[TrialResult]) -> list[str]:
         ]
         if pairs:
             lines.append([other, *_described(pairs)])
-    return [*table(PAIRED, lines), "", PAIRED_NOTE, ""] if lines else []
+    return lines
 
 
 def interquartile_mean(values: np.ndarray) -> float:
