@@ -106,7 +106,8 @@ def test_every_observation_is_answered_once_with_the_active_policys_action(
     start(ros, store)
     robot = Robot(ros)
     given = vectors(200)
-    for vector in given:
+    robot.ask(given[0])  # from now on server and publisher have met
+    for vector in given[1:]:
         robot.observe(vector)
     ros.probe.wait_for(lambda: len(robot.actions) == len(given), "all were answered")
     assert [a.observation_sequence for a in robot.actions] == list(range(1, 201))
