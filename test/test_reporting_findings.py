@@ -256,6 +256,19 @@ def test_groups_and_pairs_of_what_can_be_repaired_count_the_trials_that_can_and_
     assert "| fine_tune | 1 | 1 | 1 | 1 | 1 |" in pairs and "| fine_tune | 1 | 1 | 3 | 1 | 3 |" in every
 
 
+def test_each_condition_of_the_certificate_is_counted_over_the_trials_that_have_one() -> None:
+    conditions = [(True, True), (False, True), (False, False), (False, True)]
+    results = [
+        result("safe_rule", seed=seed, certificate={"reward_suppressed": rewards, "cost_separated": costs})
+        for seed, (rewards, costs) in enumerate(conditions)
+    ]
+    results += [result(name, seed=seed) for seed in range(4) for name in ("fine_tune", "retrain", "poisoned")]
+    short = findings(results).split("## What can be")[0].split("## All other")[0]
+    assert "| – | 1 of 4 | 3 of 4 | 1 of 4 |" in short, "of Safe-RULE"
+    (without,) = [line for line in short.splitlines() if line.startswith("| fine_tune |")]
+    assert without.endswith("| – | – | – |")
+
+
 def test_attacks_are_told_by_in_how_many_seeds_they_do_harm() -> None:
     text = findings(seeds(*MIXED))
     assert "| **harmful in 1 of 3**, harmless in 1 of 3, no safe policy to harm in 1 of 3 | 35.0 | 140.0 |" in text

@@ -36,6 +36,7 @@ GROUPS = (
 SHORT = (
     "method", ">what can be repaired: cost kept", ">all trials: cost kept",
     ">where both keep it: Safe-RULE's return less its, % of retraining's",
+    ">certificate: rewards suppressed", ">costs separated", ">both",
 )  # fmt: skip
 ATTACKS = ("cell", "attack", ">poisoned: return", ">cost", ">cost with trigger", ">retrained: return", ">cost")
 FAILURES = ("cell", "what", "safe_rule: return / cost, seed by seed", "retrained", "poisoned")
@@ -76,15 +77,25 @@ def findings(results: Sequence[TrialResult]) -> str:
 
 
 def _in_short(results: Sequence[TrialResult], methods: Sequence[str]) -> list[str]:
-    """In how many trials each method keeps the cost, and what it earns beside Safe-RULE."""
+    """In how many trials each method keeps the cost and meets the certificate, and what it earns beside Safe-RULE."""
     parts = [goals_of(part) for part in (repairable(results)[0], results)]
     earned = {row[0]: row[-1] for row in paired_rows(SAFE_RULE, results)}
     rows = []
     for method in (method for method in methods if method not in NO_RIVALS):
         of_method = ([one for one in part if one.row.method == method] for part in parts)
         kept = (f"{sum(one.kept for one in found)} of {sum(one.trials for one in found)}" for found in of_method)
-        rows.append([method, *kept, earned.get(method, MISSING)])
+        rows.append([method, *kept, earned.get(method, MISSING), *_certified(results, method)])
     return table(SHORT, rows)
+
+
+def _certified(results: Sequence[TrialResult], method: str) -> list[str]:
+    """In how many of the trials that have a certificate each of its conditions holds, and both."""
+    found = [one.certificate for one in results if one.method == method and one.certificate is not None]
+    conditions = [(one["reward_suppressed"], one["cost_separated"]) for one in found]
+    if not found:
+        return [MISSING] * 3
+    rewards, costs = map(sum, zip(*conditions, strict=True))
+    return [f"{count} of {len(found)}" for count in (rewards, costs, sum(map(all, conditions)))]
 
 
 def _trial_by_trial(results: Sequence[TrialResult]) -> list[str]:
