@@ -82,7 +82,7 @@ def test_an_answer_that_is_withdrawn_leaves_no_trace_of_having_acted(tmp_path: P
     assert steady.declared() == pytest.approx(first), "what was sent last is what is held"
     assert "control was lost" in path.last_fault
     steady.now += 60 * SECOND
-    assert path.unanswered(steady.now) is None, "another one commands: no observation is due here"
+    assert path.unanswered(steady.now, lambda: False) is None, "another one commands"
     again = steady.answer(steady.asked(step=2))
     assert again is not None and again.sequence == 2 and not again.fallback
     path.episode_ended(steady.asked(step=3, cost=1.0, ended=True))
@@ -95,6 +95,28 @@ def test_a_silence_is_not_answered_without_control_either(tmp_path: Path) -> Non
     steady.now += SECOND
     assert steady.path.unanswered(steady.now, lambda: False) is None and steady.path.sequence == 1
     assert steady.path.unanswered(steady.now, lambda: True) is not None and steady.path.sequence == 2
+
+
+def test_silence_after_what_was_observed_without_control_is_answered_once_control_is_back(tmp_path: Path) -> None:
+    """Between two beats control was lost for an instant, and nobody had taken it: the last command is the policy's."""
+    steady = Steady(tmp_path, stale_after=0.1)
+    steady.answer(steady.asked(step=0))
+    steady.path.overheard(steady.asked(step=1))
+    steady.now += SECOND
+    command = steady.path.unanswered(steady.now)
+    assert command is not None and command.fallback_reason == "missing_observation"
+    steady.path.overheard(steady.asked(step=2, ended=True))
+    steady.now += SECOND
+    assert steady.path.unanswered(steady.now) is None, "the episode has ended"
+
+
+def test_a_clock_that_is_set_back_while_nothing_acts_is_no_fault_afterwards(tmp_path: Path) -> None:
+    steady = Steady(tmp_path, reactions="time_backwards=stop")
+    steady.answer(steady.asked(step=0))
+    steady.now -= SECOND // 2
+    steady.path.begin()
+    command = steady.answer(steady.asked(step=1))
+    assert command is not None and not command.fallback and steady.path.stop is None
 
 
 def test_a_policy_on_probation_that_takes_control_away_is_late_and_one_that_does_not_has_not_proved_good(

@@ -217,11 +217,14 @@ def test_only_in_the_middle_of_an_episode_is_an_observation_missed(tmp_path: Pat
     answered(3 * second, ended=True)
     assert unanswered(100 * second) is None, "the episode has ended"
     answered(101 * second)
-    path.overheard(Asked(102, 102, 102 * second, vectors(1)[0], 0.0, False))
-    assert unanswered(200 * second) is None, "another one commanded when the next came, maybe the last of the episode"
-    answered(201 * second)
+    now = 102 * second
+    path.overheard(Asked(102, 102, now, vectors(1)[0], 0.0, False))
+    assert unanswered(200 * second) is not None, "another one commanded when the next came, but no end of an episode did"
+    path.overheard(Asked(103, 103, 200 * second, vectors(1)[0], 0.0, True))
+    assert unanswered(300 * second) is None, "the episode has ended while another one commanded"
+    answered(301 * second)
     path.begin()
-    assert unanswered(300 * second) is None, "it was deactivated in between"
+    assert unanswered(400 * second) is None, "it was deactivated in between"
 
 
 @pytest.mark.parametrize("between", ["nothing", "another one commands", "a new activation", "a switch", "a reaction"])

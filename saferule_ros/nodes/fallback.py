@@ -36,7 +36,7 @@ STEADY_BEATS = 3
 class Parameters:
     """Parameters of fallback."""
 
-    command_period: float = parameter(0.02, "time between safe actions", unit="s", low=0.001, high=1.0)
+    command_period: float = parameter(0.02, "time between safe actions", unit="s", low=0.001, high=0.1)
 
 
 class Fallback(Node):
@@ -79,6 +79,8 @@ class Fallback(Node):
         now = time.monotonic()
         in_time = now - self._heard <= takeover_after(beat.period)
         self._newest, self._heard, self._excused = beat, now, False
+        if not self._holds:
+            self._note(beat)
         if not beat.serving:
             self._silence.cancel()
             if self._holds:
@@ -92,13 +94,28 @@ class Fallback(Node):
         elif beat.waits and not self._holds:
             self._tell("policy_server asked for control, and nobody had taken it")
 
+    def _note(self, beat: Heartbeat) -> None:
+        """Takes what the server declares as what would be sent in its place.
+
+        One that begins anew does not know what the robot holds, and declares zeros. Until it has commanded something,
+        what was declared or sent here before is what the robot has; but what was damped has come to rest by then, and a
+        share of it would move the robot again.
+        """
+        declared = np.array(beat.safe_action, np.float32)
+        if not declared.size:
+            return
+        if beat.sequence or self._safe.size != declared.size:
+            self._safe, self._damping = declared, beat.damping
+        elif self._damping < 1.0:
+            self._safe = np.zeros_like(self._safe)
+
     def _on_silence(self) -> None:
         self._silence.cancel()
         # To a process that was held up itself, this timer is due before the beats that wait for it.
         if self._take_waiting():
             return
         beat = self._newest
-        if self._holds or beat is None or not beat.safe_action:
+        if self._holds or beat is None or not self._safe.size:
             return  # never served: there is nothing that would be safe
         if self._was_held_up(beat.period):  # and the middleware's threads, which receive, as well
             self._silence.timer_period_ns = round(1e9 * SLACK)
@@ -106,10 +123,6 @@ class Fallback(Node):
             return
         self._holds = True
         self._in_a_row = 0
-        # Of before the silence: a server that begins anew does not know what is being held, and declares zeros. Until
-        # it has commanded something, what was sent here last is what the robot has.
-        if beat.sequence or not self._safe.size:
-            self._safe, self._damping = np.array(beat.safe_action, np.float32), beat.damping
         self._command()
         self._commands.reset()
         self._tell(f"no sign of life from policy_server after beat {beat.count}", time.monotonic() - self._heard)
@@ -133,9 +146,7 @@ class Fallback(Node):
     def _give_back(self, why: str) -> None:
         self._commands.cancel()
         self._holds = False
-        if self._damping < 1.0:
-            # A server that ends before its first command declares nothing newer, see _on_silence. By then the robot has
-            # stopped by itself, and what was damped until now would move it again.
+        if self._damping < 1.0:  # see _note
             self._safe = np.zeros_like(self._safe)
         self._tell(why)
 

@@ -20,6 +20,9 @@ from saferule_ros.nodes.lease import lease, takeover_after
 from saferule_ros.nodes.serving import ControlPath
 
 NEVER = (0, 0)  # an empty span of time
+# So long after control was given [s] what had waited meanwhile has been read: what comes later is new, whatever its
+# stamp says of another clock. Less than the 0.3 s for which the ready contract of a differential drive waits [ours].
+READ_WITHIN = 0.1
 
 
 class Heart:
@@ -48,6 +51,7 @@ class Heart:
         self._newest = 0.0  # when the newest beat began, monotonic [s]
         self._newest_stamp = node.get_clock().now().nanoseconds  # the same by the clock that stamps observations [ns]
         self._without = NEVER  # from when until when it was without control, by that clock [ns]
+        self._given = 0.0  # when it was given, monotonic [s]
         self.in_control = not guarded
         if guarded:
             node.create_subscription(Control, "fallback/control", self._on_control, qos.LATCHED)
@@ -56,6 +60,8 @@ class Heart:
         """The first beat."""
         self._beating = True
         self._newest = time.monotonic()
+        # Nothing of before waits to be answered, and the clock may have been another one: a simulation begins anew.
+        self._newest_stamp, self._without = self._node.get_clock().now().nanoseconds, NEVER
         self._publish(serving=True)
 
     def end(self) -> None:
@@ -75,7 +81,7 @@ class Heart:
         if not self.may_act():
             return False
         lost, given = self._without
-        if lost <= stamp_ns < given:
+        if lost <= stamp_ns < given and time.monotonic() - self._given <= READ_WITHIN:
             return False
         self._without = NEVER  # messages come in their order: no older one follows. A clock may be set back
         return True
@@ -123,5 +129,6 @@ class Heart:
             # Where nothing was answered since control was lost before, it counts from then.
             lost = self._newest_stamp if self._without is NEVER else self._without[0]
             self._without = (lost, self._node.get_clock().now().nanoseconds)
+            self._given = time.monotonic()
             self.in_control = True
             self._changed(f"in control: {message.reason}", False)

@@ -18,10 +18,17 @@ class Look(NamedTuple):
     Attributes:
         unsafe: where the machine is, or what is amiss, if that is unsafe; "" if not.
         read: whether the observation could be read. One that cannot is unsafe, and nobody's fault.
+        looked: whether the machine took a step; where an episode is met in its middle there is none before.
     """
 
     unsafe: str = ""
     read: bool = True
+    looked: bool = True
+
+    @property
+    def verdict(self) -> str | None:
+        """`unsafe`, of what can be somebody's doing; None: nobody knows."""
+        return self.unsafe if self.read and self.looked else None
 
 
 class SafeguardWatch:
@@ -61,7 +68,7 @@ class SafeguardWatch:
         begins_anew, self._begins_anew = self._begins_anew, False
         if asked.step == 0 or before is None or begins_anew:
             self.monitor.reset()
-            return Look()
+            return Look(looked=asked.step == 0)  # an episode begins in a state that is not unsafe
         outcome = self.monitor.step(asked.data, before)
         if not outcome.unsafe:
             return Look()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.answer_times import AnswerTimes
 from saferule_ros.nodes.last_command import DAMP_WITHIN, LastCommand, damping_of
-from saferule_ros.nodes.safeguard_watch import SafeguardWatch
+from saferule_ros.nodes.safeguard_watch import Look, SafeguardWatch
 from saferule_ros.nodes.served import Served
 from saferule_ros.nodes.wire import Asked, Command
 from saferule_ros.policy.episode_costs import EpisodeCosts
@@ -75,7 +75,7 @@ class _Answered(NamedTuple):
     decision: Decision
     bad_input: bool
     before: NDArray[np.float32] | None  # the action that led to the observation
-    unsafe: str  # what the safeguard says of it, if it was asked before the answer
+    unsafe: str | None  # what the safeguard says of it, if it was asked before the answer; None: nobody knows
 
 
 class ControlPath:
@@ -121,6 +121,7 @@ class ControlPath:
         self._previous_stamp: int | None = None
         self._heard: int | None = None  # when the newest was answered, by `passed`; None: no other one is due
         self._silent = False  # and none has come for too long
+        self._gap = False  # something came since the policy last answered that a shadow run does not see
         self._last = LastCommand(damp_within)
         self._elapsed = math.inf  # of the newest answer [s]
         self._times = AnswerTimes()
@@ -130,6 +131,7 @@ class ControlPath:
         self.stop = None
         self.watch.begin_anew()
         self._last.ends()
+        self._previous_stamp = self._heard = None  # a clock may have been set back meanwhile, and nothing is due
         self._leave()  # whatever came since the last activation
 
     @property
@@ -147,6 +149,9 @@ class ControlPath:
             self._before = self.served
             self.probation = probation
             self.served = served
+            # A limit of the rate is one from an action of a policy to its own next: another one's first may differ.
+            self._last.is_now(self._last.action, by_policy=False)
+            self._gap = True
             self.costs = EpisodeCosts()
             self.generation += 1
             self.first_sequence = self.sequence + 1
@@ -211,44 +216,54 @@ class ControlPath:
                 return
             served, asked, decision, bad_input, before, unsafe = answered
             if not self._enforced:
-                unsafe = self.watch.look(asked, before).unsafe
+                unsafe = self.watch.look(asked, before).verdict
             if served is not self.served:  # a switch came in between
                 return
             self.costs.observed(asked.step, asked.cost)
             if decision.reason in (Reason.UNSAFE, Reason.STOPPED):  # it did not act
                 self.costs.leave_out()
-            if bad_input:  # which is not the policy's fault
-                return
-            if self.tap is not None:
-                self.tap.put(asked.data, decision.action, asked.step == 0, decision.reason is Reason.UNSAFE)
             if self.probation is not None:
-                self._on_probation(self.probation, asked, decision, unsafe)
+                self._on_probation(self.probation, asked, decision, unsafe, bad_input)
+            if bad_input:
+                self._gap = True
+            elif self.tap is not None:
+                begins, replaced = asked.step == 0, decision.reason is Reason.UNSAFE
+                self.tap.put(asked.data, decision.action, begins, replaced, self._gap)
+                self._gap = False
 
     def episode_ended(self, asked: Asked) -> None:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
         with self._between:
             self._heard = None
             self._last.ends()
+            self._gap = True
             self.costs.ended(asked.step, asked.cost)
             look = self.watch.look(asked, self._last.action)
             self.watch.begin_anew()
-            if self.probation is not None:
-                # An observation that cannot be read is not the policy's fault.
-                unsafe = look.unsafe if look.read else None
-                if fault := self.probation.led_to(_cost_of_action(asked), unsafe):
-                    self.take_back(fault)
+            if self.probation is not None and (fault := self.probation.led_to(_cost_of_action(asked), look.verdict)):
+                self.take_back(fault)
 
     def overheard(self, asked: Asked) -> None:
-        """Takes note of an observation that another one answers, or that nobody does: no other one is due here."""
+        """Takes note of an observation that another one answers, or that nobody does."""
+        self._pass_over(asked)
+        if self.probation is not None and asked.step == 0:
+            self.probation.begin_episode(asked.cost)
+        self._leave()
+
+    def _pass_over(self, asked: Asked) -> None:
         if asked.step == 0 or asked.ended:
             self.watch.begin_anew()
             self._last.ends()
         self._last.is_now(self.safe_action(), by_policy=False)  # which that other one sends
-        self._leave()
+        # Should it be silence from here on, whoever is in control then has to act.
+        self._heard, self._silent = None if asked.ended else self._passed(asked.stamp_ns), False
+        self._gap = True
 
     def _leave(self) -> None:
-        self._heard = None
+        """What comes next is the doing of somebody else."""
         self.costs.leave_out()
+        if self.probation is not None:
+            self.probation.leave_out()
 
     def unanswered(self, now_ns: int, may_act: Callable[[], bool] = _always) -> Command | None:
         """The declared reaction where observations stopped coming in the middle of an episode: a robot whose sensors
@@ -290,11 +305,11 @@ class ControlPath:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
             self._last.ends()  # whether or not the end of the one before was heard
         start = time.perf_counter()
-        unsafe = self.watch.look(asked, self._last.action).unsafe if self._enforced else ""
-        served, tick, fault, decision = self._decide(asked, now_ns, start, unsafe)
+        look = self.watch.look(asked, self._last.action) if self._enforced else Look()
+        served, tick, fault, decision = self._decide(asked, now_ns, start, look.unsafe)
         self._elapsed = tick.elapsed_s
         bad_input = fault is not None and fault.reason is not Reason.UNSAFE
-        answered = _Answered(served, asked, decision, bad_input, self._last.action, unsafe)
+        answered = _Answered(served, asked, decision, bad_input, self._last.action, look.verdict)
         if not may_act():
             self._withdraw(answered, tick)
             return None
@@ -349,11 +364,12 @@ class ControlPath:
             self.last_fault = f"{decision.reason}: {decision.detail}"
             self.flight.note(served.limits, served.id, tick, decision)
             self._note_stop(decision, served.id)  # which holds, whoever sent the zeros
-        self.overheard(asked)
+        self._pass_over(asked)
         if not self._enforced:
-            unsafe = self.watch.look(asked, before).unsafe
-        if self.probation is not None and not bad_input:
-            self._on_probation(self.probation, asked, decision, unsafe, acted=False)
+            unsafe = self.watch.look(asked, before).verdict
+        if self.probation is not None:
+            self._on_probation(self.probation, asked, decision, unsafe, bad_input, acted=False)
+        self._leave()
 
     def _unobserved(self, heard_ns: int, now_ns: int, shutting_down: bool = False) -> Tick:
         """A tick without an observation; `heard_ns` is when the one before came."""
@@ -370,13 +386,14 @@ class ControlPath:
         )
 
     def _on_probation(
-        self, probation: Probation, asked: Asked, decision: Decision, unsafe: str, acted: bool = True
-    ) -> None:
+        self, probation: Probation, asked: Asked, decision: Decision, unsafe: str | None, bad_input: bool,
+        acted: bool = True,
+    ) -> None:  # fmt: skip
         if asked.step == 0:
             probation.begin_episode(asked.cost)
         cost = _cost_of_action(asked)
-        # Where it did not act, that proves nothing and is no fault of its own.
-        if decision.reason is Reason.UNSAFE or (decision.use_policy and not acted):
+        # Where it did not act, that proves nothing and is no fault of its own; what its last action led to is.
+        if bad_input or decision.reason is Reason.UNSAFE or (decision.use_policy and not acted):
             fault = probation.led_to(cost, unsafe)
         else:
             fault = probation.judge(decision.reason, decision.detail, cost, unsafe)

@@ -2,7 +2,8 @@
 
 Cost and safeguard judge where actions led to, one observation later. A swap in a place that costs or is unsafe, such as
 the one that a poisoned policy has driven to, is not the new policy's fault: until the first observation without cost,
-cost is not counted, and unsafe ticks not until the first that is not unsafe [ours].
+cost is not counted, and unsafe ticks not until the first that is not unsafe; likewise after somebody else commanded
+[ours].
 """
 
 import math
@@ -49,7 +50,7 @@ class Probation:
         """Whether it got through."""
         return self.left <= 0
 
-    def judge(self, reason: Reason, detail: str, cost: float, unsafe: str = "") -> str:
+    def judge(self, reason: Reason, detail: str, cost: float, unsafe: str | None = "") -> str:
         """Takes one tick into account.
 
         Args:
@@ -101,3 +102,7 @@ class Probation:
         """
         self._cost = 0.0
         self._cost_is_its_own |= cost <= 0.0
+
+    def leave_out(self) -> None:
+        """Somebody else commands: where that leads to is not this policy's doing, until it is seen to be out of it."""
+        self._cost_is_its_own = self._unsafe_is_its_own = False

@@ -59,6 +59,7 @@ class Seen(NamedTuple):
     action: np.ndarray  # float32 (A,): what went out
     begins: bool = False  # the first observation of an episode
     replaced: bool = False  # the safeguard kept any policy from acting
+    gap: bool = False  # between this one and the one before came others that no policy answered
 
 
 class Tap:
@@ -76,14 +77,15 @@ class Tap:
         self._queue: queue.SimpleQueue[Seen] = queue.SimpleQueue()
 
     def put(
-        self, observation: np.ndarray, action: np.ndarray, begins: bool = False, replaced: bool = False
+        self, observation: np.ndarray, action: np.ndarray, begins: bool = False, replaced: bool = False,
+        gap: bool = False,
     ) -> None:  # fmt: skip
         """From the control thread; never blocks."""
         if self._left > 0 and self._queue.qsize() >= BACKLOG:
             self._left, self._overrun = 0, True
         elif self._left > 0:
             self._left -= not replaced
-            self._queue.put(Seen(observation, action, begins, replaced))
+            self._queue.put(Seen(observation, action, begins, replaced, gap))
 
     def get(self, until: float, patience: float) -> Seen:
         """For the shadow.
@@ -182,6 +184,8 @@ def run_shadow(
                 would_be.answer(seen.action, None)
             continue
         until = time.monotonic() + shadow.patience
+        if seen.begins or seen.gap:
+            last = None  # no rate is held against what was answered before, as in service
         tick = Tick(
             has_policy=True, observation=seen.observation, stamp_ns=0, previous_stamp_ns=0, now_ns=0,
             last_action=last, last_was_policy=last is not None,
