@@ -353,6 +353,25 @@ def test_what_is_held_is_held_until_a_server_that_began_anew_has_control(ros: Ro
     assert np.unique([action.data for action in robot.actions], axis=0) == pytest.approx(np.array([[0.3, 0.7]]))
 
 
+def test_what_the_server_commanded_last_is_held_though_the_next_one_dies_before_its_first_command(ros: Ros) -> None:
+    robot = Beating(ros)
+    robot.beat([0.1, 0.1], commanded=1)
+    ros.probe.wait_for(lambda: robot.holder() == "fallback", "the fallback acts")
+
+    def beats_again() -> bool:
+        robot.beat([0.1, 0.1], waits=True, commanded=1)
+        return bool(ros.probe.becomes(lambda: robot.holder() == "policy_server", PERIOD / 4))
+
+    ros.probe.wait_for(beats_again, "it has control")
+    for commanded, safe in ((2, 0.5), (3, 0.9), (0, 0.0), (0, 0.0)):  # it goes on; another one begins anew
+        robot.beat([safe, safe], commanded=commanded)
+        ros.probe.becomes(lambda: False, PERIOD / 4)
+    assert robot.holder() == "policy_server"
+    seen = len(robot.actions)
+    ros.probe.wait_for(lambda: len(robot.actions) > seen + 3, "the fallback acts again")
+    assert np.unique([action.data for action in robot.actions[seen:]], axis=0) == pytest.approx(np.array([[0.9, 0.9]]))
+
+
 def test_what_was_damped_moves_no_robot_again_after_control_was_given_back(ros: Ros) -> None:
     """A server that began anew, and ends before its first command: meanwhile the robot has stopped by itself."""
     robot = Beating(ros)

@@ -219,7 +219,7 @@ def test_only_in_the_middle_of_an_episode_is_an_observation_missed(tmp_path: Pat
     answered(101 * second)
     now = 102 * second
     path.overheard(Asked(102, 102, now, vectors(1)[0], 0.0, False))
-    assert unanswered(200 * second) is not None, "another one commanded when the next came, but no end of an episode did"
+    assert unanswered(200 * second) is not None, "another one commanded when the next came; no end of the episode did"
     path.overheard(Asked(103, 103, 200 * second, vectors(1)[0], 0.0, True))
     assert unanswered(300 * second) is None, "the episode has ended while another one commanded"
     answered(301 * second)

@@ -169,6 +169,21 @@ def test_a_shadow_run_counts_how_the_candidate_differs(tmp_path: Path) -> None:
         other.require(ShadowLimits(50, divergence=0.01))
 
 
+@pytest.mark.parametrize(("begins", "gap"), [(True, False), (False, True), (False, False)])
+def test_no_rate_is_held_against_what_was_answered_in_another_episode_or_before_a_gap(
+    tmp_path: Path, begins: bool, gap: bool
+) -> None:
+    """Two places between which the policy's action differs; in each it stays the same."""
+    store, ids = make_store(tmp_path, 1)
+    runtime, tap = PolicyRuntime(*store.get(ids[0])), Tap(4)
+    for place in np.random.default_rng(3).standard_normal((2, SPEC.observation_size)).astype(np.float32):
+        for step in range(2):
+            first = step == 0
+            tap.put(place, runtime.act(place), begins and first, gap=gap and first)
+    report = run_shadow(runtime, replace(LIMITS, largest_rate=1.0), ShadowLimits(4, patience=0.1), tap)
+    assert report.violations == ({} if begins or gap else {"too_fast": 1})
+
+
 def test_what_a_candidate_may_not_send_is_counted_by_reason(tmp_path: Path) -> None:
     store, ids = make_store(tmp_path, 1)
     narrow = SPEC.model_copy(update={"action_low": (-0.1, -0.1), "action_high": (0.1, 0.1)})

@@ -18,6 +18,7 @@ from saferule_ros.msg import Control, Heartbeat
 from saferule_ros.nodes import qos
 from saferule_ros.nodes.lease import lease, takeover_after
 from saferule_ros.nodes.serving import ControlPath
+from saferule_ros.units import NANOSECONDS
 
 NEVER = (0, 0)  # an empty span of time
 # So long after control was given [s] what had waited meanwhile has been read: what comes later is new, whatever its
@@ -52,6 +53,7 @@ class Heart:
         self._newest_stamp = node.get_clock().now().nanoseconds  # the same by the clock that stamps observations [ns]
         self._without = NEVER  # from when until when it was without control, by that clock [ns]
         self._given = 0.0  # when it was given, monotonic [s]
+        self._silent_until = 0  # when the newest silence of its own ended, by the clock that stamps [ns]
         self.in_control = not guarded
         if guarded:
             node.create_subscription(Control, "fallback/control", self._on_control, qos.LATCHED)
@@ -102,6 +104,8 @@ class Heart:
         now, stamp = time.monotonic(), self._node.get_clock().now().nanoseconds
         if self.may_act():  # this beat may come too late itself
             self._newest_stamp = stamp
+        if now - self._newest > lease(self._period):
+            self._silent_until = stamp
         self._newest = now
         if self._beating:
             self._publish(serving=True)
@@ -125,10 +129,16 @@ class Heart:
         if message.holder == "fallback" and self.in_control:
             self.in_control = False
             self._changed(f"fallback took control: {message.reason}", True)
-        elif message.holder == "policy_server" and not self.in_control:
+        elif message.holder == "policy_server" and not self.in_control and not self._is_of_before(message):
             # Where nothing was answered since control was lost before, it counts from then.
             lost = self._newest_stamp if self._without is NEVER else self._without[0]
             self._without = (lost, self._node.get_clock().now().nanoseconds)
             self._given = time.monotonic()
             self.in_control = True
             self._changed(f"in control: {message.reason}", False)
+
+    def _is_of_before(self, word: Control) -> bool:
+        """Whether control was given before the newest silence: `fallback` may have taken it again in that. Where it has
+        not, it says so again to the next beat. A clock that was set back since tells nothing."""
+        said = word.header.stamp.sec * NANOSECONDS + word.header.stamp.nanosec
+        return said < self._silent_until <= self._node.get_clock().now().nanoseconds
