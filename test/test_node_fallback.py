@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from faulty_policies import TRAP_LOW
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile
@@ -29,6 +30,7 @@ from saferule_ros.nodes import qos
 from saferule_ros.nodes.fallback import REASON, Fallback
 from saferule_ros.nodes.lease import SLACK, lease, longest_answer, takeover_after
 from saferule_ros.nodes.node_process import NodeProcess
+from saferule_ros.nodes.process import EXIT_FAULT
 from saferule_ros.policy.store import PolicyStore
 
 pytestmark = pytest.mark.ros
@@ -186,6 +188,8 @@ act = PolicyRuntime.act
 def stalls_in_the_trap(runtime, observation):
     if observation[0] > {TRAP_LOW}:
         time.sleep({STALL})
+    if observation[0] < -{TRAP_LOW}:
+        raise MemoryError("a fault in the control thread")
     return act(runtime, observation)
 
 PolicyRuntime.act = stalls_in_the_trap
@@ -227,6 +231,17 @@ def test_a_server_that_a_fault_ends_is_replaced_for_good(ros: Ros, tmp_path: Pat
     guarded.await_holder("fallback")
     assert guarded.beat.serving, "it did not say that this was meant"
     assert list(guarded.safe()[-1][1].data) == pytest.approx(list(last.data)), "what is held goes on being held"
+
+
+def test_a_server_whose_control_thread_a_fault_ends_is_replaced_and_says_so_in_its_exit_status(
+    ros: Ros, tmp_path: Path
+) -> None:
+    store, _ = make_store(tmp_path, 1)
+    guarded = GuardedFaulty(ros, store)
+    guarded.probe.wait_for(guarded.ask, "the server answers")
+    guarded.observe(place=-2.0 * TRAP_LOW)
+    assert ros.runner.processes.pop("policy_server").wait(DEADLINE) == EXIT_FAULT
+    guarded.probe.wait_for(guarded.safe, "the fallback acts")
 
 
 def test_what_a_policy_computes_while_the_fallback_takes_over_never_goes_out(ros: Ros, tmp_path: Path) -> None:
@@ -439,6 +454,12 @@ def test_without_its_fallback_a_guarded_server_commands_nothing(ros: Ros, tmp_pa
         "store": str(store.root), "fallback": True, "heartbeat_period": PERIOD,
     })  # fmt: skip
     ros.runner.wait_ready(READY)
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+
+    def told() -> list[str]:
+        return [status.message for array in health for status in array.status if "policy_server" in status.name]
+
+    ros.probe.wait_for(lambda: any("nobody commands the robot: no node" in line for line in told()), "it says so")
     observations = ros.probe.publisher(Observation, "observation")
     for number in range(20):
         observations.publish(Observation(sequence=number + 1, step=number))

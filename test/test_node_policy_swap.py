@@ -403,7 +403,7 @@ def test_the_store_is_served(ros: Ros, tmp_path: Path) -> None:
 
 
 def test_a_stop_reaction_lasts_until_the_server_is_activated_again(ros: Ros, tmp_path: Path) -> None:
-    store, _ = make_store(tmp_path, 1)
+    store, ids = make_store(tmp_path, 1, 2)
     start(ros, store, reaction="hold", reactions="wrong_size=stop, stale_observation=damp")
     robot = Robot(ros)
     good = vectors(1)[0]
@@ -413,6 +413,9 @@ def test_a_stop_reaction_lasts_until_the_server_is_activated_again(ros: Ros, tmp
     assert (stopped.fallback_reason, list(stopped.data)) == ("wrong_size", [0.0, 0.0])
     again = robot.ask(good)
     assert (again.fallback_reason, list(again.data)) == ("stopped", [0.0, 0.0])
+    answer = swap(ros, ids[1])
+    assert not answer.success and "no policy acts before the server is activated again" in answer.message
+    assert answer.policy_id == ids[1] and robot.ask(good).fallback_reason == "stopped"
 
 
 def test_a_misspelt_reaction_is_refused_at_the_start(ros: Ros, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from saferule_ros.nodes.lease import lease, takeover_after
 from saferule_ros.nodes.serving import ControlPath
 from saferule_ros.units import NANOSECONDS
 
+CONTROL = "fallback/control"  # where the node `fallback` says who commands
 NEVER = (0, 0)  # an empty span of time
 # So long after control was given [s] what had waited meanwhile has been read: what comes later is new, whatever its
 # stamp says of another clock. Less than the 0.3 s for which the ready contract of a differential drive waits [ours].
@@ -56,7 +57,7 @@ class Heart:
         self._silent_until = 0  # when the newest silence of its own ended, by the clock that stamps [ns]
         self.in_control = not guarded
         if guarded:
-            node.create_subscription(Control, "fallback/control", self._on_control, qos.LATCHED)
+            node.create_subscription(Control, CONTROL, self._on_control, qos.LATCHED)
 
     def begin(self) -> None:
         """The first beat."""

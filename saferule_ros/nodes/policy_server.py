@@ -27,7 +27,7 @@ from saferule_ros.msg import Action, Observation, PolicyStatus
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.control_loop import ControlLoop
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
-from saferule_ros.nodes.heart import Heart
+from saferule_ros.nodes.heart import CONTROL, Heart
 from saferule_ros.nodes.parameters import load
 from saferule_ros.nodes.passing_time import PassingTime, simulated
 from saferule_ros.nodes.policy_parameters import Parameters
@@ -60,6 +60,7 @@ class PolicyServer(LifecycleNode):
         self._settings = settings = load(self, Parameters)
         safeguard = settings.load_safeguard()
         self._path = ControlPath(safeguard, settings.safeguard_enforced, PassingTime(self), settings.damp_within)
+        self.faulty = False  # see process.TellsFaults
         self._phase = "unconfigured"
         self._last_event = "started"
         self._last_complaint = ""
@@ -103,6 +104,7 @@ class PolicyServer(LifecycleNode):
 
     def failed(self) -> None:
         """See process.TellsFaults: this is no end in good order, and `fallback` has to act."""
+        self.faulty = True
         self._heart.fall_silent()
 
     @loud
@@ -160,6 +162,7 @@ class PolicyServer(LifecycleNode):
         """Lets go of the policies."""
         self._retry.cancel()
         self._policies.unload()
+        self.faulty = False  # see process.TellsFaults
         self._phase = "unconfigured"
         self._say("cleaned up")
         return TransitionCallbackReturn.SUCCESS
@@ -178,6 +181,7 @@ class PolicyServer(LifecycleNode):
         """After a fault in another transition: back to the beginning."""
         self._part()
         self._policies.unload()
+        self.faulty = False  # see process.TellsFaults
         self._phase = "unconfigured"
         self._say("a transition failed by a fault in the program, see the log", amiss=True)
         return TransitionCallbackReturn.SUCCESS
@@ -375,7 +379,7 @@ class PolicyServer(LifecycleNode):
             "episodes": len(costs.newest),
             "episode cost, mean": round(costs.mean, 4),
             "episode cost, limit": costs.limit,
-            "commands": "yes" if self._heart.in_control else "no: fallback does",
+            "commands": "yes" if self._heart.in_control else "no",
             "time per action p50 [ms]": round(1e3 * median, 4),
             "time per action p99 [ms]": round(1e3 * tail, 4),
         }
@@ -386,6 +390,9 @@ class PolicyServer(LifecycleNode):
             return Health(Level.ERROR, self._stop.held_back, values)
         if self._phase != "serving":
             return Health(Level.ERROR, f"{self._phase}: {self._last_event}", values)
+        if not self._heart.in_control and not self.count_publishers(CONTROL):
+            told = "nobody commands the robot: no node `fallback` is there, whose word this one waits for"
+            return Health(Level.ERROR, f"{told}. Start it, or set fallback: false", values)
         if not self._heart.in_control:
             return Health(Level.ERROR, "fallback commands the robot, and was asked to give control back", values)
         if stop is not None:

@@ -320,6 +320,8 @@ class PolicyServices:
             if probation is not None:
                 self.trial_fault = ""  # of another one
         self.life.on(Event.PASSED if probation_ticks else Event.DONE)
+        if (stop := self._path.stop) is not None:
+            return f"no policy acts before the server is activated again: stopped by {stop.reason}: {stop.detail}"
         return "" if self._is_serving() else "policy_server was deactivated meanwhile: it acts when it is active again"
 
     def _give_up(self, exchange: Exchange, why: str) -> None:

@@ -28,7 +28,7 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.nodes.background import abandon_all
 from saferule_ros.nodes.readiness import LIFELINE, notify
 
-EXIT_BAD_INPUT = 2
+EXIT_FAULT, EXIT_BAD_INPUT = 1, 2
 # A reader that hangs or was killed a moment ago never acknowledges; nobody waits longer for it than this [s].
 DELIVERY_DEADLINE = 1.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -46,7 +46,13 @@ class Stoppable(Protocol):
 
 @runtime_checkable
 class TellsFaults(Protocol):
-    """A node that ends otherwise where that is not meant."""
+    """A node that ends otherwise where that is not meant.
+
+    Attributes:
+        faulty: a fault in the program ends it, whoever then told the process to end.
+    """
+
+    faulty: bool
 
     def failed(self) -> None:
         """Called before stop() where a fault in the program ends the node, and no signal."""
@@ -56,7 +62,8 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
     """Runs a node (a `Stoppable`) in a single-threaded executor until SIGINT or SIGTERM.
 
     Returns:
-        Exit status: 0 after a signal, 2 if the node refused its parameters or environment, made or started.
+        Exit status: 0 after a signal, 1 where a fault ended a thread of the node, 2 if the node refused its parameters
+        or environment, made or started.
     """
     try:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
@@ -90,7 +97,7 @@ def run(make_node: Callable[[], Node], args: list[str] | None = None) -> int:
                 abandon_all()
                 executor.shutdown()
                 node.destroy_node()
-        return 0
+        return EXIT_FAULT if isinstance(node, TellsFaults) and node.faulty else 0
     finally:
         rclpy.try_shutdown()
 
