@@ -22,15 +22,18 @@ from contract_samples import (
 from saferule_ros.contract.check import check_contract
 from saferule_ros.contract.model import Contract
 from saferule_ros.contract.translation import NEW_EPISODE, ContractTranslation
+from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.messages import ObservationMessage, RawMessage
 from saferule_ros.recording.reader import read_bag_content
+from saferule_ros.recording.scan import TopicInfo
 
 RESET = 250  # [ms]
 
 
 def played(translation: ContractTranslation, messages: list[RawMessage]) -> list[ObservationMessage]:
     """The observations that messages give, one after the other as they come on a robot."""
-    made = [one for message in messages for one in translation.take([message], TOPICS)]
+    topics = TOPICS | {NEW_EPISODE: TopicInfo("std_msgs/msg/Empty")}
+    made = [one for message in messages for one in translation.take([message], topics)]
     return [one for one in [*made, *translation.finish()] if isinstance(one, ObservationMessage)]
 
 
@@ -124,6 +127,41 @@ def test_an_end_that_a_lost_tick_reached_does_not_end_the_episode_after_it():
     found = played(ContractTranslation(imu_drive(end_on=["reset"])), messages)
     assert not any(one.truncated for one in found)
     assert [one.stamp for one in found if one.step == 0] == [START + 100 * MS, START + 400 * MS]
+
+
+def test_with_a_clock_that_has_not_begun_no_tick_is_late_when_it_does():
+    translation = ContractTranslation(contract())
+    assert [*translation.runner.advance(0), *translation.runner.advance(START)] == []
+    assert translation.ticks.lost == 0
+    assert [one.step for one in played(translation, drive_stream(seconds=1.0))][:2] == [0, 1]
+
+
+def boundaries(*namespaces: str) -> tuple[dict[str, TopicInfo], list[RawMessage]]:
+    """The drive's topics and three seconds of it; a bridge in each of these namespaces said once where one begins."""
+    topics = TOPICS | {f"{space}{NEW_EPISODE}": TopicInfo("std_msgs/msg/Empty") for space in namespaces}
+    said = [RawMessage(f"{space}{NEW_EPISODE}", b"", START + (9 + 5 * k) * 100 * MS) for k, space in enumerate(namespaces)]
+    return topics, sorted([*drive_stream(seconds=3.0), *said], key=lambda message: message.log_time)
+
+
+def begun(translation: ContractTranslation, topics: dict[str, TopicInfo], messages: list[RawMessage]) -> int:
+    """How many episodes these messages give."""
+    made = [*translation.take(messages, topics), *translation.finish()]
+    return sum(isinstance(one, ObservationMessage) and one.step == 0 for one in made)
+
+
+def test_another_robots_bridge_begins_no_episode_of_this_one():
+    alone = begun(ContractTranslation(contract()), *boundaries())
+    assert begun(ContractTranslation(contract()), *boundaries("/base")) == alone + 1
+    left = contract().model_copy(update={"action": contract().action.model_copy(update={"topic": "/left/cmd_vel"})})
+    for namespaces in (("/left", "/right"), ("/right", "/left"), ("/left/base", "/right")):
+        topics, messages = boundaries(*namespaces)
+        messages = [m._replace(topic=left.action.topic) if m.topic == "/cmd_vel" else m for m in messages]
+        assert begun(ContractTranslation(left), topics, messages) == alone + 1
+
+
+def test_where_it_cannot_be_told_whose_episodes_begin_a_bag_is_refused():
+    with pytest.raises(BagError, match="/left/robot_bridge/new_episode, /right/robot_bridge/new_episode"):
+        begun(ContractTranslation(contract()), *boundaries("/left", "/right"))
 
 
 def joined(*times: float, **episode) -> list[list[float]]:

@@ -211,6 +211,61 @@ def test_bad_actions_silence_and_the_end_stop_the_robot_and_a_service_begins_an_
     assert list(arm.commands[-1].points[0].positions) == stop
 
 
+def end(contract: Path, **rules) -> None:
+    """Its episodes end so."""
+    content = yaml.safe_load(contract.read_text())
+    contract.write_text(yaml.safe_dump(content | {"episode": rules}))
+
+
+def test_at_the_end_of_an_episode_stop_is_sent_at_once(ros: Ros, contract: Path) -> None:
+    change(contract, stop=[0.1] * 7)
+    end(contract, terminated="target[0] > 5")
+    arm = Arm(ros, contract)
+    arm.say(arm.targets, "/target", Float32MultiArray(data=np.zeros(7, np.float32)))
+    time.sleep(0.1)
+    arm.act(arm.state())
+    commanded = len(arm.commands)
+    arm.say(arm.targets, "/target", Float32MultiArray(data=np.full(7, 9.0, np.float32)))
+    time.sleep(0.1)
+    assert arm.state().terminated
+    ros.probe.wait_for(lambda: len(arm.commands) > commanded, "stop is sent, though the timeout is 600 s")
+    offset = load_contract(contract).action.offset
+    assert list(arm.commands[-1].points[0].positions) == list(np.full(7, 0.1) + offset)
+    assert not ros.probe.becomes(lambda: len(arm.commands) > commanded + 1, 0.5), "once"
+
+
+def test_a_robot_that_goes_on_is_not_stopped_where_a_number_of_steps_cuts_its_episodes(
+    ros: Ros, contract: Path
+) -> None:
+    change(contract, stop=[0.1] * 7)
+    end(contract, max_steps=3)
+    arm = Arm(ros, contract)
+    arm.say(arm.targets, "/target", Float32MultiArray(data=np.zeros(7, np.float32)))
+    time.sleep(0.1)
+    for _ in range(3):
+        arm.act(arm.state())
+    commanded = len(arm.commands)
+    assert arm.state().truncated
+    assert not ros.probe.becomes(lambda: len(arm.commands) > commanded, 0.5)
+    assert arm.state().step == 0
+
+
+def test_another_node_that_commands_the_same_robot_is_told(ros: Ros, contract: Path) -> None:
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+
+    def told(text: str) -> bool:
+        return any(text in status.message for said in list(health) for status in said.status)
+
+    Arm(ros, contract)
+    ros.probe.wait_for(lambda: len(health) > 2, "the bridge tells its health")
+    assert not told("commanded by")
+    second = {"name": "bridge_too", "namespace": "/second"}
+    ros.runner.start("robot_bridge", parameters={"contract": str(contract)}, **second)
+    ros.runner.wait_ready(READY)
+    ros.probe.wait_for(lambda: told(f"{COMMANDS} is commanded by /second/bridge_too, too"), "the first one tells")
+    ros.probe.wait_for(lambda: told(f"{COMMANDS} is commanded by /robot_bridge, too"), "the second one tells")
+
+
 def test_a_bridge_that_never_commanded_sends_no_stop_either(ros: Ros, contract: Path) -> None:
     change(contract, stop=[0.1] * 7)
     commands = ros.probe.record(JointTrajectory, COMMANDS, qos.COMMANDS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import array
 import itertools
+import re
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -104,7 +106,8 @@ def test_sequence_numbers_stamps_and_clock_go_on_over_episodes(ros: Ros) -> None
     ended = episodes_of(ros)
     answer(ros, from_observation)
     reply = run(ros, episodes=2)
-    assert list(reply.episode_ids) == ["SafetyPointCircle1-s7-000000", "SafetyPointCircle1-s7-000001"]
+    tokens = {re.fullmatch(r"SafetyPointCircle1-([0-9a-f]{8})-s7-00000[01]", name)[1] for name in reply.episode_ids}
+    assert len(tokens) == 1 and len(set(reply.episode_ids)) == 2
     ros.probe.wait_for(lambda: len(ended) == 2 and len(seen) == 2 * (HORIZON + 1), "both episodes ended")
     assert [m.sequence for m in seen] == list(range(1, 2 * (HORIZON + 1) + 1))
     assert [m.step for m in seen] == 2 * list(range(HORIZON + 1))
@@ -249,11 +252,47 @@ def test_a_scripted_driver_waits_for_the_recorder_to_confirm_each_episode(ros: R
     assert not ended
     refused = run(ros, driver="behaviour")
     assert not refused.accepted and "2 episode(s) left" in refused.message
-    seals.publish(Episode(episode_id=names[0]))
+    seals.publish(Episode(episode_id=names[0], digest="c0ffee"))
     ros.probe.wait_for(lambda: len(seen) == 2 * (HORIZON + 1), "the second episode is over")
     assert [e.episode_id for e in ended] == names[:1]
-    seals.publish(Episode(episode_id=names[1]))
+    seals.publish(Episode(episode_id=names[1], digest="c0ffee"))
     ros.probe.wait_for(lambda: [e.episode_id for e in ended] == names, "both are reported")
+
+
+@pytest.mark.long
+def test_an_episode_that_the_recorder_could_not_keep_ends_the_run_with_its_reason(ros: Ros) -> None:
+    start(ros)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    seals = ros.probe.publisher(Episode, "dataset_recorder/episodes", qos.EPISODES)
+    ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/observation") == 1, "the bridge is found")
+    names = list(run(ros, driver="behaviour", episodes=2).episode_ids)
+    ros.probe.wait_for(lambda: len(seen) == HORIZON + 1, "the first episode is over")
+    seals.publish(Episode(episode_id=names[0], message="No space left on device"))
+    ros.probe.wait_for(lambda: [e.episode_id for e in ended] == names, "both are reported")
+    assert all("kept nothing" in e.message and "No space left" in e.message for e in ended)
+    assert len(seen) == HORIZON + 1
+
+
+def test_a_scripted_driver_keeps_to_the_clock_in_real_time(ros: Ros) -> None:
+    rate = 250.0
+    start(ros, mode="real_time", control_rate=rate)
+    seen = ros.probe.record(Observation, "observation")
+    ended = episodes_of(ros)
+    begun = time.monotonic()
+    assert run(ros, driver="unsafe").accepted
+    ros.probe.wait_for(lambda: ended and len(seen) == HORIZON + 1, "the episode ended")
+    assert time.monotonic() - begun >= HORIZON / rate
+    assert ended[0].length == HORIZON and ended[0].message == ""
+
+
+def test_no_two_starts_give_an_episode_the_same_name(ros: Ros) -> None:
+    names = []
+    for _ in range(2):
+        start(ros, company_deadline=0.1)
+        names += run(ros).episode_ids
+        ros.runner.stop()
+    assert len(set(names)) == 2
 
 
 def test_a_scripted_driver_is_not_let_loose_beside_a_policy(ros: Ros) -> None:

@@ -356,6 +356,17 @@ def test_a_disk_that_fails_is_a_refusal_and_not_the_end_of_the_server(
     assert forget(ros, bag_ids=[BAD_BAG]).accepted and node.returncode is None
 
 
+def test_where_the_job_cannot_start_the_reply_says_that_the_forget_set_is_stored(
+    ros: Ros, node: NodeProcess, workspace: Workspace
+) -> None:
+    with failing(workspace.jobs):
+        response = forget(ros, bag_ids=[BAD_BAG], start=True)
+    assert not response.accepted and not response.job_id
+    stored = f"forget set {response.forget_set_id} is stored, its job did not start: "
+    assert response.message.startswith(stored) and str(workspace.jobs) in response.message, response.message
+    assert (workspace.forget_sets / f"{response.forget_set_id}.json").is_file()
+
+
 @contextmanager
 def failing(path: Path) -> Iterator[None]:
     """The operating system refuses to look at it, to root as well: it is a link to itself meanwhile."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from dataset_samples import make_episode
-from recording_samples import action, observation, same_arrays, stream
+from recording_samples import START, TICK, action, observation, same_arrays, stream
 
 from saferule_ros.recording import open_episode, overflow
 from saferule_ros.recording.assembler import MAX_WAITING_COMMANDS, EpisodeAssembler
@@ -303,6 +303,41 @@ def test_policies_are_named_in_order_and_fallbacks_counted():
     (assembled,) = feed(messages)
     assert assembled.episode.policy_ids == ("x", "y")
     assert assembled.episode.fallbacks == 2
+
+def late(step, behind):
+    """The stream of EPISODE where a command is stamped and received after the observation that came `behind` it."""
+    answer = action(EPISODE, step)
+    rest = without(action, step)
+    overtaken_by = observation(EPISODE, step + behind)
+    place = next(i for i, m in enumerate(rest) if type(m) is ObservationMessage and m.step == overtaken_by.step)
+    return [*rest[: place + 1], answer._replace(stamp=overtaken_by.stamp + TICK // 2), *rest[place + 1 :]]
+
+
+@pytest.mark.parametrize("behind", [1, 2])
+def test_a_command_that_came_after_what_it_was_to_lead_to_is_no_part_of_the_episode(behind):
+    assembled = only(late(4, behind))
+    assert (assembled.episode.length, assembled.faults) == (4, Faults(lost=1, unused=3))
+    assert "1 ticks lost, the first at step 4 (no usable command in time)" in assembled.message
+
+
+def test_a_command_that_only_looks_late_by_one_clock_or_by_one_queue_is_used():
+    ahead = [m._replace(stamp=m.stamp + 5 * TICK) if isinstance(m, ActionMessage) else m for m in stream(EPISODE)]
+    overtaken = late(4, 1)
+    held_up = [m._replace(stamp=START + 4 * TICK + 1) if m == overtaken[10] else m for m in overtaken]
+    for messages in (ahead, held_up):
+        assembled = only(messages)
+        assert (assembled.episode.length, assembled.faults) == (8, Faults())
+
+
+def test_a_late_command_is_noticed_in_an_episode_of_any_length(tmp_path):
+    messages = list(ticks("long", 0, 12_000))
+    at = 2 * 5000
+    messages[at + 1], messages[at + 2] = messages[at + 2], messages[at + 1]._replace(stamp=5002)
+    assembler = EpisodeAssembler("monday", tmp_path)
+    feed(messages, assembler)
+    (assembled,) = assembler.finish()
+    assert (assembled.episode.length, assembled.faults.lost) == (5000, 1)
+    assert "no usable command in time" in assembled.message
 
 
 def ticks(episode_id: str, begin: int, end: int):

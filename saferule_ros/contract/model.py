@@ -66,6 +66,7 @@ PathText = Annotated[str, AfterValidator(_path)]
 ExpressionText = Annotated[str, AfterValidator(_expression)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Numbers = list[float]
+Rates = list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 
 
 class Align(StrEnum):
@@ -181,7 +182,7 @@ class EpisodeRules(_Part):
     gap: Seconds | None = Field(
         None,
         description="a longer time between two ticks separates episodes [s]; null: where a source makes the ticks, "
-        "over 1 s and over five times the distance of the two before",
+        "over 1 s and over five times the usual distance (median of up to five before)",
     )
     max_steps: int | None = Field(None, ge=1, le=10_000_000, description="truncated after so many steps")
     begin_on: list[str] = Field([], description="sources: the first tick not before a message of one begins an episode")
@@ -201,7 +202,7 @@ class Action(_Part):
     joint_names: PathText = Field("joint_names", description="where the message has these names")
     low: Numbers = Field(min_length=1, description="least action, in the policy's units; commands are held to it")
     high: Numbers = Field(min_length=1, description="largest action")
-    max_rate: Numbers | None = Field(None, description="largest change per second; commands are held to it")
+    max_rate: Rates | None = Field(None, description="largest change per second, > 0; commands are held to it")
     stop: Literal["hold"] | Numbers = Field(
         description="what is sent where there is no command, at the end and in silence, at once, whatever max_rate "
         "says; hold: the last command again, for a robot that takes positions"

@@ -166,6 +166,8 @@ class ContractRunner:
 
     def _add_due(self, period: int) -> None:
         if self._next_tick is None:
+            if not self._now:  # the clock of a simulator that does not run yet: what it jumps to is not late
+                return
             self._next_tick = -(-self._now // period) * period
         missed = (self._now - self._next_tick) // period
         if missed > _MOST_MISSED:

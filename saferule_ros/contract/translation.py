@@ -63,9 +63,11 @@ class ContractTranslation:
         """See `Translation`. Decoded topic by topic, all at once; then played in the order of reception.
 
         Raises:
-            BagError: a topic has another type than the contract says, or its type is not known.
+            BagError: a topic has another type than the contract says, or its type is not known; or several robots'
+                bridges said where episodes begin, and none of them is more this one's than the others.
             ContractError: sizes that do not fit.
         """
+        boundary = self._boundary(topics)
         rows: dict[str, list[int]] = {}
         for row, message in enumerate(messages):
             if message.topic in self._wanted:
@@ -81,7 +83,7 @@ class ContractTranslation:
                     events[row].append((name, sample))
         for message, samples in zip(messages, events, strict=True):
             yield from self.runner.advance(message.log_time)
-            if message.topic.endswith(NEW_EPISODE):
+            if message.topic == boundary:
                 self.runner.begin_episode()
             for name, sample in samples:
                 if name:
@@ -101,6 +103,21 @@ class ContractTranslation:
         if not missing:
             return ""
         return f"it has no topic {missing[0]!r}. {closest(missing[0], sorted(topics), 'topic')}"
+
+    def _boundary(self, topics: Mapping[str, TopicInfo]) -> str:
+        """The topic on which this robot's bridge said where episodes begin; empty: it is not there. Of several, it is the
+        one whose namespace has most in common with the topic of the commands.
+        """
+        found = [topic for topic in topics if topic.endswith(NEW_EPISODE)]
+        shared = {topic: _shared(topic.removesuffix(NEW_EPISODE), self.contract.action.topic) for topic in found}
+        nearest = [topic for topic in found if shared[topic] == max(shared.values())]
+        if len(nearest) > 1:
+            raise BagError(
+                f"it has several topics that say where episodes begin, {', '.join(sorted(nearest))}, and which of them is "
+                f"that of the robot that is commanded on {self.contract.action.topic} cannot be told",
+                "Leave the other robots' out of the bag: ros2 bag convert",
+            )
+        return nearest[0] if nearest else ""
 
     def _decoders_of(self, topic: str, topics: Mapping[str, TopicInfo]) -> list[tuple[str, Decoder]]:
         if topic not in self._decoders:
@@ -124,3 +141,9 @@ def types_of(topic: str, type_name: str, info: TopicInfo | None) -> Types:
         )
     text = info.definition if info is not None and info.definition else known_definition(type_name).text
     return parse_types(type_name, text)
+
+
+def _shared(one: str, other: str) -> int:
+    """How many parts two names begin with alike."""
+    parts = list(zip(one.split("/"), other.split("/"), strict=False))
+    return next((count for count, (a, b) in enumerate(parts) if a != b), len(parts))

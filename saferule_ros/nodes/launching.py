@@ -24,7 +24,7 @@ RESPAWN_SECONDS = 2.0
 _COMMON = ("params_file", "workspace", "namespace", "use_sim_time", "respawn", "log_level")
 
 
-def common_arguments(scenario: str, *, use_sim_time: bool = False, respawn: bool = True) -> list[Action]:
+def common_arguments(scenario: str, *, use_sim_time: bool | None = None, respawn: bool = True) -> list[Action]:
     """The arguments that every launch file has; config/<scenario>.yaml is the default parameter file."""
     config = PathJoinSubstitution([FindPackageShare(PACKAGE), "config", f"{scenario}.yaml"])
     switch = {"choices": ["true", "false"]}
@@ -38,9 +38,9 @@ def common_arguments(scenario: str, *, use_sim_time: bool = False, respawn: bool
         DeclareLaunchArgument("namespace", default_value="", description="namespace of the nodes"),
         DeclareLaunchArgument(
             "use_sim_time",
-            default_value=_word(use_sim_time),
-            description="take the time from /clock",
-            **switch,
+            default_value="" if use_sim_time is None else _word(use_sim_time),
+            description="take the time from /clock; empty: as params_file says",
+            choices=["", "true", "false"],
         ),
         DeclareLaunchArgument(
             "respawn", default_value=_word(respawn), description="start a node that has died again", **switch
@@ -62,6 +62,8 @@ def saferule_node(
     """
     given = {name: LaunchConfiguration(name).perform(context) for name in _COMMON}
     chosen = {name: value for name, value in (overrides or {}).items() if value != ""}
+    if given["use_sim_time"]:
+        chosen["use_sim_time"] = given["use_sim_time"] == "true"
     arguments: dict[str, Any] = {
         "respawn": given["respawn"] == "true",
         "respawn_delay": RESPAWN_SECONDS,
@@ -74,7 +76,7 @@ def saferule_node(
         name=executable,
         exec_name=executable,  # in the log; otherwise the prefix would stand there
         namespace=given["namespace"],
-        parameters=[given["params_file"], {"use_sim_time": given["use_sim_time"] == "true", **chosen}],
+        parameters=[given["params_file"], *([chosen] if chosen else [])],
         ros_arguments=["--log-level", given["log_level"]],
         **{**arguments, **more},
     )

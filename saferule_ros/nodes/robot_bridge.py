@@ -3,7 +3,8 @@
 topics  those of the contract's sources     what is read, as raw bytes: the same code reads bags
         observation                         msg/Observation, one for each tick
         action                              msg/Action
-        that of the contract's action       the robot's command; the contract's `stop` in silence and at the end
+        that of the contract's action       the robot's command; the contract's `stop` in silence, at an episode's end
+                                            (unless only max_steps cut it: the robot goes on) and at that of the node
         ~/new_episode                       std_msgs/Empty: an episode was asked for (record it: ingest begins one, too)
 service ~/new_episode                       std_srvs/Trigger
 topic   /diagnostics
@@ -123,30 +124,39 @@ class RobotBridge(Node):
         self._tell(self._unheard[topic])
 
     def _feed(self, message: RawMessage) -> None:
+        ended = False
         try:
             for made in self._translation.take([message], self._topics):
                 if isinstance(made, ObservationMessage):
-                    self._publish(made)
+                    ended = self._publish(made)
         except (ContractError, BagError) as error:  # sizes that only a message could tell
             self._tell(str(error))
-        self._tell_notice()
+        self._after(ended)
 
     def _look(self) -> None:
         """Time goes on without messages, too."""
         now = self._now()
+        ended = False
         try:
             for made in self._translation.runner.advance(now):
-                self._publish(made)
+                ended = self._publish(made)
         except ContractError as error:
             self._tell(str(error))
-        self._tell_notice()
+        self._after(ended)
         if self._last_sent is not None and not self._stopped:
             silent = self._passed() - self._last_sent
             if silent > round(self._contract.action.timeout * NANOSECONDS):
                 self._tell(f"no action for {silent / NANOSECONDS:.3f} s: stop was sent")
                 self._send_stop()
 
-    def _publish(self, made: ObservationMessage) -> None:
+    def _after(self, ended: bool) -> None:
+        """Of all that could be made. An end is left alone by policy_server: the robot is stopped here."""
+        self._tell_notice()
+        if ended and self._last_sent is not None:
+            self._send_stop()
+
+    def _publish(self, made: ObservationMessage) -> bool:
+        """Returns whether the robot has to stop, as the newest observation ends its episode."""
         self._counts["observations"] += 1
         self._observations.publish(
             Observation(
@@ -155,6 +165,8 @@ class RobotBridge(Node):
                 terminated=made.terminated, truncated=made.truncated,
             )
         )  # fmt: skip
+        # A robot that goes on for long is cut into episodes: between two of them nothing about it has ended.
+        return made.terminated or (made.truncated and made.step != self._contract.episode.max_steps)
 
     def _on_action(self, message: Action) -> None:
         action = np.frombuffer(message.data, np.float32)
@@ -228,6 +240,20 @@ class RobotBridge(Node):
                 return self._unheard[topic]
         return ""
 
+    def _others(self) -> str:
+        """Who else commands the robot: a second robot with the same contract, whose topics are those of the first."""
+        topic = self._contract.action.topic
+        own = (self.get_namespace(), self.get_name())
+        publishers = self.get_publishers_info_by_topic(topic)
+        names = [(one.node_namespace, one.node_name) for one in publishers]
+        others = sorted(f"{space.rstrip('/')}/{name}" for space, name in names if (space, name) != own)
+        if not others and names.count(own) < 2:
+            return ""
+        return (
+            f"{topic} is commanded by {', '.join(others) or 'a second node of this name'}, too: the robot gets all of it. "
+            "A contract's topics are full names: each of several robots needs a contract with its own"
+        )
+
     def _health(self) -> Health:
         runner = self._translation.runner
         values: dict[str, object] = {
@@ -239,7 +265,7 @@ class RobotBridge(Node):
         }
         for name, stream in runner.streams.items():
             values |= {f"{name}, {what}": count for what, count in sorted(stream.counts.items())}
-        problem, self._problem = self._problem or self._deaf() or runner.problem, ""
+        problem, self._problem = self._problem or self._deaf() or self._others() or runner.problem, ""
         if problem:
             return Health(Level.WARN, problem, values)
         return Health(Level.OK, runner.resting or f"{self._counts['observations']} observations", values)

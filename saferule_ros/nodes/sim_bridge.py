@@ -6,6 +6,7 @@ Topics: publishes `observation`, `/clock`, `sim_bridge/episodes`, `sim_bridge/pa
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass
 
@@ -70,6 +71,8 @@ class SimBridge(Node):
         self._environment = SafetyEnvironment(settings.task)
         self._task = self._environment.task
         self._used_ids: set[str] = set()
+        # Part of names that nobody chose: no two starts of this node give the same one.
+        self._label = f"{self._task.id.rpartition('-v')[0]}-{secrets.token_hex(4)}"
         self._camera: Camera | None = None
         self._started = time.monotonic()
         self._conductor = Conductor(
@@ -117,7 +120,7 @@ class SimBridge(Node):
             if left:
                 raise SaferuleError(f"a run is under way, {left} episode(s) left", "Ask again when it has ended")
             episodes = plan(
-                request.label or self._task.id.rpartition("-v")[0],
+                request.label or self._label,
                 request.episodes,
                 request.seed,
                 request.mode or self._settings.mode,

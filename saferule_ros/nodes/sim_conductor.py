@@ -1,7 +1,8 @@
 """Runs simulated episodes over ROS topics: publishes observations, waits for actions, keeps the simulated clock.
 
 Everything happens in callbacks of one executor thread, so there is nothing to lock, and services are answered
-between two steps. Lock-step: the answer to an observation triggers the next step. Real time: a timer does.
+between two steps. Lock-step: the answer to an observation triggers the next step, a scripted driver acts as fast as it
+can. Real time: a timer does, whoever acts.
 """
 
 from __future__ import annotations
@@ -134,12 +135,12 @@ class Conductor:
         self._wait(Waiting.NOTHING)
         self._episode = SimulatedEpisode(self._environment, planned, self._safe_action)
         self.topics.publish(planned, self._episode.begin())
-        if planned.driver != POLICY:
-            self._soon(self._drive)
-        elif planned.mode == LOCK_STEP:
+        if planned.mode != LOCK_STEP:
+            self._tick_timer = self._node.create_timer(self._tick_period, self._on_tick, clock=self._steady)
+        elif planned.driver == POLICY:
             self._wait(Waiting.ANSWER)
         else:
-            self._tick_timer = self._node.create_timer(self._tick_period, self._on_tick, clock=self._steady)
+            self._soon(self._drive)
 
     def _missing(self, planned: PlannedEpisode) -> str:
         by_policy = planned.driver == POLICY
@@ -159,12 +160,20 @@ class Conductor:
 
     def _on_seal(self, message: Episode) -> None:
         waited_for = self._episode if self._waiting is Waiting.SEAL else None
-        if waited_for is not None and message.episode_id == waited_for.planned.id:
+        if waited_for is None or message.episode_id != waited_for.planned.id:
+            return
+        if message.digest:
             self._finish()
+        else:
+            self.give_up(f"the recorder kept nothing of {message.episode_id}: {message.message}")
 
     def _on_tick(self) -> None:
-        if self._episode is not None:
+        if self._episode is None or self._waiting is Waiting.SEAL:
+            return
+        if self._episode.planned.driver == POLICY:
             self._advance()
+        else:
+            self._demonstrate()
 
     def _advance(self) -> None:
         """One step with the answer that arrived, or with the safe action where none did."""
@@ -188,20 +197,26 @@ class Conductor:
     def _drive(self) -> None:
         """Some steps of a scripted driver."""
         for _ in range(SCRIPTED_STEPS_PER_CALLBACK):
-            episode = self._episode
-            if episode is None:
-                return  # it was given up meanwhile
-            action = episode.demonstrate()
-            self.topics.publish_action(action)
-            tick, _ = episode.advance(action, "", False)
-            self.topics.publish(episode.planned, tick)
-            if tick.last:
-                if self._company.recorders():
-                    self._wait(Waiting.SEAL)
-                else:
-                    self._finish()
+            # It may have been given up meanwhile.
+            if self._episode is None or not self._demonstrate():
                 return
         self._soon(self._drive)
+
+    def _demonstrate(self) -> bool:
+        """One step of a scripted driver. Returns whether the episode goes on."""
+        episode = self._episode
+        assert episode is not None
+        action = episode.demonstrate()
+        self.topics.publish_action(action)
+        tick, _ = episode.advance(action, "", False)
+        self.topics.publish(episode.planned, tick)
+        if tick.last:
+            self._stop_ticking()
+            if self._company.recorders():
+                self._wait(Waiting.SEAL)
+            else:
+                self._finish()
+        return not tick.last
 
     def _finish(self) -> None:
         episode, self._episode = self._episode, None

@@ -82,9 +82,12 @@ class Parameters:
 
 def _there(file: str) -> Path | None:
     """A settings file; None: the defaults. Raises SettingsError where it is not there."""
-    if file and not Path(file).is_file():
-        raise SettingsError(f"there is no settings file {file!r}", "Give a YAML file; empty: the defaults")
-    return Path(file) if file else None
+    if not file:
+        return None
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise SettingsError(f"there is no settings file {str(path)!r}", "Give a YAML file; empty: the defaults")
+    return path
 
 
 class UnlearningServer(Node):
@@ -153,7 +156,8 @@ class UnlearningServer(Node):
             response.accepted = True
         except SaferuleError as error:
             response.accepted = False
-            response.message = str(error)
+            stored = f"forget set {response.forget_set_id} is stored, its job did not start: "
+            response.message = f"{stored if response.forget_set_id else ''}{error}"
         self.get_logger().info(f"forget (asked by {request.requester or 'unknown'}): {response.message}")
         return response
 

@@ -21,6 +21,8 @@ from saferule_ros.recording.overflow import Received
 UNSETTLED = 2048
 # How many are settled at a time.
 _BATCH = 1024
+# A command may be stamped so much later than the next observation, as a part of their distance: as in ingest.
+_JITTER = 10
 # Where a message is missing, it is waited for so much longer: files may be ordered by topic, piece by piece.
 MOST_UNSETTLED = 16_384
 
@@ -30,7 +32,8 @@ class OpenEpisode:
 
     A tick is one observation and the command that answers it. Reward, cost and end of a transition stand in
     the observation of the next tick. Nothing is ever filled in: a tick that lacks either message, or has a
-    message that is refused or contradicted, is lost, and the episode is cut before it.
+    message that is refused or contradicted, or a command that came too late to lead to the next observation, is lost,
+    and the episode is cut before it.
 
     Args:
         first: the message that opened it. Fixes sequence - step, which is the same for all its observations.
@@ -51,6 +54,7 @@ class OpenEpisode:
         self._actions: dict[int, ActionMessage] = {}
         self._bad_observations: set[int] = set()
         self._bad_actions: set[int] = set()
+        self._overtaken: set[int] = set()  # steps whose command was received after a later observation
         self._latest_step = -1
         self._latest_command = -1
         self._received = Received(folder)
@@ -137,6 +141,8 @@ class OpenEpisode:
                 self._bad_actions.add(step)
             return
         self._actions[step] = message
+        if step < self._latest_step:
+            self._overtaken.add(step)
         self._sizes[1] = self._sizes[1] or len(message.data)
         wrong = self._wrong_action(message)
         if wrong:
@@ -235,6 +241,7 @@ class OpenEpisode:
             self.settled.append(self._base + step)
             self._actions.pop(step, None)
             self._bad_actions.discard(step)
+            self._overtaken.discard(step)
             self._bad_observations.discard(step)
             del self._observations[step]
 
@@ -257,7 +264,9 @@ class OpenEpisode:
         """What the transition that would come after so many lacks: the step, and which message."""
         if not self._is_observed(length):
             return length, "observation"
-        return (length + 1, "observation") if self._has_both(length) else (length, "command")
+        if self._has_both(length):
+            return length + 1, "observation"
+        return length, "command in time" if self._is_late(length) else "command"
 
     def _last_step(self) -> int:
         """Step at which it ended; where no end was seen, the last step seen."""
@@ -267,7 +276,18 @@ class OpenEpisode:
         return step in self._observations and step not in self._bad_observations
 
     def _has_both(self, step: int) -> bool:
-        return self._is_observed(step) and step in self._actions and step not in self._bad_actions
+        usable = step in self._actions and step not in self._bad_actions and not self._is_late(step)
+        return usable and self._is_observed(step)
+
+    def _is_late(self, step: int) -> bool:
+        """Whether a tick's command did not lead to the next observation, by order of reception and by stamps.
+
+        Not by one alone: topics overtake each other, and clocks of two machines differ.
+        """
+        if step not in self._overtaken or step not in self._observations or step + 1 not in self._observations:
+            return False
+        before, after = self._observations[step].stamp, self._observations[step + 1].stamp
+        return self._actions[step].stamp > after + (after - before) // _JITTER
 
     def _is_transition(self, step: int) -> bool:
         return self._has_both(step) and self._is_observed(step + 1)
