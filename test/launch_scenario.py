@@ -27,6 +27,7 @@ NAMESPACE = "robot_7"
 SIM_NODES = ("policy_server", "dataset_recorder", "unlearning_server", "sim_bridge")
 ROBOT_NODES = ("policy_server", "dataset_recorder", "fallback")
 EDGE_NODES = ("unlearning_server",)
+ON_SIMULATED_TIME = "/**: {ros__parameters: {use_sim_time: true}}"
 
 
 def make_workspace(root: Path) -> str:
@@ -62,14 +63,19 @@ def nodes_are_exactly(probe: Probe, expected: tuple[str, ...]) -> None:
     probe.wait_for(lambda: found() == sorted(expected), f"the nodes are {expected}", READY)
 
 
-def simulated_robot_runs_and_records_an_episode(probe: Probe, workspace: Path, policy_id: str) -> None:
-    """Every node does its part of one episode; what was recorded is what the simulator says."""
-    nodes_are_exactly(probe, SIM_NODES)
-    for node in SIM_NODES[:3]:
+def is_on_simulated_time(probe: Probe, *nodes: str) -> None:
+    """These nodes take their time from /clock."""
+    for node in nodes:
         answer = probe.call(
             GetParameters, name(f"{node}/get_parameters"), GetParameters.Request(names=["use_sim_time"])
         )
         assert answer.values[0].bool_value, f"{node} uses the simulated time"
+
+
+def simulated_robot_runs_and_records_an_episode(probe: Probe, workspace: Path, policy_id: str) -> None:
+    """Every node does its part of one episode; what was recorded is what the simulator says."""
+    nodes_are_exactly(probe, SIM_NODES)
+    is_on_simulated_time(probe, *SIM_NODES[:3])
     status = probe.record(PolicyStatus, name("policy_server/status"), qos.LATCHED)
     probe.wait_for(lambda: status and status[-1].state == "serving", "policy_server serves", READY)
     assert status[-1].active_id == policy_id

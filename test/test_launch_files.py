@@ -75,6 +75,13 @@ def robot(launched: Launched) -> LaunchDescription:
 
 
 @launch_pytest.fixture
+def edge_by_own_file(launched: Launched, tmp_path: Path) -> LaunchDescription:
+    file = tmp_path / "own.yaml"
+    file.write_text(scenario.ON_SIMULATED_TIME)
+    return launched.description("edge", params_file=str(file))
+
+
+@launch_pytest.fixture
 def edge(launched: Launched) -> LaunchDescription:
     return launched.description("edge")
 
@@ -98,5 +105,13 @@ def test_robot_with_patches_on_an_edge_box(launched: Launched, probe: Probe) -> 
 def test_edge(launched: Launched, probe: Probe) -> Iterator[None]:
     scenario.nodes_are_exactly(probe, scenario.EDGE_NODES)
     scenario.patches_can_be_asked_for(probe)
+    yield
+    launched.ended_cleanly(scenario.EDGE_NODES)
+
+
+@pytest.mark.launch(fixture=edge_by_own_file)
+def test_edge_by_a_parameter_file_of_ones_own(launched: Launched, probe: Probe) -> Iterator[None]:
+    scenario.nodes_are_exactly(probe, scenario.EDGE_NODES)
+    scenario.is_on_simulated_time(probe, *scenario.EDGE_NODES)
     yield
     launched.ended_cleanly(scenario.EDGE_NODES)

@@ -30,6 +30,18 @@ def start(ros: Ros, file: str, nodes: tuple[str, ...], workspace: Path) -> None:
     ros.runner.wait_ready(READY)
 
 
+def test_edge_by_a_parameter_file_of_ones_own(ros: Ros, workspace: Path, policy_id: str, tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(scenario.ON_SIMULATED_TIME)
+    (node,) = scenario.EDGE_NODES
+    ros.runner.start(
+        node, params_file=file, parameters={"workspace": str(workspace)}, namespace=f"/{scenario.NAMESPACE}"
+    )
+    ros.runner.wait_ready(READY)
+    scenario.is_on_simulated_time(ros.probe, node)
+    all_end_cleanly(ros, scenario.EDGE_NODES)
+
+
 def all_end_cleanly(ros: Ros, nodes: tuple[str, ...]) -> None:
     assert ros.runner.stop() == dict.fromkeys(nodes, 0)
 
