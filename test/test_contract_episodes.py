@@ -139,8 +139,9 @@ def test_with_a_clock_that_has_not_begun_no_tick_is_late_when_it_does():
 def boundaries(*namespaces: str) -> tuple[dict[str, TopicInfo], list[RawMessage]]:
     """The drive's topics and three seconds of it; a bridge in each of these namespaces said once where one begins."""
     topics = TOPICS | {f"{space}{NEW_EPISODE}": TopicInfo("std_msgs/msg/Empty") for space in namespaces}
-    said = [RawMessage(f"{space}{NEW_EPISODE}", b"", START + (9 + 5 * k) * 100 * MS) for k, space in enumerate(namespaces)]
-    return topics, sorted([*drive_stream(seconds=3.0), *said], key=lambda message: message.log_time)
+    said = [f"{space}{NEW_EPISODE}" for space in namespaces]
+    beginnings = [RawMessage(topic, b"", START + (9 + 5 * k) * 100 * MS) for k, topic in enumerate(said)]
+    return topics, sorted([*drive_stream(seconds=3.0), *beginnings], key=lambda message: message.log_time)
 
 
 def begun(translation: ContractTranslation, topics: dict[str, TopicInfo], messages: list[RawMessage]) -> int:

@@ -8,6 +8,7 @@ import itertools
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,26 @@ def test_only_in_the_middle_of_an_episode_is_an_observation_missed(tmp_path: Pat
     answered(301 * second)
     path.begin()
     assert unanswered(400 * second) is None, "it was deactivated in between"
+
+
+def test_a_publisher_that_counts_no_steps_is_told_that_nothing_is_watched(tmp_path: Path) -> None:
+    store, (policy,) = make_store(tmp_path, 1)
+    path = ControlPath()
+    runtime = PolicyRuntime(*store.get(policy))
+    path.switch(Served(runtime, Parameters().limits.of(runtime)))
+
+    def observed(*steps: int, end: bool = False) -> str:
+        for step in steps:
+            now = time.time_ns()
+            path.answer(Asked(1, step, now, vectors(1)[0], 0.0, ended=False), now)
+            if end:
+                path.episode_ended(Asked(2, step + 1, now, vectors(1)[0], 0.0, ended=True))
+        return path.stepless
+
+    assert observed(*[0] * 9) == ""
+    assert "the last 10 observations have step 0" in observed(0)
+    assert observed(1) == ""
+    assert observed(*[0] * 30, end=True) == "", "episodes of one step end, and say so"
 
 
 @pytest.mark.parametrize("between", ["nothing", "another one commands", "a new activation", "a switch", "a reaction"])

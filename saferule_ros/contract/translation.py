@@ -105,16 +105,17 @@ class ContractTranslation:
         return f"it has no topic {missing[0]!r}. {closest(missing[0], sorted(topics), 'topic')}"
 
     def _boundary(self, topics: Mapping[str, TopicInfo]) -> str:
-        """The topic on which this robot's bridge said where episodes begin; empty: it is not there. Of several, it is the
-        one whose namespace has most in common with the topic of the commands.
+        """The topic on which this robot's bridge said where episodes begin; empty: it is not there.
+
+        Of several, it is the one whose namespace has most in common with the topic of the commands.
         """
         found = [topic for topic in topics if topic.endswith(NEW_EPISODE)]
         shared = {topic: _shared(topic.removesuffix(NEW_EPISODE), self.contract.action.topic) for topic in found}
         nearest = [topic for topic in found if shared[topic] == max(shared.values())]
         if len(nearest) > 1:
             raise BagError(
-                f"it has several topics that say where episodes begin, {', '.join(sorted(nearest))}, and which of them is "
-                f"that of the robot that is commanded on {self.contract.action.topic} cannot be told",
+                f"it has several topics that say where episodes begin, {', '.join(sorted(nearest))}, and which of "
+                f"them is that of the robot that is commanded on {self.contract.action.topic} cannot be told",
                 "Leave the other robots' out of the bag: ros2 bag convert",
             )
         return nearest[0] if nearest else ""

@@ -404,6 +404,8 @@ class PolicyServer(LifecycleNode):
         if new_withdrawn:
             told = f"{new_withdrawn} answers withdrawn, as control was lost, the last: {self._path.last_fault}"
             return Health(Level.WARN, told, values)
+        if self._path.stepless:
+            return Health(Level.WARN, self._path.stepless, values)
         if new_unsafe:
             return Health(Level.WARN, f"{new_unsafe} unsafe ticks, the last: {self._path.watch.last_unsafe}", values)
         if costs.violation:

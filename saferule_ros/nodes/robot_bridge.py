@@ -250,8 +250,8 @@ class RobotBridge(Node):
         if not others and names.count(own) < 2:
             return ""
         return (
-            f"{topic} is commanded by {', '.join(others) or 'a second node of this name'}, too: the robot gets all of it. "
-            "A contract's topics are full names: each of several robots needs a contract with its own"
+            f"{topic} is commanded by {', '.join(others) or 'a second node of this name'}, too: the robot gets all of "
+            "it. A contract's topics are full names: each of several robots needs a contract with its own"
         )
 
     def _health(self) -> Health:

@@ -41,6 +41,8 @@ from saferule_ros.units import NANOSECONDS
 HANGS_AFTER = 1.0
 # Observations this old [ns] are not late, they are stamped by another clock.
 DIFFERENT_CLOCK = 86_400 * NANOSECONDS
+# So many observations in a row that begin an episode, and no end between them, are a publisher that counts no steps.
+MOST_BEGINNINGS = 10
 
 
 def _always() -> bool:
@@ -124,6 +126,7 @@ class ControlPath:
         self._gap = False  # something came since the policy last answered that a shadow run does not see
         self._last = LastCommand(damp_within)
         self._elapsed = math.inf  # of the newest answer [s]
+        self._beginnings = 0  # answered observations in a row that begin an episode, and none was seen to end
         self._times = AnswerTimes()
 
     def begin(self) -> None:
@@ -169,6 +172,17 @@ class ControlPath:
             self.switch(before)
             self._verdict = Verdict(failed.id, fault)
             return True
+
+    @property
+    def stepless(self) -> str:
+        """Said of observations that do not count their steps; empty: they do."""
+        if self._beginnings < MOST_BEGINNINGS:
+            return ""
+        return (
+            f"the last {self._beginnings} observations have step 0, each as if it began an episode: nothing that lasts "
+            "longer than one is watched, neither costs nor rates nor a safeguard. Count the step up within an episode "
+            "(msg/Observation)"
+        )
 
     def take_verdict(self) -> Verdict | None:
         """How a probation ended since this was last asked; None: none did."""
@@ -235,6 +249,7 @@ class ControlPath:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
         with self._between:
             self._heard = None
+            self._beginnings = 0
             self._last.ends()
             self._gap = True
             self.costs.ended(asked.step, asked.cost)
@@ -301,6 +316,7 @@ class ControlPath:
             self._between.release()
 
     def _answer(self, asked: Asked, now_ns: int, may_act: Callable[[], bool]) -> Command | None:
+        self._beginnings = self._beginnings + 1 if asked.step == 0 else 0
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
             self._last.ends()  # whether or not the end of the one before was heard

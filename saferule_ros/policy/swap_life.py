@@ -152,7 +152,8 @@ The state is `swap_state` in `policy_server/status`.
 Whatever is not in the table is refused: a second swap during a swap, for one.
 
 A rollback undoes what is under way: from the request for a swap to the end of its probation, what acted before goes on
-acting or acts again. Only in steady service it brings back the one before that, and never one that has not acted.
+acting or acts again. Only in steady service it brings back the one before that, and never one that neither acted since
+the start nor was the store's previous one then.
 
 After a kill, a power cut or a clean-up the store decides: a policy whose probation was not over is not served again;
 the one before it is. So a policy that takes the whole process down with it is gone with the restart.
