@@ -304,6 +304,7 @@ def test_policies_are_named_in_order_and_fallbacks_counted():
     assert assembled.episode.policy_ids == ("x", "y")
     assert assembled.episode.fallbacks == 2
 
+
 def late(step, behind):
     """The stream of EPISODE where a command is stamped and received after the observation that came `behind` it."""
     answer = action(EPISODE, step)
