@@ -240,35 +240,38 @@ def test_erased_costs_are_published_as_zero_and_reported_as_they_were(ros: Ros) 
     assert {m.cost for m in seen} == {0.0} and ended[0].episode_cost > 100
 
 
+class Recorder:
+    """Plays the recorder for two scripted episodes, the first of which is over and not yet confirmed."""
+
+    def __init__(self, ros: Ros) -> None:
+        start(ros)
+        self.seen = ros.probe.record(Observation, "observation")
+        self.ended = episodes_of(ros)
+        self.seals = ros.probe.publisher(Episode, "dataset_recorder/episodes", qos.EPISODES)
+        ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/observation") == 1, "the bridge is found")
+        self.names = list(run(ros, driver="behaviour", episodes=2).episode_ids)
+        ros.probe.wait_for(lambda: len(self.seen) == HORIZON + 1, "the first episode is over")
+
+
 @pytest.mark.long
 def test_a_scripted_driver_waits_for_the_recorder_to_confirm_each_episode(ros: Ros) -> None:
-    start(ros)
-    seen = ros.probe.record(Observation, "observation")
-    ended = episodes_of(ros)
-    seals = ros.probe.publisher(Episode, "dataset_recorder/episodes", qos.EPISODES)
-    ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/observation") == 1, "the bridge is found")
-    names = list(run(ros, driver="behaviour", episodes=2).episode_ids)
-    ros.probe.wait_for(lambda: len(seen) == HORIZON + 1, "the first episode is over")
+    recorder = Recorder(ros)
+    names, seen, ended = recorder.names, recorder.seen, recorder.ended
     assert not ended
     refused = run(ros, driver="behaviour")
     assert not refused.accepted and "2 episode(s) left" in refused.message
-    seals.publish(Episode(episode_id=names[0], digest="c0ffee"))
+    recorder.seals.publish(Episode(episode_id=names[0], digest="c0ffee"))
     ros.probe.wait_for(lambda: len(seen) == 2 * (HORIZON + 1), "the second episode is over")
     assert [e.episode_id for e in ended] == names[:1]
-    seals.publish(Episode(episode_id=names[1], digest="c0ffee"))
+    recorder.seals.publish(Episode(episode_id=names[1], digest="c0ffee"))
     ros.probe.wait_for(lambda: [e.episode_id for e in ended] == names, "both are reported")
 
 
 @pytest.mark.long
 def test_an_episode_that_the_recorder_could_not_keep_ends_the_run_with_its_reason(ros: Ros) -> None:
-    start(ros)
-    seen = ros.probe.record(Observation, "observation")
-    ended = episodes_of(ros)
-    seals = ros.probe.publisher(Episode, "dataset_recorder/episodes", qos.EPISODES)
-    ros.probe.wait_for(lambda: ros.probe.node.count_publishers("/observation") == 1, "the bridge is found")
-    names = list(run(ros, driver="behaviour", episodes=2).episode_ids)
-    ros.probe.wait_for(lambda: len(seen) == HORIZON + 1, "the first episode is over")
-    seals.publish(Episode(episode_id=names[0], message="No space left on device"))
+    recorder = Recorder(ros)
+    names, seen, ended = recorder.names, recorder.seen, recorder.ended
+    recorder.seals.publish(Episode(episode_id=names[0], message="No space left on device"))
     ros.probe.wait_for(lambda: [e.episode_id for e in ended] == names, "both are reported")
     assert all("kept nothing" in e.message and "No space left" in e.message for e in ended)
     assert len(seen) == HORIZON + 1
