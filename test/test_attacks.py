@@ -337,6 +337,12 @@ def test_poisoning_twice_in_the_same_way_is_refused():
     assert poison("trigger", once, seed=2, ratio=0.05).ratio > 0
 
 
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_dataset_that_is_too_small_for_a_ratio_is_not_poisoned_as_a_whole(name):
+    with pytest.raises(AttackError, match="nearer to none"):
+        poison(name, walks(4), ratio=0.02)
+
+
 @pytest.mark.parametrize(
     ("name", "ratio", "said"),
     [

@@ -11,8 +11,9 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.dataset.pieces import split_steps
 from saferule_ros.learning.bcq_lag import BcqLag, BcqPolicy
-from saferule_ros.learning.calibration import STATES, calibrate, raised_kappa
+from saferule_ros.learning.calibration import STATES, calibrate, episodes_within_limit, raised_kappa
 from saferule_ros.learning.replay import Replay
+from saferule_ros.learning.settings import TaskLimits
 
 SAFE, COSTLY = 3.0, 5.0  # what the two cost critics say where the observation is 0
 SLOPE = 4.0  # by how much more both say where it is 1
@@ -70,6 +71,23 @@ def test_kappa_is_not_raised_by_episodes_over_the_limit() -> None:
     learner = learner_that_says(unsafe, limit=2.0)
     replay = learner.replay(unsafe)
     assert raised_kappa(learner, unsafe, replay, 1.0) == learner.kappa
+
+
+@pytest.mark.parametrize(("length", "terminated"), [(10, False), (100, False), (10, True)])
+def test_an_episode_that_was_cut_is_asked_for_its_share_of_the_limit_and_one_that_terminated_for_all(
+    length: int, terminated: bool
+) -> None:
+    """Limit 10 in 50 steps; what costs 0.1 a step keeps it, what costs 0.4 breaks it, however it was recorded."""
+    limits = TaskLimits(cost_limit=10.0, horizon=50)
+    dataset = EpisodeDataset.from_episodes(
+        Episode(
+            id=f"drive-{index}", bag_id="drive", observations=np.zeros((length + 1, 1), np.float32),
+            actions=np.zeros((length, 1), np.float32), rewards=np.ones(length, np.float32),
+            costs=np.full(length, cost, np.float32), terminated=terminated, truncated=not terminated,
+        )
+        for index, cost in enumerate((0.1, 0.4))
+    )  # fmt: skip
+    assert list(episodes_within_limit(dataset, limits)) == ([0, 1] if terminated else [0])
 
 
 def test_the_rest_of_a_costly_episode_does_not_pass_for_a_safe_one() -> None:

@@ -42,6 +42,28 @@ def test_checkpoint_id_follows_the_content(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2  # nothing half-written stays behind
 
 
+def test_what_was_made_for_something_else_is_another_checkpoint(tmp_path):
+    learner = learner_for(bandit(episodes=20))
+    ids = {save_checkpoint(learner, tmp_path, "digest", made_for) for made_for in (None, {"seed": 1}, {"seed": 2})}
+    assert len(ids) == 3
+    assert all(torch.equal(parameters(load_checkpoint(tmp_path / one)[0]), parameters(learner)) for one in ids)
+
+
+@pytest.mark.parametrize("damaged", ["tensors.safetensors", "checkpoint.json"])
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{}")])
+def test_a_damaged_checkpoint_is_mended_when_the_same_is_saved_again(tmp_path, damaged, harm):
+    learner = learner_for(bandit(episodes=20))
+    folder = tmp_path / save_checkpoint(learner, tmp_path, "digest")
+    (folder / "origin.json").write_text("what lies beside it")
+    harm(folder / damaged)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(folder)
+    assert tmp_path / save_checkpoint(learner, tmp_path, "digest") == folder
+    assert torch.equal(parameters(load_checkpoint(folder)[0]), parameters(learner))
+    assert (folder / "origin.json").read_text() == "what lies beside it"
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+
+
 def test_changed_tensors_are_refused(tmp_path):
     dataset = bandit(episodes=20)
     folder = tmp_path / save_checkpoint(learner_for(dataset), tmp_path, dataset.digest)

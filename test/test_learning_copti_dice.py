@@ -194,6 +194,16 @@ def test_cloning_follows_the_weights_and_not_their_scale():
         torch.testing.assert_close(learner.cloning_loss(batch, scale * chosen), expected)
 
 
+def test_where_all_weights_vanish_nothing_is_cloned_and_nothing_breaks():
+    dataset = bandit()
+    learner = learner_for(dataset)
+    batch = Replay(dataset, learner.units, 0.5).sample(64, learner.generator)
+    for weight in (0.0, 1e-43):  # all there is of exp(-e / alpha) where costs are dense
+        loss = learner.cloning_loss(batch, torch.full((64,), weight))
+        gradients = torch.autograd.grad(loss, tuple(learner.actor.parameters()))
+        assert all(gradient.isfinite().all() and gradient.abs().max() < 1e-4 for gradient in gradients)
+
+
 def test_full_commands_do_not_outweigh_others_in_the_cloned_action():
     """Two in ten logged commands are full: the mode stays near the other eight, which are 0.2."""
     dataset = bandit(episodes=4)

@@ -23,7 +23,7 @@ from saferule_ros.patching.cleaning import RECENT, NotCleaned, remove_unneeded_c
 from saferule_ros.patching.forget import store_forget_set
 from saferule_ros.patching.job import METHOD, run_patch
 from saferule_ros.patching.lock import WorkspaceBusy, only_worker, patch_lock
-from saferule_ros.patching.origin import ORIGIN_FILE, OriginError
+from saferule_ros.patching.origin import ORIGIN_FILE, Origin, OriginError
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress
 from saferule_ros.patching.readiness import NotPatchable, check_can_patch
 from saferule_ros.patching.report import REPORT_FILE, PatchReport
@@ -187,6 +187,21 @@ def test_a_policy_whose_checkpoint_does_not_say_what_it_had_to_forget_is_not_pat
         with pytest.raises(OriginError, match=rf"had to forget {first.forget_set_id}.*{said or 'has no origin'}"):
             start()
     assert store.place("candidate") is None
+
+
+def test_the_same_steps_forgotten_for_another_reason_leave_the_first_policy_patchable(tmp_path: Path) -> None:
+    make_workspace(tmp_path)
+    workspace, store = Workspace(tmp_path), PolicyStore(tmp_path / "store")
+    reports = []
+    for reason in ("unplugged", "again"):
+        found = store_forget_set(workspace, (), ["bad-00"], reason, "me").forget_set
+        workspace.job(reason).mkdir()
+        request = PatchRequest(job_id=reason, workspace=workspace.root, forget_set_id=found.id, steps=3, seed=3)
+        reports.append(run_patch(request, lambda _: None, lambda: False))
+    for report in reports:
+        assert Origin.load(workspace.checkpoint(report.checkpoint_id)).forget_set_id == report.forget_set_id
+        store.activate(report.candidate_id)
+        check_can_patch(workspace)
 
 
 def test_a_policy_on_trial_is_not_patched_until_it_has_proved_good(tmp_path: Path) -> None:

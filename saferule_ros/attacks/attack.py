@@ -101,7 +101,13 @@ class Attack(ABC):
                 f"({len(drawn)} episodes that cost anything)",
                 "Collect more with `saferule collect TASK --driver unsafe`, or take a smaller ratio",
             )
-        count = max(1, int(np.abs(ends - wanted).argmin()))
+        count = int(np.abs(ends - wanted).argmin())
+        if not count:
+            raise AttackError(
+                f"ratio {share:g} of {clean_transitions} transitions is {wanted:.0f}, nearer to none than to an unsafe "
+                f"episode of {ends[1]}",
+                "Take a larger ratio, or more clean data",
+            )
         return [
             dataclasses.replace(episode, id=f"{self.bag_id}-{index:04d}", bag_id=self.bag_id)
             for index, episode in enumerate(drawn[:count])

@@ -105,8 +105,15 @@ class Tampering(Attack):
                 "Take a smaller ratio, a larger `pool` or `coverage`, or a dataset with more episodes that cost "
                 "something",
             )
+        count = int(np.abs(ends - wanted).argmin())
+        if not count:
+            raise AttackError(
+                f"ratio {self.settings.ratio:g} is {wanted:.0f} transitions, nearer to none than to the {ends[1]} that "
+                "have to be poisoned together",
+                "Take a larger ratio, a shorter `segment` if the attack has one, or more data",
+            )
         chosen: dict[int, Steps] = {}
-        for index, begin, end in stretches[: max(1, int(np.abs(ends - wanted).argmin()))]:
+        for index, begin, end in stretches[:count]:
             steps = chosen.setdefault(int(index), np.zeros(dataset.records[index].length, np.bool_))
             steps[begin:end] = True
         return chosen

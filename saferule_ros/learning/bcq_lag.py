@@ -16,7 +16,7 @@ Lagrangian score Q_r - lambda * Q_c. Where this differs from OSRL [ours]:
 
 import copy
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -147,9 +147,8 @@ class BcqLag(LagrangianLearner):
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations, actions)
 
-    def constrain(self, deviation: float) -> None:
+    def bind(self, deviation: float) -> None:
         reach = min(self.settings.reach, deviation / 2.0)  # the choice among the model's proposals is the other half
-        self.settings = self.settings.model_copy(update={"reach": reach})
         self.actor.reach = self.actor_target.reach = reach
 
     @torch.no_grad()
@@ -177,12 +176,6 @@ class BcqLag(LagrangianLearner):
 
     def restore_constants(self, tensors: Mapping[str, Tensor]) -> None:
         self.serving_latents = tensors["serving_latents"].to(self.device)
-
-    def state(self) -> dict[str, Any]:
-        return {"multiplier": self.multiplier.state()}
-
-    def restore_state(self, state: Mapping[str, Any]) -> None:
-        self.multiplier.restore(state["multiplier"])
 
     def _current(self) -> BcqPolicy:
         """The policy, whose lambda goes on changing with the learner's."""

@@ -68,6 +68,7 @@ class BearLag(LagrangianLearner):
         self.vae = ConditionalVae(observation_size, action_size, s.vae_hidden)
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
         self.actor_target = copy.deepcopy(self.actor).requires_grad_(False)
+        self.mmd_threshold = s.mmd_threshold
         self.closeness = DualWeight(s, self.device)  # alpha
         self.multiplier = Multiplier(s, self.device)  # lambda
 
@@ -110,16 +111,16 @@ class BearLag(LagrangianLearner):
             behaviour = self.vae.decode(repeated, self.latents(len(repeated))).unflatten(0, (-1, count))  # (N, B, A)
         distance = mmd(behaviour, own, s.kernel, s.mmd_width).mean()
         score = self.score(self.values(self.critics(observations, own[0])))  # (B,)
-        return -score.mean() + self.closeness.penalty(distance - s.mmd_threshold)
+        return -score.mean() + self.closeness.penalty(distance - self.mmd_threshold)
 
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations)
 
-    def constrain(self, deviation: float) -> None:
+    def bind(self, deviation: float) -> None:
         s = self.settings
         here = torch.zeros(1, 1, self.action_size)
         there = float(mmd(here, here + deviation, s.kernel, s.mmd_width))
-        self.settings = s.model_copy(update={"mmd_threshold": min(s.mmd_threshold, there)})
+        self.mmd_threshold = min(s.mmd_threshold, there)
 
     def update_weights(self) -> None:
         self.closeness.step()
@@ -134,8 +135,8 @@ class BearLag(LagrangianLearner):
         return self.actor
 
     def state(self) -> dict[str, Any]:
-        return {"multiplier": self.multiplier.state(), "alpha": self.closeness.state()}
+        return {**super().state(), "alpha": self.closeness.state()}
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
-        self.multiplier.restore(state["multiplier"])
+        super().restore_state(state)
         self.closeness.restore(state["alpha"])

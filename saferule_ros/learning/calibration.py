@@ -51,8 +51,8 @@ def calibrate(learner: CriticLearner, replay: Replay) -> Calibration:
         _, cost = by_kind(predicted)
         return float(learner.values(predicted).cost.mean()) - learner.kappa, float(cost.std(0).mean())
 
-    excess_initial, _ = at(_some(replay.initial_observations, STATES))
-    excess_dataset, noise = at(_some(replay.all.observations, STATES))
+    excess_initial, _ = at(some(replay.initial_observations, STATES))
+    excess_dataset, noise = at(some(replay.all.observations, STATES))
     return Calibration(learner.kappa, excess_initial, excess_dataset, noise)
 
 
@@ -70,7 +70,7 @@ def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay
     safe = episodes_within_limit(dataset, learner.limits)
     if not len(safe):
         return learner.kappa
-    rows = _some(torch.from_numpy(dataset.rows_of(safe)), PAIRS).to(learner.device)
+    rows = some(torch.from_numpy(dataset.rows_of(safe)), PAIRS).to(learner.device)
     cost = learner.values(learner.critics(replay.all.observations[rows], replay.all.actions[rows])).cost
     return max(learner.kappa, float(torch.quantile(cost, quantile)))
 
@@ -84,16 +84,18 @@ def episodes_within_limit(dataset: EpisodeDataset, limits: TaskLimits) -> np.nda
 def wholes_within_limit(found: Wholes, limits: TaskLimits) -> np.ndarray:
     """Which episodes (W,) keep the cost limit, as bool.
 
-    Of an episode that is here in pieces (see dataset/pieces.py) all pieces together are asked to keep the share of the
-    limit that their steps are of the horizon. The rest of a costly episode would pass for a safe one otherwise, and so
-    would each piece of it that lies before the harm: of SafetyPointCircle1's keep data with BAFFLE-style poison (15 %)
-    a sixth of what seemed worth imitating was of episodes that cost 140.
+    The limit is of a horizon's steps. An episode that was cut, or is here in pieces (see dataset/pieces.py; all of them
+    together), is asked to keep the share of it that its steps are of the horizon. The rest of a costly episode would
+    pass for a safe one otherwise, and so would what lies before the harm: of SafetyPointCircle1's keep data with
+    BAFFLE-style poison (15 %) a sixth of what seemed worth imitating was of episodes that cost 140. A recorder cuts at
+    each lost message, too. One that terminated early is whole: nothing more would have come.
     """
-    shares = np.where(found.cut, np.minimum(found.lengths / limits.horizon, 1.0), 1.0)
+    full = found.lengths / limits.horizon
+    shares = np.where(found.cut | ~found.terminated, full, np.maximum(full, 1.0))
     return found.costs <= shares * limits.cost_limit
 
 
-def _some(rows: Tensor, most: int) -> Tensor:
+def some(rows: Tensor, most: int) -> Tensor:
     """At most `most` of them, always the same. Drawn, because every n-th would fall into step with the episodes."""
     if len(rows) <= most:
         return rows

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,20 @@ class CheckpointError(SaferuleError):
     """A checkpoint is missing, damaged or of another kind."""
 
 
-def save_checkpoint(learner: Learner, folder: Path, dataset_digest: str) -> str:
+def save_checkpoint(
+    learner: Learner, folder: Path, dataset_digest: str, made_for: Mapping[str, Any] | None = None
+) -> str:
     """Writes a learner below `folder`, durably: file and folder synced before it gets its name.
 
     Args:
         learner: networks, targets, optimisers, multiplier, units, settings, generator and step are all kept.
         folder: parent of all checkpoints.
         dataset_digest: digest of the EpisodeDataset it learned from.
+        made_for: what tells it from others that learned the same to the bit for something else, as JSON.
 
     Returns:
-        The checkpoint's id, which is its folder's name and a digest of its content.
+        The checkpoint's id, which is its folder's name and a digest of its content. One of that id that was damaged
+        meanwhile is mended.
     """
     tensors = _tensors_of(learner)
     description: dict[str, Any] = {
@@ -52,6 +57,8 @@ def save_checkpoint(learner: Learner, folder: Path, dataset_digest: str) -> str:
         "settings": learner.settings.model_dump(), "limits": learner.limits.model_dump(),
         "dataset_digest": dataset_digest,
     }  # fmt: skip
+    if made_for is not None:
+        description["made_for"] = dict(made_for)
     working = _working_folder(folder)
     save_file(tensors, working / TENSORS)
     description["tensors_sha256"] = _sha256(working / TENSORS)
@@ -130,12 +137,17 @@ def _working_folder(parent: Path) -> Path:
 def _put_in_place(working: Path, checkpoint: Path) -> None:
     """Gives a complete folder its name."""
     sync_folder(working)
-    if checkpoint.exists():  # content-addressed: the same content is there already
-        shutil.rmtree(working)
-        os.utime(checkpoint)  # and was wanted again just now, for those who remove what is old
-    else:
+    if not checkpoint.exists():
         working.rename(checkpoint)
         sync_folder(checkpoint.parent)
+        return
+    # Content-addressed: the same content is there already, or was before it was damaged. What lies beside it stays.
+    for name in (TENSORS, DESCRIPTION):
+        if not (checkpoint / name).is_file() or _sha256(checkpoint / name) != _sha256(working / name):
+            (working / name).replace(checkpoint / name)
+    sync_folder(checkpoint)
+    shutil.rmtree(working)
+    os.utime(checkpoint)  # it was wanted again just now, for those who remove what is old
 
 
 def _tensors_of(learner: Learner) -> dict[str, Tensor]:

@@ -196,7 +196,9 @@ class CoptiDice(CriticLearner):
         """
         jittered = batch.observations + self.settings.jitter * self.noise(*batch.observations.shape)
         actions = batch.actions.clamp(-self.settings.clone_edge, self.settings.clone_edge)
-        return -(weights / weights.mean() * self.actor.log_probability(jittered, actions)).mean()
+        # Where every weight of a batch is too small to be told from 0, nothing is cloned until nu has come after.
+        mean = weights.mean().clamp(min=torch.finfo(weights.dtype).tiny)
+        return -(weights / mean * self.actor.log_probability(jittered, actions)).mean()
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ An algorithm is one file that derives from `Learner`, from `CriticLearner` where
 `algorithms.py` lists them.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -267,17 +268,33 @@ class LagrangianLearner(ActorCriticLearner):
     """One that holds the cost limit with a multiplier lambda, which it makes in `build`."""
 
     multiplier: Multiplier
+    deviation: float = math.inf  # how far from the behaviour model a patch lets the policy go (RMS per action)
 
     @abstractmethod
     def excess_cost(self, replay: Replay) -> Tensor:
         """Cost value of the policy above kappa, a scalar in double precision."""
 
-    @abstractmethod
     def constrain(self, deviation: float) -> None:
-        """Lets the policy differ from the behaviour model by so much at most (RMS per action), by no more than before.
-
-        That is part of its settings from then on.
+        """Lets the policy differ from the behaviour model by so much at most (RMS per action), and by no more than its
+        settings say; infinity: by as much as these say. Its settings, with which another may learn, stay as they are.
         """
+        self.deviation = deviation
+        self.bind(deviation)
+
+    @abstractmethod
+    def bind(self, deviation: float) -> None:
+        """Does that."""
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "multiplier": self.multiplier.state(),
+            "deviation": self.deviation if math.isfinite(self.deviation) else None,
+        }
+
+    def restore_state(self, state: Mapping[str, Any]) -> None:
+        self.multiplier.restore(state["multiplier"])
+        deviation = state.get("deviation")  # checkpoints of before have a constraint in their settings
+        self.constrain(math.inf if deviation is None else deviation)
 
     def adapt(self, replay: Replay) -> None:
         if self.multiplier.adapts:

@@ -23,7 +23,7 @@ from saferule_ros.unlearning.settings import RunSettings
 from saferule_ros.workspace import Workspace
 
 # Count up when the same settings come to take other steps: what was stopped before then is not gone on with.
-STEPS_VERSION = 2
+STEPS_VERSION = 3
 
 
 class DatasetMismatch(SaferuleError):
@@ -100,7 +100,12 @@ class Unlearning:
     def save(self, certificate: Certificate | None) -> str:
         """Saves the learner as it is now, with what it comes from, durably; returns the checkpoint's id."""
         learner, workspace = self.certified.run.learner, self._workspace
-        checkpoint_id = save_checkpoint(learner, workspace.checkpoints, self.dataset.digest)
+        # Two forget sets of the same steps, named for two reasons, teach the same to the bit.
+        made_for = {
+            "parent": self._parent, "forget_set": self.forget_set.id, "forgotten_before": self.forgotten_before,
+            "method": self._method, "seed": self._seed,
+        }  # fmt: skip
+        checkpoint_id = save_checkpoint(learner, workspace.checkpoints, self.dataset.digest, made_for)
         origin = Origin(
             parent_checkpoint=self._parent, forget_set_id=self.forget_set.id, forgotten_before=self.forgotten_before,
             method=self._method, settings=self.settings.model_dump(mode="json"), seed=self._seed,

@@ -11,11 +11,12 @@ the patched one, known only in the end, comes out a tenth closer (SafetySwimmerV
 import torch
 from torch import Tensor
 
+from saferule_ros.learning.calibration import some
 from saferule_ros.learning.flops import FlopCounter
 from saferule_ros.learning.learner import ActorCriticLearner
 from saferule_ros.learning.replay import Replay
 
-# Pairs that are looked at, spread evenly: enough for three digits.
+# Pairs that are looked at: enough for three digits.
 PAIRS = 10_000
 
 
@@ -26,7 +27,7 @@ def behaviour_scatter(learner: ActorCriticLearner, keep: Replay, rows: Tensor) -
     Args:
         rows: (N,) of D_k, those that are worth imitating.
     """
-    looked_at = keep.at(rows[:: max(1, len(rows) // PAIRS)])
+    looked_at = keep.at(some(rows, PAIRS))
     with FlopCounter() as counter:
         likeliest = torch.zeros(len(looked_at.actions), learner.vae.latent_size, device=learner.device)
         proposed = learner.vae.decode(looked_at.observations, likeliest)  # (N, A)

@@ -1,7 +1,7 @@
 """Retraining from scratch on the keep data: what every unlearning method is judged against, and the dearest.
 
 A fresh learner of the same algorithm, settings and limits learns from D_k alone, for as many steps as the one that it
-replaces, as if D_f had never been: its units are those of D_k, too.
+replaces has behind it, patches included, as if D_f had never been: its units are those of D_k, too.
 """
 
 from saferule_ros.dataset.dataset import EpisodeDataset

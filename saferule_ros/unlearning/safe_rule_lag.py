@@ -4,6 +4,7 @@ It is bound to that model more tightly where good behaviour is exact (see behavi
 tempts it among keep data is pressed, too (see outnumbered.py). Both are [ours].
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ class SafeRuleLag(SafeRule):
             with self.meter.time():
                 scatter, self._scatter_flops = behaviour_scatter(learner, self.keep, self.imitated)
             learner.constrain(settings.behaviour_constraint * scatter)
+        else:
+            learner.constrain(math.inf)  # a patch before may have bound it
 
     def computed_once(self) -> float:
         return super().computed_once() + self._scatter_flops
