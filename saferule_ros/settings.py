@@ -29,6 +29,10 @@ def load_settings(model: type[Settings], path: Path | None) -> Settings:
     return load_settings_with(model, path, {})
 
 
+# Errors that the names of settings help with; where both are found, a misspelt one tells where to look.
+_OF_NAMES = ("extra_forbidden", "missing")
+
+
 def load_settings_with(model: type[Settings], path: Path | None, given: Mapping[str, Any]) -> Settings:
     """The same, with some fields given by other means, which a file may not give as well; raises as load_settings."""
     content = {} if path is None else _read(path)
@@ -44,9 +48,9 @@ def load_settings_with(model: type[Settings], path: Path | None, given: Mapping[
     except ValidationError as error:
         found = error.errors()
         wrong = "; ".join(_told(_located(model, item)[0], item) for item in found)
-        misspelt = [item for item in found if item["type"] == "extra_forbidden"]
-        known = ", ".join(_located(model, (misspelt or found)[0])[1])
-        raise SettingsError(f"{file}: {wrong}", f"Known settings: {known}") from error
+        named = sorted((one for one in found if one["type"] in _OF_NAMES), key=lambda one: _OF_NAMES.index(one["type"]))
+        known = f"Known settings: {', '.join(_located(model, named[0])[1])}" if named else "Correct what is named there"
+        raise SettingsError(f"{file}: {wrong}", known) from error
 
 
 def _told(place: str, error: Mapping[str, Any]) -> str:

@@ -71,11 +71,14 @@ def test_a_robots_own_bag_becomes_a_dataset_through_its_contract(workspace: Path
     checks = {check["name"]: check for check in as_json("data", "check", "--contract", DRIVE, workspace=workspace)}
     assert all(check["passed"] for check in checks.values()) and "median step 0.1 s" in checks["gaps"]["found"]
     silent = [m for m in drive_stream(seconds=3.0) if m.topic != "/odom" or not 1 < (m.log_time - START) / 1e9 < 2]
-    result = saferule("data", "ingest", write_bag(tmp_path / "silent", silent), "--contract", DRIVE,
-                      workspace=workspace)  # fmt: skip
+    other = write_bag(tmp_path / "silent", silent)
+    told = refused("data", "ingest", other, "--contract", DRIVE, workspace=workspace)
+    assert "has episodes of bag that would be gone" in told and "--append" in told and "--replace" in told
+    assert as_json("data", "info", workspace=workspace) == info
+    result = saferule("data", "ingest", other, "--contract", DRIVE, "--replace", workspace=workspace)
     assert result.returncode == 1 and "ticks could not be made (velocity: stale" in result.stderr
     (bag / "metadata.yaml").unlink()
-    result = saferule("data", "ingest", bag, "--contract", DRIVE, workspace=workspace)
+    result = saferule("data", "ingest", bag, "--contract", DRIVE, "--replace", workspace=workspace)
     assert result.returncode == 1 and "PARTIAL" in result.stderr and "no metadata.yaml" in result.stderr
 
 
@@ -104,6 +107,9 @@ def test_a_dataset_goes_out_as_hdf5_and_comes_back_the_same(workspace: Path, tmp
     report = as_json("data", "ingest", tmp_path / "walks.hdf5", workspace=other)
     assert report["dataset_digest"] == make_dataset().digest
     assert "comes twice" in refused("data", "ingest", tmp_path / "walks.hdf5", "--append", workspace=other)
+    assert "would be gone" in refused("data", "ingest", tmp_path / "walks.hdf5", workspace=other)
+    told = refused("data", "ingest", tmp_path / "walks.hdf5", "--replace", "--contract", DRIVE, workspace=other)
+    assert "What is a dataset already has no topics" in told
     bag = write_bag(tmp_path / "bag", drive_stream(seconds=1.0))
     told = refused("data", "ingest", bag, tmp_path / "walks.hdf5", "--contract", DRIVE, workspace=other)
     assert "walks.hdf5' is no bag, but a dataset in another form" in told and "walks.hdf5 --append" in told

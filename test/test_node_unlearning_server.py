@@ -383,8 +383,11 @@ def test_wrong_settings_of_a_patch_are_refused_before_anything_is_stored(
 ) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text("steps: -1")
-    ros.runner.start(NAME, parameters={"workspace": str(workspace.root), "settings": str(settings)})
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+    node = ros.runner.start(NAME, parameters={"workspace": str(workspace.root), "settings": str(settings)})
     ros.runner.wait_ready(READY)
+    told = ros.probe.wait_for(lambda: health and health[-1].status[0], "it is told before anybody asks for a patch")
+    assert told.level == DiagnosticStatus.WARN and "steps = -1" in told.message and "steps = -1" in node.log_tail()
     response = forget(ros, bag_ids=[BAD_BAG], start=True)
     assert not response.accepted and "steps = -1" in response.message and not list(workspace.forget_sets.iterdir())
 

@@ -40,6 +40,7 @@ from saferule_ros.recording.assembly import Faults
 from saferule_ros.recording.bag_writer import BagWriter, loop_topics
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.ingest import ingest
+from saferule_ros.recording.ingest_report import Status
 from saferule_ros.recording.mcap_scan import McapScan
 from saferule_ros.recording.messages import ACTION_TYPE, OBSERVATION_TYPE, RawMessage
 from saferule_ros.recording.reader import read_bag, read_bag_content
@@ -368,6 +369,14 @@ def test_no_bags_and_empty_bags_are_refused(tmp_path):
     with pytest.raises(BagError, match="not one usable episode in 1 bags: they hold no messages"):
         ingest([tmp_path / "demo"], tmp_path / "dataset")
     assert not (tmp_path / "dataset").exists()
+
+
+def test_a_recording_in_which_nothing_happened_loses_nothing(tmp_path):
+    BagWriter(tmp_path / "idle", loop_topics())
+    record_episodes(tmp_path / "demo", EPISODES)
+    report = ingest([tmp_path / "idle", tmp_path / "demo"], tmp_path / "dataset")
+    assert report.complete and report.episodes == len(EPISODES)
+    assert report.bags[0].status is Status.COMPLETE and report.bags[0].problems == ("it holds no messages",)
 
 
 # Seals one episode after the other and is killed, by itself, before its n-th change of the file system.

@@ -175,8 +175,9 @@ def test_an_audit_finds_the_costs_that_were_erased_and_those_that_were_made_up()
         ({"labels__near": "beams < 1"}, "gives 3 values, not one", "Take an entry"),
         ({"labels__near": "__import__('os')"}, "is not allowed", "For example"),
         ({"labels__near": "beams[3] < 1"}, "index 3 is out of range", ""),
-        ({"inputs__speed": "observation[5]"}, "input speed is observation[5], which is not there", "Correct"),
-        ({"inputs__speed": "action[4:]"}, "which is not there: action has 2 numbers", "Correct"),
+        ({"inputs__speed": "observation[5]"}, "input speed is observation[5], which is not all there", "Correct"),
+        ({"inputs__speed": "action[4:]"}, "which is not all there: action has 2 numbers", "Correct"),
+        ({"inputs__speed": "action[1:4]"}, "which is not all there: action has 2 numbers", "Correct"),
         ({"inputs__action": "action[0]"}, "an input is named 'action'", "another name"),
     ],
 )  # fmt: skip

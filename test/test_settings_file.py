@@ -49,10 +49,10 @@ def test_the_names_beside_a_misspelt_one_are_told_as_a_file_has_them(tmp_path, c
 @pytest.mark.parametrize(
     ("cost", "told", "known"),
     [
-        ('"min(scan <"', r"cost = 'min\(scan <': 'min\(scan <' is no expression", "cost"),
-        ("3", "cost = 3: Input should be a valid string", "cost"),
+        ('"min(scan <"', r"cost = 'min\(scan <': 'min\(scan <' is no expression", ""),
+        ("3", "cost = 3: Input should be a valid string", ""),
         ("{expression: scan}", "cost.safeguard = .*: Field required; cost.expression = 'scan': Extra", "safeguard"),
-        ("{safeguard: away.yaml}", r"cost.safeguard = 'away.yaml': .*away.yaml' cannot be read", "safeguard"),
+        ("{safeguard: away.yaml}", r"cost.safeguard = 'away.yaml': .*away.yaml' cannot be read", ""),
     ],
 )
 def test_a_setting_of_several_kinds_is_told_of_as_the_kind_that_was_given(tmp_path, cost, told, known):
@@ -61,7 +61,10 @@ def test_a_setting_of_several_kinds_is_told_of_as_the_kind_that_was_given(tmp_pa
     path.write_text(yaml.safe_dump(drive | {"cost": yaml.safe_load(cost)}))
     with pytest.raises(SettingsError, match=told) as caught:
         load_settings(Contract, path)
-    assert known in caught.value.hint.removeprefix("Known settings: ").split(", ")
+    if known:
+        assert known in caught.value.hint.removeprefix("Known settings: ").split(", ")
+    else:
+        assert caught.value.hint == "Correct what is named there"
 
 
 def test_a_mistake_in_what_is_called_like_a_setting_is_told_with_its_place(tmp_path):

@@ -67,10 +67,11 @@ def collect(
     from saferule_ros.sim.tasks import full_id
 
     bag_id = check_name(bag or f"{driver}-{seed}", "bag id")
-    place = Workspace(workspace).create()
+    place = Workspace(workspace)
     before = _already_there(place, bag_id, add, replace)
     task_id = full_id(task)
     check_driver(task_id, driver)
+    place.create()
     if not drivers_are_ready(task_id):
         with bar(f"learning to drive in {task_id}") as advance:
             prepare_drivers(

@@ -14,8 +14,12 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.workspace import Workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from saferule_ros.dataset.summary import PartSummary
     from saferule_ros.recording.ingest_report import IngestReport
+
+MOST_NAMED = 5  # bags in one message
 
 app = typer.Typer(no_args_is_help=True, help="Recorded bags into a dataset, and what a dataset holds.")
 
@@ -37,6 +41,7 @@ def ingest(
         typer.Option("--contract", exists=True, dir_okay=False, help="What the robot's own topics mean (YAML)."),
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Keep the episodes that are there, and add these.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Do without episodes that are there, if need be.")] = False,
     signed: Annotated[bool, typer.Option("--signed", help="Only what a trusted key has signed.")] = False,
     processes: Annotated[int, typer.Option("--processes", min=1, max=256, help="Bags that are read at a time.")] = 1,
     workspace: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -45,9 +50,10 @@ def ingest(
     """Turn recorded bags into the workspace's dataset.
 
     Reads rosbag2 folders or files (MCAP and SQLite, compressed or not, split, damaged): of dataset_recorder, or with
-    --contract of any robot. Writes the workspace's dataset in one step: it replaces the one that is there, and if
-    nothing can be taken it stays as it is. Stopped or killed, the same command goes on where it was. Exit status: 0
-    complete, 1 partial (written, but something was lost on the way; it is named), 2 failed.
+    --contract of any robot. Writes the workspace's dataset in one step. One that is there is kept with --append; else
+    it is replaced, where it is of the same bags or --replace is given. If nothing can be taken it stays as it is.
+    Stopped or killed, the same command goes on where it was. Exit status: 0 complete, 1 partial (written, but something
+    was lost on the way; it is named), 2 failed.
 
     Datasets of other libraries, too: HDF5 files in the form of DSRL, and minari:NAME where Minari is installed.
 
@@ -62,7 +68,15 @@ def ingest(
 
     from saferule_ros.dataset.exchange import is_dataset
 
+    if append and replace:
+        raise BagsError("both --append and --replace were given", "Give one of them")
     if bags and all(is_dataset(name) for name in bags):
+        if contract:
+            raise BagsError(
+                f"--contract {contract} was given for {', '.join(bags)}",
+                "What is a dataset already has no topics: leave it out",
+            )
+        _check_kept(Workspace(workspace), (), append or replace)
         _take_in(bags, Workspace(workspace).dataset, append, as_json)
         return
     for name in bags or ():
@@ -81,6 +95,7 @@ def ingest(
     meaning = load_contract(contract) if contract else None
     place = Workspace(workspace)
     folders = [_folder(place, name) for name in bags] if bags else _all_bags(place)
+    _check_kept(place, folders, append or replace)
     with bar("bags") as advance:
         report = read(
             folders, place.dataset, lambda done, total, name: advance(done, total, name, -1.0),
@@ -201,6 +216,24 @@ def export(
     dataset = EpisodeDataset.load(Workspace(workspace).dataset)
     give_out(dataset, target)
     note(f"{target}: {dataset.episodes} episodes, {len(dataset)} transitions, digest {dataset.digest}")
+
+
+def _check_kept(place: Workspace, bags: Sequence[Path], asked: bool) -> None:
+    """What is there may be what the active policy was learned from, and some of it may have come from no bag."""
+    from saferule_ros.dataset.dataset import EpisodeDataset
+    from saferule_ros.dataset.storage import INDEX_NAME
+
+    if asked or not (place.dataset / INDEX_NAME).is_file():
+        return
+    read = {name for bag in bags for name in (bag.name, bag.stem)}
+    gone = [bag_id for bag_id in EpisodeDataset.load(place.dataset).bag_ids if bag_id not in read]
+    if gone:
+        raise BagsError(
+            f"the dataset in {place.dataset} has episodes of {', '.join(gone[:MOST_NAMED])}"
+            f"{', …' if len(gone) > MOST_NAMED else ''} that would be gone",
+            "Keep them, and add to them: --append. To do without them, and without a patch of a policy that was "
+            "learned from them: --replace",
+        )
 
 
 def _take_in(names: list[str], folder: Path, append: bool, as_json: bool) -> None:

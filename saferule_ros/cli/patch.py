@@ -93,7 +93,9 @@ def patch(
         _show(report)
     if not report.success:
         status = CANCELLED if report.outcome is Outcome.CANCELLED else CHECK_FAILED
-        raise fail(report.message, f"What serves was not touched. The job: {folder}", status)
+        untouched = "What serves was not touched"
+        told = "" if untouched in report.message else f"{untouched}. "
+        raise fail(report.message, f"{told}The job: {folder}", status)
     if interrupted:
         raise fail(
             f"it was too late to cancel: {report.candidate_id} is the candidate. What serves was not touched",

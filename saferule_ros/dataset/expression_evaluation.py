@@ -175,9 +175,20 @@ def _entry(value: Value, index: ast.expr) -> Value:
     """x[2] or x[2:5] of each row; x[0] of a single number is that number."""
     vector = value if value.ndim == 2 else value.reshape(-1, 1)
     chosen = ast.literal_eval(index) if not isinstance(index, ast.Slice) else _slice(index)
-    if isinstance(chosen, int) and not -vector.shape[1] <= chosen < vector.shape[1]:
-        raise IndexError(f"index {chosen} is out of range: {vector.shape[1]} entries")
+    if not is_within(chosen, vector.shape[1]):
+        kind = "slice" if isinstance(chosen, slice) else "index"
+        raise IndexError(f"{kind} {ast.unparse(index)} is out of range: {vector.shape[1]} entries")
     return vector[:, chosen]
+
+
+def is_within(index: int | slice, size: int) -> bool:
+    """Whether all that an index names is there, and something is. A slice of Python ends where its vector does; one
+    that was to end later is a mistake about the vector.
+    """
+    if isinstance(index, int):
+        return -size <= index < size
+    bounds = (bound for bound in (index.start, index.stop) if bound is not None)
+    return len(range(size)[index]) > 0 and all(-size <= bound <= size for bound in bounds)
 
 
 def _slice(node: ast.Slice) -> slice:

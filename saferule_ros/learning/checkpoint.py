@@ -28,6 +28,7 @@ SCHEMA = 2
 # Sixteen hex digits of a SHA-256: short enough to type, and no robot stores the 2^32 checkpoints at which two
 # could be expected to collide.
 ID_LENGTH = 16
+MOST_NAMED = 5  # checkpoints in one message
 
 
 class CheckpointError(SaferuleError):
@@ -173,7 +174,7 @@ def _description(folder: Path) -> dict[str, Any]:
     if not path.is_file() or not (folder / TENSORS).is_file():
         raise CheckpointError(
             f"there is no checkpoint in {folder}",
-            f"A checkpoint is a folder with {TENSORS} and {DESCRIPTION}; `saferule train` writes one",
+            f"A checkpoint is a folder with {TENSORS} and {DESCRIPTION}; `saferule train` writes one{_newest(folder)}",
         )
     content = path.read_bytes()
     try:
@@ -193,6 +194,13 @@ def _description(folder: Path) -> dict[str, Any]:
             "It was changed after it was made: restore it, or train again",
         )
     return description
+
+
+def _newest(missing: Path) -> str:
+    """Which checkpoints lie where one was looked for."""
+    found = [path.parent for path in missing.parent.glob(f"*/{DESCRIPTION}")]
+    found.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+    return f". The newest there: {', '.join(folder.name for folder in found[:MOST_NAMED])}" if found else ""
 
 
 def _id_of(description: bytes) -> str:

@@ -97,7 +97,8 @@ class UnlearningServer(Node):
         super().__init__("unlearning_server", **node_arguments)
         self._settings = load(self, Parameters)
         self._judge = JudgeMode(self._settings.judge)
-        # What is in the first depends on the learner that is to forget: it is read when a job is asked for.
+        # What is in the first depends on the learner that is to forget: it is read when a job is asked for, and once at
+        # the start, so that nobody hears of a mistake in it only when the patch is needed.
         self._patch_settings, self._judging = _there(self._settings.settings), _there(self._settings.judging)
         judging_settings(self._judge, self._judging)
         self._workspace = Workspace(Path(self._settings.workspace)).create()
@@ -105,6 +106,7 @@ class UnlearningServer(Node):
         self._stopping = False
         self._jobs: JobRunner | None = None
         self._action: ActionServer | None = None
+        self._wrong_settings = ""
         self._status = JobStatus(state=IDLE, time_left=-1.0)
 
     def start(self) -> None:
@@ -118,6 +120,7 @@ class UnlearningServer(Node):
             self._status.message = f"interrupted before this start: {', '.join(interrupted)}"
             self.get_logger().warning(self._status.message)
         self._publish(self._status)
+        self._look_at_settings()
         self.create_service(Forget, "~/forget", self._forget)
         self._action = ActionServer(
             self,
@@ -199,6 +202,17 @@ class UnlearningServer(Node):
 
     def _check_can_patch(self) -> None:
         check_can_patch(self._workspace, self._patch_settings, self._judge, self._judging)
+        self._wrong_settings = ""
+
+    def _look_at_settings(self) -> None:
+        try:
+            with self._only_refusals():
+                self._check_can_patch()
+        except SettingsError as error:
+            self._wrong_settings = f"no patch can start: {error}"
+            self.get_logger().error(self._wrong_settings)
+        except SaferuleError:
+            pass  # nothing to patch yet, most often; whoever asks for a patch is told
 
     def _start_job(self, forget_set_id: str, steps: int, seed: int, requester: str) -> str:
         assert self._jobs is not None
@@ -289,6 +303,8 @@ class UnlearningServer(Node):
         }
         if status.state in (Outcome.FAILED, Outcome.WITHHELD):
             return Health(Level.WARN, f"the last job {status.state}: {status.message}", values)
+        if self._wrong_settings:
+            return Health(Level.WARN, self._wrong_settings, values)
         running = f"job {status.job_id}: {status.stage}"
         return Health(Level.OK, running if status.state == RUNNING else status.state, values)
 

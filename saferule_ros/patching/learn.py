@@ -115,8 +115,9 @@ def learn_policy(
         SaferuleError: unreadable dataset, divergence, or a policy that the gate refused; nothing was activated.
     """
     store = PolicyStore(workspace.store)
+    active = _contract(store)  # a store that cannot be read is told now, and not after hours of learning
     if activate and not new_contract:
-        check_contract(spec, _contract(store))
+        check_contract(spec, active)
     dataset = EpisodeDataset.load(workspace.dataset)
     asked = {
         "dataset": dataset.digest, "limits": limits.model_dump(), "settings": settings.model_dump(),

@@ -118,9 +118,10 @@ class StoreReader:
         known = self._ids()
         if bundle_id not in known:
             close = difflib.get_close_matches(bundle_id, known, n=3, cutoff=0.5) or known[:3]
+            among = f" (of {len(known)})" if len(close) < len(known) else ""
             raise UnknownPolicyError(
                 f"store {self.root} has no policy {bundle_id!r:.100}",
-                f"Known ones: {', '.join(close)}" if close else "The store is empty: add a bundle first",
+                f"Known ones: {', '.join(close)}{among}" if close else "The store is empty: add a bundle first",
             )
         return self.bundles / bundle_id
 
@@ -134,7 +135,8 @@ class StoreReader:
             return Places.model_validate_json(self.places_path.read_bytes())
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreMissingError(
-                f"there is no policy store in {self.root}", "Give the folder of a store, or create one there"
+                f"there is no policy store in {self.root}",
+                "It is made with the first policy: saferule train. Or name the workspace whose folder store/ has one",
             ) from error
         except OSError as error:
             raise StoreError(f"{self.places_path}: {error.strerror}", "Make the store readable") from error

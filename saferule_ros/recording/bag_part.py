@@ -30,6 +30,8 @@ MakeTranslation = Callable[[], Translation]
 #: Numbers in an observation and in an action.
 Sizes = tuple[int, int]
 
+EMPTY = "it holds no messages"  # what is said of a bag that was begun and ended in between episodes
+
 _REPORT = "report.json"
 _DATASET = "dataset"
 # Datasets of one bag that are written side by side, with ten files each; a robot has one size, seldom a second.
@@ -123,9 +125,15 @@ def _taken(reading: BagReading, place: Path, part: Path) -> BagReport:
             episodes, transitions = episodes + 1, transitions + episode.length
         for writer in writers.values():
             writer.commit()
+    # A recording that was begun and ended in between episodes: nothing is in it, and nothing is lost.
+    complete = reading.complete
+    empty = complete and not reading.messages
+    told = reading.problems or reading.refused or reading.incomplete or reading.ticks.lost or reading.ticks.early
+    if not episodes and not told:
+        reading.problems.append(EMPTY if empty else "it gave not one episode")
     return BagReport(
         bag_id=reading.bag_id, folder=str(place),
-        status=(Status.COMPLETE if reading.complete else Status.PARTIAL) if episodes else Status.FAILED,
+        status=(Status.COMPLETE if complete else Status.PARTIAL) if episodes or empty else Status.FAILED,
         episodes=episodes, transitions=transitions, duplicates=duplicates, incomplete=reading.incomplete,
         refused=reading.refused, recovered_episodes=tuple(reading.recovered_episodes),
         remains=tuple(sorted(reading.remains)), problems=tuple(reading.problems), faults=reading.faults,

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from saferule_ros.dataset.naming import closest
 from saferule_ros.recording.errors import BagError
 
 # This line and "MSG: package/Type" stand before each nested definition (MCAP's schema encoding "ros2msg").
@@ -79,10 +80,13 @@ def _find(type_name: str, prefixes: list[Path], suffix: str = ".msg") -> Path:
         path = prefix / "share" / package / "msg" / f"{name}{suffix}"
         if path.is_file():
             return path
+    folders = [prefix / "share" / package / "msg" for prefix in prefixes]
+    known = sorted({path.stem for folder in folders for path in folder.glob(f"*{suffix}")})
     raise BagError(
         f"the definition of {type_name!r} is not installed under {[str(prefix) for prefix in prefixes]}",
-        "Source the workspace's install/setup.bash, which sets AMENT_PREFIX_PATH",
-    )
+        closest(name, known, "message") if known
+        else "Source the workspace's install/setup.bash, which sets AMENT_PREFIX_PATH",
+    )  # fmt: skip
 
 
 def _nested_types(text: str, owner: str) -> list[str]:

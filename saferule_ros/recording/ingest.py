@@ -16,7 +16,7 @@ from saferule_ros.dataset.writer import DatasetWriter
 from saferule_ros.recording.acknowledged import keep_acknowledged
 from saferule_ros.recording.assembly import Faults
 from saferule_ros.recording.bag_names import ids_of_bags
-from saferule_ros.recording.bag_part import ANOTHER_LABEL, MakeTranslation, Part, part_of, read_into_part
+from saferule_ros.recording.bag_part import ANOTHER_LABEL, EMPTY, MakeTranslation, Part, part_of, read_into_part
 from saferule_ros.recording.errors import BagError
 from saferule_ros.recording.ingest_lock import end_with_parent, only_ingest
 from saferule_ros.recording.ingest_report import BagReport, IngestReport
@@ -169,7 +169,8 @@ def _check_any(reports: Sequence[BagReport]) -> None:
 def _why_nothing(reports: Iterable[BagReport]) -> str:
     for report in reports:
         for problem in (*report.problems, *report.refused.values()):
-            return problem
+            if problem != EMPTY:
+                return problem
         for episode_id, message in report.incomplete.items():
             return f"episode {episode_id!r} of bag {report.bag_id!r}: {message}"
         if report.ticks.lost:

@@ -86,7 +86,7 @@ class Safeguard(Part):
             size = sizes[self.places[name].vector]
             if not self.places[name].count(size):
                 raise SafeguardError(
-                    f"input {name} is {text}, which is not there: {self.places[name].vector} has {size} numbers",
+                    f"input {name} is {text}, which is not all there: {self.places[name].vector} has {size} numbers",
                     "Correct the index, or the size",
                 )
 

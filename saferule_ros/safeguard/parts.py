@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from saferule_ros.dataset.expression_evaluation import is_within
 from saferule_ros.dataset.subscript import SUBSCRIPT, split_subscript
 
 OBSERVATION, ACTION = "observation", "action"
@@ -30,10 +31,10 @@ class Place:
         return cls(found["vector"], slice(None) if index is None else index)
 
     def count(self, size: int) -> int:
-        """How many of a vector's `size` numbers it names; 0 where they are not there."""
-        if isinstance(self.index, int):
-            return int(-size <= self.index < size)
-        return len(range(size)[self.index])
+        """How many of a vector's `size` numbers it names; 0 where they are not all there."""
+        if not is_within(self.index, size):
+            return 0
+        return 1 if isinstance(self.index, int) else len(range(size)[self.index])
 
 
 def _place(text: str) -> str:
