@@ -5,7 +5,7 @@ import pytest
 import torch
 from learning_cases import BOUNDS, bandit
 
-from saferule_ros.dataset.moments import moments, scales
+from saferule_ros.dataset.moments import barely_vary, moments, scales
 from saferule_ros.learning.replay import Units
 
 ROWS = 200_000
@@ -23,6 +23,12 @@ def test_what_never_changes_has_no_spread_and_is_not_scaled() -> None:
     gravity = np.full((ROWS, 1), 9.81, np.float32)
     _, spread = moments(gravity)
     assert spread[0] < 1e-6 and scales(spread)[0] == 1.0
+
+
+def test_what_varies_too_little_to_be_learned_from_is_told_apart_from_what_is_constant() -> None:
+    noise = np.random.default_rng(0).standard_normal(ROWS)
+    columns = np.stack([np.full(ROWS, 9.81), 8e-4 * noise, 2e-3 * noise, np.zeros(ROWS), 1 + 1e-5 * noise], axis=1)
+    assert barely_vary(columns.astype(np.float32)) == [1, 4]
 
 
 def test_learners_see_a_value_with_an_offset_as_they_see_others() -> None:

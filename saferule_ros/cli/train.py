@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # From this share of actions outside of the robot's bounds on it is told: single ones are of other drivers.
 OUTSIDE = 0.01
+MOST_NAMED = 5  # observations in one message
 
 
 class MisfitError(SaferuleError):
@@ -194,6 +195,7 @@ def _check_fit(place: Workspace, spec: PolicySpec, judge: JudgeMode) -> None:
     """Before minutes of learning, not after them."""
     from saferule_ros.cli.output import note
     from saferule_ros.dataset.dataset import EpisodeDataset
+    from saferule_ros.dataset.moments import LEAST_SPREAD, barely_vary
     from saferule_ros.evaluation.requirements import CannotJudge, episodes_to_judge_by
 
     dataset = EpisodeDataset.load(place.dataset)
@@ -208,6 +210,14 @@ def _check_fit(place: Workspace, spec: PolicySpec, judge: JudgeMode) -> None:
         note(
             f"{outside.mean():.0%} of the logged actions are outside of the bounds of {spec.task}, {spec.action_low} "
             f"to {spec.action_high}: is it the robot that the data is from? The policy stays within them"
+        )
+    small = barely_vary(dataset.observations)
+    if small:
+        named = ", ".join(f"observation[{column}]" for column in small[:MOST_NAMED])
+        note(
+            f"{named}{', …' if len(small) > MOST_NAMED else ''} vary by less than {LEAST_SPREAD:g} in their own unit, "
+            "and are learned from as if they were constant. If they tell something, take a smaller unit: `scale` in the "
+            "contract"
         )
     if judge is JudgeMode.ADVISE:  # where it is required, nothing is learned
         try:
