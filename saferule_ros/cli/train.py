@@ -213,11 +213,11 @@ def _check_fit(place: Workspace, spec: PolicySpec, judge: JudgeMode) -> None:
         )
     small = barely_vary(dataset.observations)
     if small:
-        named = ", ".join(f"observation[{column}]" for column in small[:MOST_NAMED])
+        named = ", ".join(f"observation[{one}]" for one in small[:MOST_NAMED])
+        more = ", …" if len(small) > MOST_NAMED else ""
         note(
-            f"{named}{', …' if len(small) > MOST_NAMED else ''} vary by less than {LEAST_SPREAD:g} in their own unit, "
-            "and are learned from as if they were constant. If they tell something, take a smaller unit: `scale` in the "
-            "contract"
+            f"{named}{more}: variation of less than {LEAST_SPREAD:g} in the own unit is learned from as if there were "
+            "none. If it tells something, take a smaller unit: `scale` in the contract"
         )
     if judge is JudgeMode.ADVISE:  # where it is required, nothing is learned
         try:
