@@ -24,7 +24,7 @@ STATES = 2_000
 
 
 class Calibration(NamedTuple):
-    """How a learner stands to its cost limit; all in discounted cost.
+    """How a learner stands to its cost limit; all in discounted cost, in the robot's own unit of it.
 
     Attributes:
         kappa: the cost limit as a cost value.
@@ -49,16 +49,17 @@ def calibrate(learner: CriticLearner, replay: Replay) -> Calibration:
     def at(observations: Tensor) -> tuple[float, float]:
         predicted = learner.critics(observations, policy(observations))  # (2N, S)
         _, cost = by_kind(predicted)
-        return float(learner.values(predicted).cost.mean()) - learner.kappa, float(cost.std(0).mean())
+        excess, spread = learner.values(predicted).cost.mean() - learner.kappa, cost.std(0).mean()
+        return float(excess) / learner.units.cost_scale, float(spread) / learner.units.cost_scale
 
     excess_initial, _ = at(some(replay.initial_observations, STATES))
     excess_dataset, noise = at(some(replay.all.observations, STATES))
-    return Calibration(learner.kappa, excess_initial, excess_dataset, noise)
+    return Calibration(learner.kappa / learner.units.cost_scale, excess_initial, excess_dataset, noise)
 
 
 @torch.no_grad()
 def raised_kappa(learner: CriticLearner, dataset: EpisodeDataset, replay: Replay, quantile: float) -> float:
-    """The larger of kappa and a quantile of Q_c over episodes within the cost limit [discounted cost].
+    """The larger of kappa and a quantile of Q_c over episodes within the cost limit [learner units].
 
     The textbook kappa (see TaskLimits.cost_value_limit) can lie below the critics' noise; the constraint would then
     call everything unsafe.

@@ -55,6 +55,7 @@ def save_checkpoint(
         "schema": SCHEMA, "algorithm": learner.NAME, "seed": learner.seed, "steps_done": learner.steps_done,
         "device": learner.device.type,
         "state": learner.state(), "reward_scale": learner.units.reward_scale,
+        "cost_scale": learner.units.cost_scale,
         "settings": learner.settings.model_dump(), "limits": learner.limits.model_dump(),
         "dataset_digest": dataset_digest,
     }  # fmt: skip
@@ -105,6 +106,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
     units = Units(
         tensors["units.observation_mean"], tensors["units.observation_std"],
         tensors["units.action_low"], tensors["units.action_high"], description["reward_scale"],
+        description.get("cost_scale", 1.0),  # earlier versions had none
     )  # fmt: skip
     learner = make_learner(
         units, TaskLimits(**description["limits"]), settings_from(description["settings"]), description["seed"], device

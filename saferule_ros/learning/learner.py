@@ -135,8 +135,8 @@ class Learner(ABC):
 
     @property
     def kappa(self) -> float:
-        """The cost limit as a cost value."""
-        return self.limits.cost_value_limit(self.settings.discount)
+        """The cost limit as a cost value [learner units]."""
+        return self.limits.cost_value_limit(self.settings.discount) * self.units.cost_scale
 
     @property
     def return_steps(self) -> int:

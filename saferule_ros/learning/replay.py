@@ -15,7 +15,7 @@ AT_ONCE = 4096
 
 
 class Batch(NamedTuple):
-    """Transitions in learner units: observations normalised, actions in [-1, 1], rewards scaled.
+    """Transitions in learner units: observations normalised, actions in [-1, 1], rewards and costs scaled.
 
     With n return steps a transition reaches up to n steps ahead, and never beyond its episode's end: m <= n of them.
     """
@@ -37,22 +37,27 @@ class Units(NamedTuple):
     action_low: Tensor  # (A,)
     action_high: Tensor  # (A,)
     reward_scale: float
+    cost_scale: float = 1.0  # of the limit, too
 
     @staticmethod
     def of(dataset: EpisodeDataset, action_low: np.ndarray, action_high: np.ndarray) -> "Units":
-        """Units that fit a dataset: standard scores for observations, rewards with mean magnitude one.
+        """Units that fit a dataset: standard scores for observations, rewards with mean magnitude one, and costs with
+        mean one where there is a cost, as those of Safety-Gymnasium's tasks have.
 
-        With that reward scale lambda is a number without units: how many average rewards one unit of cost
-        is worth [ours].
+        With these scales lambda is a number without units: how many average rewards one average cost is worth. So are
+        all settings that are compared with cost values (sigma, temperatures, gates): the same robot with its costs in
+        another unit learns and forgets the same [ours].
         """
         mean, spread = moments(dataset.observations)
         magnitude = float(np.abs(dataset.rewards).mean(dtype=np.float64))
+        costs = dataset.costs[dataset.costs > 0]
         return Units(
             torch.as_tensor(mean, dtype=torch.float32),
             torch.as_tensor(scales(spread), dtype=torch.float32),
             torch.as_tensor(action_low, dtype=torch.float32),
             torch.as_tensor(action_high, dtype=torch.float32),
             1.0 / magnitude if magnitude > 0 else 1.0,
+            1.0 / float(costs.mean(dtype=np.float64)) if len(costs) else 1.0,
         )
 
     def to(self, device: torch.device | str) -> "Units":
@@ -100,7 +105,7 @@ class Replay:
             units.observations(tensor(dataset.observations)),
             units.actions(tensor(dataset.actions)),
             tensor(dataset.rewards) * units.reward_scale,
-            tensor(dataset.costs),
+            tensor(dataset.costs) * units.cost_scale,
             units.observations(tensor(dataset.next_observations)),
             discounts,
             discounts,

@@ -26,14 +26,12 @@ class ServingPolicy(nn.Module):
         for name, tensor in learner.units._asdict().items():
             if isinstance(tensor, Tensor):
                 self.register_buffer(name, tensor)
-        self._reward_scale = learner.units.reward_scale
+        self._scales = learner.units.reward_scale, learner.units.cost_scale
 
     def on_cpu(self) -> "ServingPolicy":
         """A copy where it serves, wherever the learner is."""
         return copy.deepcopy(self).cpu()
 
     def forward(self, observations: Tensor) -> Tensor:
-        units = Units(
-            self.observation_mean, self.observation_std, self.action_low, self.action_high, self._reward_scale
-        )
+        units = Units(self.observation_mean, self.observation_std, self.action_low, self.action_high, *self._scales)
         return units.raw_actions(self.policy(units.observations(observations)))

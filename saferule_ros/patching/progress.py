@@ -25,8 +25,8 @@ class PatchCancelled(SaferuleError):
 class PatchProgress(BaseModel):
     """One report. What is not known yet is NaN, and time_left negative.
 
-    Losses are per batch on keep data, without the forget terms. Q values are discounted sums, in reward and
-    cost units.
+    Losses are per batch on keep data, without the forget terms. Q values are discounted sums, in
+    learner units.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")

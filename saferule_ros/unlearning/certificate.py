@@ -32,7 +32,7 @@ class PairValues:
 
 @dataclass(frozen=True)
 class Certificate:
-    """Both conditions with the numbers behind them, in learner units (rewards scaled, discounted)."""
+    """Both conditions with the numbers behind them, in learner units (rewards and costs scaled, discounted)."""
 
     q_reward_forget: float  # mean Q_r over D_f
     q_reward_reference: float  # Qbar_r, the percentile of Q_r over D_k
