@@ -57,7 +57,7 @@ def test_over_a_whole_episode_they_are_its_discounted_returns(data: EpisodeDatas
         return found
 
     assert reward.tolist() == pytest.approx(returns(data.rewards, learner.units.reward_scale), rel=1e-5)
-    assert cost.tolist() == pytest.approx(returns(data.costs, 1.0), rel=1e-5)
+    assert cost.tolist() == pytest.approx(returns(data.costs, learner.units.cost_scale), rel=1e-5)
 
 
 def test_they_do_not_follow_the_learner_and_are_computed_once(data: EpisodeDataset, learner: CriticLearner) -> None:
