@@ -184,7 +184,9 @@ class EpisodeRules(_Part):
         description="a longer time between two ticks separates episodes [s]; null: where a source makes the ticks, "
         "over 1 s and over five times the usual distance (median of up to five before)",
     )
-    max_steps: int | None = Field(None, ge=1, le=10_000_000, description="truncated after so many steps")
+    max_steps: int | None = Field(
+        None, ge=1, le=10_000_000, description="truncated after so many steps; the robot goes on, unstopped"
+    )
     begin_on: list[str] = Field([], description="sources: the first tick not before a message of one begins an episode")
     end_on: list[str] = Field([], description="sources: the first tick not before a message of one is the last")
     terminated: ExpressionText | None = Field(None, description="true: the state is absorbing")
