@@ -75,6 +75,10 @@ def test_a_robots_own_bag_becomes_a_dataset_through_its_contract(workspace: Path
     told = refused("data", "ingest", other, "--contract", DRIVE, workspace=workspace)
     assert "has episodes of bag that would be gone" in told and "--append" in told and "--replace" in told
     assert as_json("data", "info", workspace=workspace) == info
+    index = workspace / "dataset" / "dataset.json"
+    index.write_text("{")
+    assert as_json("data", "ingest", bag, "--contract", DRIVE, workspace=workspace)["status"] == "complete", "damaged"
+    assert as_json("data", "info", workspace=workspace) == info
     result = saferule("data", "ingest", other, "--contract", DRIVE, "--replace", workspace=workspace)
     assert result.returncode == 1 and "ticks could not be made (velocity: stale" in result.stderr
     (bag / "metadata.yaml").unlink()

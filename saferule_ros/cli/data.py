@@ -220,13 +220,17 @@ def export(
 
 def _check_kept(place: Workspace, bags: Sequence[Path], asked: bool) -> None:
     """What is there may be what the active policy was learned from, and some of it may have come from no bag."""
-    from saferule_ros.dataset.dataset import EpisodeDataset
-    from saferule_ros.dataset.storage import INDEX_NAME
+    from saferule_ros.dataset.errors import DatasetError
+    from saferule_ros.dataset.storage import contents, read_index
 
-    if asked or not (place.dataset / INDEX_NAME).is_file():
+    if asked:
         return
+    try:
+        records, _ = contents(place.dataset, read_index(place.dataset))
+    except DatasetError:
+        return  # there is none, or a damaged one, which a new ingest is to replace
     read = {name for bag in bags for name in (bag.name, bag.stem)}
-    gone = [bag_id for bag_id in EpisodeDataset.load(place.dataset).bag_ids if bag_id not in read]
+    gone = [bag_id for bag_id in dict.fromkeys(record.bag_id for record in records) if bag_id not in read]
     if gone:
         raise BagsError(
             f"the dataset in {place.dataset} has episodes of {', '.join(gone[:MOST_NAMED])}"
