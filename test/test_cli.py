@@ -179,7 +179,9 @@ def test_ingest_makes_a_dataset_from_bags_of_the_workspace(workspace: Path) -> N
     info = as_json("data", "info", workspace=workspace)
     assert info["digest"] == report["dataset_digest"]
     assert [(bag["name"], bag["episodes"]) for bag in info["bags"]] == [("monday", 2), ("tuesday", 1)]
-    one = saferule("data", "ingest", place.bag("tuesday"), workspace=workspace)
+    kept = refused("data", "ingest", place.bag("tuesday"), workspace=workspace)
+    assert "has episodes of monday that would be gone" in kept
+    one = saferule("data", "ingest", place.bag("tuesday"), "--replace", workspace=workspace)
     assert one.returncode == 0 and "1 episodes" in one.stderr and "complete" in one.stderr
 
 
@@ -200,7 +202,7 @@ def test_ingest_of_a_damaged_bag_names_the_file_and_takes_what_is_left(with_data
     record_episodes(place.bag("monday"), [make_episode(0), make_episode(1)])
     last = sorted(place.bag("monday").glob("*.mcap"))[-1]
     last.write_bytes(last.read_bytes()[:100])
-    result = saferule("data", "ingest", workspace=with_data)
+    result = saferule("data", "ingest", "--replace", workspace=with_data)
     assert result.returncode == 1 and last.name in result.stderr and "PARTIAL" in result.stderr
     assert as_json("data", "info", workspace=with_data)["whole"]["episodes"] == 1
     first = last.with_name("monday_0.mcap")
