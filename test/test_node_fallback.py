@@ -465,8 +465,14 @@ def test_without_its_fallback_a_guarded_server_commands_nothing(ros: Ros, tmp_pa
         observations.publish(Observation(sequence=number + 1, step=number))
     ros.runner.start("fallback")
     ros.runner.wait_ready(READY)
-    ros.probe.wait_for(lambda: observations.publish(Observation(sequence=100)) or actions, "it commands")
-    assert {action.observation_sequence for action in actions} == {100}
+
+    def answered() -> set[int]:
+        observations.publish(Observation(sequence=100))
+        return {action.observation_sequence for action in actions}
+
+    ros.probe.wait_for(lambda: 100 in answered(), "it commands")
+    # 0: what is sent where observations stopped coming in the middle of an episode, as they did.
+    assert answered() <= {0, 100}, "nothing that came before is answered"
 
 
 def test_the_fallback_needs_no_machine_learning_and_little_memory() -> None:
