@@ -183,6 +183,8 @@ def test_ingest_makes_a_dataset_from_bags_of_the_workspace(workspace: Path) -> N
     assert "has episodes of monday that would be gone" in kept
     one = saferule("data", "ingest", place.bag("tuesday"), "--replace", workspace=workspace)
     assert one.returncode == 0 and "1 episodes" in one.stderr and "complete" in one.stderr
+    moved = place.bag("tuesday").rename(place.bags / "archive")
+    assert as_json("data", "ingest", moved, workspace=workspace)["bags"][0]["bag_id"] == "tuesday", "the same bag"
 
 
 def test_ingest_of_a_bag_with_losses_is_partial_and_says_what_was_lost(workspace: Path) -> None:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from saferule_ros.dataset.summary import PartSummary
     from saferule_ros.recording.ingest_report import IngestReport
 
-MOST_NAMED = 5  # bags in one message
-
 app = typer.Typer(no_args_is_help=True, help="Recorded bags into a dataset, and what a dataset holds.")
 
 
@@ -221,7 +219,9 @@ def export(
 def _check_kept(place: Workspace, bags: Sequence[Path], asked: bool) -> None:
     """What is there may be what the active policy was learned from, and some of it may have come from no bag."""
     from saferule_ros.dataset.errors import DatasetError
+    from saferule_ros.dataset.naming import listed
     from saferule_ros.dataset.storage import contents, read_index
+    from saferule_ros.recording.bag_files import names_of_bag
 
     if asked:
         return
@@ -229,12 +229,11 @@ def _check_kept(place: Workspace, bags: Sequence[Path], asked: bool) -> None:
         records, _ = contents(place.dataset, read_index(place.dataset))
     except DatasetError:
         return  # there is none, or a damaged one, which a new ingest is to replace
-    read = {name for bag in bags for name in (bag.name, bag.stem)}
+    read = {name for bag in bags for name in names_of_bag(bag)}
     gone = [bag_id for bag_id in dict.fromkeys(record.bag_id for record in records) if bag_id not in read]
     if gone:
         raise BagsError(
-            f"the dataset in {place.dataset} has episodes of {', '.join(gone[:MOST_NAMED])}"
-            f"{', …' if len(gone) > MOST_NAMED else ''} that would be gone",
+            f"the dataset in {place.dataset} has episodes of {listed(gone)} that would be gone",
             "Keep them, and add to them: --append. To do without them, and without a patch of a policy that was "
             "learned from them: --replace",
         )

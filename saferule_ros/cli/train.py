@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 # From this share of actions outside of the robot's bounds on it is told: single ones are of other drivers.
 OUTSIDE = 0.01
-MOST_NAMED = 5  # observations in one message
 
 
 class MisfitError(SaferuleError):
@@ -196,6 +195,7 @@ def _check_fit(place: Workspace, spec: PolicySpec, judge: JudgeMode) -> None:
     from saferule_ros.cli.output import note
     from saferule_ros.dataset.dataset import EpisodeDataset
     from saferule_ros.dataset.moments import LEAST_SPREAD, barely_vary
+    from saferule_ros.dataset.naming import listed
     from saferule_ros.evaluation.requirements import CannotJudge, episodes_to_judge_by
 
     dataset = EpisodeDataset.load(place.dataset)
@@ -213,10 +213,9 @@ def _check_fit(place: Workspace, spec: PolicySpec, judge: JudgeMode) -> None:
         )
     small = barely_vary(dataset.observations)
     if small:
-        named = ", ".join(f"observation[{one}]" for one in small[:MOST_NAMED])
-        more = ", …" if len(small) > MOST_NAMED else ""
+        named = listed([f"observation[{column}]" for column in small])
         note(
-            f"{named}{more}: variation of less than {LEAST_SPREAD:g} in the own unit is learned from as if there were "
+            f"{named}: variation of less than {LEAST_SPREAD:g} in the own unit is learned from as if there were "
             "none. If it tells something, take a smaller unit: `scale` in the contract"
         )
     if judge is JudgeMode.ADVISE:  # where it is required, nothing is learned

@@ -19,7 +19,7 @@ from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import Contract
 from saferule_ros.contract.silence import Pace, Silence
 from saferule_ros.dataset.expression import ExpressionError
-from saferule_ros.recording.messages import ActionMessage, ObservationMessage
+from saferule_ros.recording.messages import COMMAND_JITTER, ActionMessage, ObservationMessage
 from saferule_ros.recording.ticks import Ticks
 from saferule_ros.safeguard.errors import SafeguardError
 from saferule_ros.safeguard.monitor import Monitor
@@ -33,9 +33,6 @@ _FOREVER = 2**62
 _SET_BACK = NANOSECONDS
 # Time that is behind by so many periods of a fixed rate is told, even if it need not be set back.
 _PERIODS_TOLD = 5
-
-# A command that comes later than a tick by less than this part of the distance of the ticks may have led to it. [ours]
-_JITTER = 10
 
 
 class _Unfinished(Unusable):
@@ -321,8 +318,7 @@ class ContractRunner:
         else:
             if not self._answered and (self.contract.history.actions or self._monitors):
                 raise _Unseen("action: no command was sent since the last tick")
-            # As little later is jitter of queues: a robot in lock-step answers a command before a recorder has it.
-            answer = Moment(*(at - (tick.time - self._last_tick) // _JITTER for at in self._answer))
+            answer = Moment(*(at - (tick.time - self._last_tick) // COMMAND_JITTER for at in self._answer))
             if self._answered and tick.is_before(answer):
                 # What it was to lead to had been measured: paired with it, the effect would come before the cause.
                 late = (self._answer.time - tick.time) / NANOSECONDS

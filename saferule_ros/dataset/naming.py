@@ -17,9 +17,13 @@ def unknown_names(kind: str, unknown: Sequence[str], known: Sequence[str]) -> Da
         unknown: at least one name that was asked for.
         known: names that would have been right.
     """
-    asked = ", ".join(repr(name) for name in unknown[:_SHOWN])
-    more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-    return DatasetError(f"unknown {kind} {asked}{more}", closest(unknown[0], known, kind))
+    return DatasetError(f"unknown {kind} {listed([repr(name) for name in unknown])}", closest(unknown[0], known, kind))
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of a list that may be long, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def closest(name: str, known: Sequence[str], kind: str) -> str:

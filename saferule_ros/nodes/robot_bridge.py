@@ -12,6 +12,7 @@ topic   /diagnostics
 
 import importlib
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from saferule_ros.contract.command import Command
 from saferule_ros.contract.command_check import check_command
 from saferule_ros.contract.errors import ContractError
 from saferule_ros.contract.model import load_contract
-from saferule_ros.contract.translation import NEW_EPISODE, ContractTranslation
+from saferule_ros.contract.translation import NEW_EPISODE, ContractTranslation, Made
 from saferule_ros.msg import Action, Observation
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
@@ -124,33 +125,26 @@ class RobotBridge(Node):
         self._tell(self._unheard[topic])
 
     def _feed(self, message: RawMessage) -> None:
-        ended = False
-        try:
-            for made in self._translation.take([message], self._topics):
-                if isinstance(made, ObservationMessage):
-                    ended = self._publish(made)
-        except (ContractError, BagError) as error:  # sizes that only a message could tell
-            self._tell(str(error))
-        self._after(ended)
+        self._publish_all(self._translation.take([message], self._topics))
 
     def _look(self) -> None:
         """Time goes on without messages, too."""
-        now = self._now()
-        ended = False
-        try:
-            for made in self._translation.runner.advance(now):
-                ended = self._publish(made)
-        except ContractError as error:
-            self._tell(str(error))
-        self._after(ended)
+        self._publish_all(self._translation.runner.advance(self._now()))
         if self._last_sent is not None and not self._stopped:
             silent = self._passed() - self._last_sent
             if silent > round(self._contract.action.timeout * NANOSECONDS):
                 self._tell(f"no action for {silent / NANOSECONDS:.3f} s: stop was sent")
                 self._send_stop()
 
-    def _after(self, ended: bool) -> None:
-        """Of all that could be made. An end is left alone by policy_server: the robot is stopped here."""
+    def _publish_all(self, found: Iterable[Made]) -> None:
+        """Publishes observations as they are made. An end is left alone by policy_server: the robot is stopped here."""
+        ended = False
+        try:
+            for made in found:
+                if isinstance(made, ObservationMessage):
+                    ended = self._publish(made)
+        except (ContractError, BagError) as error:  # sizes that only a message could tell
+            self._tell(str(error))
         self._tell_notice()
         if ended and self._last_sent is not None:
             self._send_stop()

@@ -100,6 +100,14 @@ def name_of_place(place: Path) -> str:
     return place.resolve().name if place.is_dir() else Path(uncompressed_name(place.name)).stem
 
 
+def names_of_bag(place: Path) -> set[str]:
+    """What a dataset may call a bag: as its recorder did, or after where it lies, if another one was called so."""
+    try:
+        return {find_bag(place).bag_id, name_of_place(place)}
+    except BagError:  # whoever reads it says so
+        return {name_of_place(place)}
+
+
 @contextlib.contextmanager
 def open_scan(path: Path) -> Iterator[Scan]:
     """Reads a storage file; one that is compressed as a whole is unpacked into a temporary file first.

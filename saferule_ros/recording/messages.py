@@ -31,6 +31,9 @@ ACTION_FIELDS = (
     "string fallback_reason",
     "float32 inference_time",
 )
+# A command that is stamped later than an observation by less than this part of the distance of two may have led to it:
+# jitter of queues, as a robot in lock-step answers a command before a recorder has it. [ours]
+COMMAND_JITTER = 10
 FIELDS = {OBSERVATION_TYPE: OBSERVATION_FIELDS, ACTION_TYPE: ACTION_FIELDS}
 
 

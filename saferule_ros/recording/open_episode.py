@@ -13,7 +13,7 @@ import numpy as np
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.recording.assembly import AssembledEpisode, Faults, TopicCounts
 from saferule_ros.recording.kept_ticks import KeptTicks
-from saferule_ros.recording.messages import ActionMessage, ObservationMessage
+from saferule_ros.recording.messages import COMMAND_JITTER, ActionMessage, ObservationMessage
 from saferule_ros.recording.overflow import Received
 
 # Ticks that are not settled: nothing comes later than this many others. A reliable subscription keeps the order of its
@@ -21,8 +21,6 @@ from saferule_ros.recording.overflow import Received
 UNSETTLED = 2048
 # How many are settled at a time.
 _BATCH = 1024
-# A command may be stamped so much later than the next observation, as a part of their distance: as in ingest.
-_JITTER = 10
 # Where a message is missing, it is waited for so much longer: files may be ordered by topic, piece by piece.
 MOST_UNSETTLED = 16_384
 
@@ -287,7 +285,7 @@ class OpenEpisode:
         if step not in self._overtaken or step not in self._observations or step + 1 not in self._observations:
             return False
         before, after = self._observations[step].stamp, self._observations[step + 1].stamp
-        return self._actions[step].stamp > after + (after - before) // _JITTER
+        return self._actions[step].stamp > after + (after - before) // COMMAND_JITTER
 
     def _is_transition(self, step: int) -> bool:
         return self._has_both(step) and self._is_observed(step + 1)

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from saferule_ros.dataset.expression import Expression, ExpressionError
+from saferule_ros.dataset.expression_evaluation import is_within
 from saferule_ros.safeguard.errors import SafeguardError
 from saferule_ros.safeguard.machine import MAX_LABELS, Moves, compile_moves
 from saferule_ros.safeguard.parts import ACTION, OBSERVATION, Name, Part, Place, PlaceText, State, Transition
@@ -84,7 +85,7 @@ class Safeguard(Part):
             if name in sizes:
                 raise SafeguardError(f"an input is named {name!r}, as the vector is", "Choose another name")
             size = sizes[self.places[name].vector]
-            if not self.places[name].count(size):
+            if not is_within(self.places[name].index, size):
                 raise SafeguardError(
                     f"input {name} is {text}, which is not all there: {self.places[name].vector} has {size} numbers",
                     "Correct the index, or the size",

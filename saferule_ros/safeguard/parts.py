@@ -6,7 +6,6 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from saferule_ros.dataset.expression_evaluation import is_within
 from saferule_ros.dataset.subscript import SUBSCRIPT, split_subscript
 
 OBSERVATION, ACTION = "observation", "action"
@@ -29,12 +28,6 @@ class Place:
             raise ValueError(f"{text!r} is no input; write {OBSERVATION}[0], {OBSERVATION}[2:14] or {ACTION}[1]")
         index = split_subscript(found)
         return cls(found["vector"], slice(None) if index is None else index)
-
-    def count(self, size: int) -> int:
-        """How many of a vector's `size` numbers it names; 0 where they are not all there."""
-        if not is_within(self.index, size):
-            return 0
-        return 1 if isinstance(self.index, int) else len(range(size)[self.index])
 
 
 def _place(text: str) -> str:
