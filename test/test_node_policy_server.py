@@ -240,7 +240,7 @@ def test_a_publisher_that_counts_no_steps_is_told_that_nothing_is_watched(tmp_pa
             path.answer(Asked(1, step, now, vectors(1)[0], 0.0, ended=False), now)
             if end:
                 path.episode_ended(Asked(2, step + 1, now, vectors(1)[0], 0.0, ended=True))
-        return path.stepless
+        return path.steps.complaint
 
     assert observed(*[0] * 9) == ""
     assert "the last 10 observations have step 0" in observed(0)

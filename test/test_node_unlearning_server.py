@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from action_msgs.msg import GoalStatus
 from action_msgs.srv import CancelGoal
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
@@ -390,6 +391,17 @@ def test_wrong_settings_of_a_patch_are_refused_before_anything_is_stored(
     assert told.level == DiagnosticStatus.WARN and "steps = -1" in told.message and "steps = -1" in node.log_tail()
     response = forget(ros, bag_ids=[BAD_BAG], start=True)
     assert not response.accepted and "steps = -1" in response.message and not list(workspace.forget_sets.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told_before_anybody_asks_for_a_patch(ros: Ros, workspace: Workspace) -> None:
+    health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
+    node = ros.runner.start(NAME, parameters={"workspace": str(workspace.root), "device": "cuda"})
+    ros.runner.wait_ready(READY)
+    told = ros.probe.wait_for(lambda: health and health[-1].status[0], "it is told before anybody asks for a patch")
+    assert told.level == DiagnosticStatus.WARN
+    for said in (told.message, node.log_tail()):
+        assert "device 'cuda' cannot be used" in said and "finds no CUDA device" in said and "TORCH=cuda" in said
 
 
 def test_settings_of_a_check_that_is_not_asked_for_end_the_node_with_a_reason(

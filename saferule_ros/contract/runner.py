@@ -297,18 +297,7 @@ class ContractRunner:
         begins = self._begins.reached(tick) or self._is_after_gap(tick.time) or not self._episode
         end_on = self._ends.reached(tick)
         newest = self._vector(values)
-        columns = {name: value[None, :] for name, value in values.items()}
-        judged = {"reward": 0.0, "cost": 0.0, "terminated": 0.0, "truncated": 0.0}
-        for name, expression in self.contract.expressions.items():
-            # What led to the first observation is not part of the episode.
-            if name in ("reward", "cost") and begins:
-                continue
-            try:
-                judged[name] = expression.number(columns)
-            except ExpressionError as error:
-                raise Unusable(f"{name}: it cannot be computed: {error.what}. {error.hint}") from None
-            if not np.isfinite(judged[name]) or (name == "cost" and judged[name] < 0):
-                raise Unusable(f"{name}: it is {judged[name]}")
+        judged = self._judged(values, begins)
         if begins:
             ends = {"terminated": judged["terminated"], "truncated": judged["truncated"], "end_on": end_on}
             over = next((name for name, holds in ends.items() if holds), "")
@@ -316,13 +305,7 @@ class ContractRunner:
                 raise _Over(f"no episode begins: it would be over already ({over})")
             self._begin(tick.time, newest)
         else:
-            if not self._answered and (self.contract.history.actions or self._monitors):
-                raise _Unseen("action: no command was sent since the last tick")
-            answer = Moment(*(at - (tick.time - self._last_tick) // COMMAND_JITTER for at in self._answer))
-            if self._answered and tick.is_before(answer):
-                # What it was to lead to had been measured: paired with it, the effect would come before the cause.
-                late = (self._answer.time - tick.time) / NANOSECONDS
-                raise _Unseen(f"action: it came after the next tick: {late:.3f} s")
+            self._require_answer(tick)
             self._step += 1
             self._observations.appendleft(newest)
         self._sequence += 1
@@ -341,6 +324,36 @@ class ContractRunner:
             self._episode = ""
             self._answered = True  # nothing answers the last observation
         return message
+
+    def _judged(self, values: dict[str, npt.NDArray[np.float64]], begins: bool) -> dict[str, float]:
+        """Reward, cost and ends as the contract's expressions have them; nothing led to an observation that begins.
+
+        Raises:
+            Unusable: one cannot be computed, is not finite, or is a negative cost.
+        """
+        columns = {name: value[None, :] for name, value in values.items()}
+        judged = {"reward": 0.0, "cost": 0.0, "terminated": 0.0, "truncated": 0.0}
+        for name, expression in self.contract.expressions.items():
+            # What led to the first observation is not part of the episode.
+            if name in ("reward", "cost") and begins:
+                continue
+            try:
+                judged[name] = expression.number(columns)
+            except ExpressionError as error:
+                raise Unusable(f"{name}: it cannot be computed: {error.what}. {error.hint}") from None
+            if not np.isfinite(judged[name]) or (name == "cost" and judged[name] < 0):
+                raise Unusable(f"{name}: it is {judged[name]}")
+        return judged
+
+    def _require_answer(self, tick: Moment) -> None:
+        """Raises _Unseen unless a command led from the last tick to this one, where something rests on it."""
+        if not self._answered and (self.contract.history.actions or self._monitors):
+            raise _Unseen("action: no command was sent since the last tick")
+        answer = Moment(*(at - (tick.time - self._last_tick) // COMMAND_JITTER for at in self._answer))
+        if self._answered and tick.is_before(answer):
+            # What it was to lead to had been measured: paired with it, the effect would come before the cause.
+            late = (self._answer.time - tick.time) / NANOSECONDS
+            raise _Unseen(f"action: it came after the next tick: {late:.3f} s")
 
     def _is_after_gap(self, time: int) -> bool:
         """Whether nothing is known of too long a time before a tick [ns]. At a fixed rate, no tick is left out."""

@@ -26,10 +26,11 @@ from saferule_ros.errors import SaferuleError
 from saferule_ros.msg import Action, Observation, PolicyStatus
 from saferule_ros.nodes import process, qos
 from saferule_ros.nodes.control_loop import ControlLoop
-from saferule_ros.nodes.diagnostics import Diagnostics, Health, Level
+from saferule_ros.nodes.diagnostics import Diagnostics, Health
 from saferule_ros.nodes.heart import CONTROL, Heart
 from saferule_ros.nodes.parameters import load
 from saferule_ros.nodes.passing_time import PassingTime, simulated
+from saferule_ros.nodes.policy_health import PolicyHealth
 from saferule_ros.nodes.policy_parameters import Parameters
 from saferule_ros.nodes.policy_services import PolicyServices
 from saferule_ros.nodes.serving import ControlPath
@@ -64,7 +65,6 @@ class PolicyServer(LifecycleNode):
         self._phase = "unconfigured"
         self._last_event = "started"
         self._last_complaint = ""
-        self._reported_fallbacks = self._reported_unsafe = self._reported_withdrawn = 0
         self._shown_costs = self._costs()
         self._violating = 0  # the generation that violated its limit when that was last looked at; 0: none
         self._loop: ControlLoop | None = None
@@ -79,6 +79,9 @@ class PolicyServer(LifecycleNode):
         self._store_services = StoreServices(self, store, self._policies)
         self._shown_swap = self._policies.life.state
         self._heart = Heart(self, self._path, settings.heartbeat_period, settings.fallback, self._say)
+        self._report = PolicyHealth(
+            self._path, self._policies, self._heart, self._stop, lambda: self.count_publishers(CONTROL) > 0
+        )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._retry = self.create_timer(RETRY_PERIOD, self._autostart, clock=steady)
         self._watch = self.create_timer(DIAGNOSTICS_PERIOD, self._look, clock=steady)
@@ -356,61 +359,7 @@ class PolicyServer(LifecycleNode):
             self._say(f"swap: {self._policies.life.state}")
 
     def _health(self) -> Health:
-        new_fallbacks = self._path.fallbacks - self._reported_fallbacks
-        self._reported_fallbacks = self._path.fallbacks
-        new_withdrawn = self._path.withdrawn - self._reported_withdrawn
-        self._reported_withdrawn = self._path.withdrawn
-        new_unsafe = self._path.watch.unsafe_ticks - self._reported_unsafe
-        self._reported_unsafe = self._path.watch.unsafe_ticks
-        costs = self._costs()
-        median, tail = self._path.times()
-        values = {
-            "state": self._phase,
-            "policy_id": self._path.served.id if self._path.served is not None else "",
-            "policy_generation": self._path.generation,
-            "actions_served": self._path.sequence,
-            "fallbacks": self._path.fallbacks,
-            "answers withdrawn": self._path.withdrawn,
-            "last_fault": self._path.last_fault,
-            "swap_state": str(self._policies.life.state),
-            "trial_fault": self._policies.trial_fault,
-            "safeguard": self._path.watch.state or "none",
-            "unsafe ticks": self._path.watch.unsafe_ticks,
-            "episodes": len(costs.newest),
-            "episode cost, mean": round(costs.mean, 4),
-            "episode cost, limit": costs.limit,
-            "commands": "yes" if self._heart.in_control else "no",
-            "time per action p50 [ms]": round(1e3 * median, 4),
-            "time per action p99 [ms]": round(1e3 * tail, 4),
-        }
-        stop = self._path.stop
-        if self._stop.complaint:
-            return Health(Level.ERROR, self._stop.complaint, values)
-        if self._stop.held_back and self._phase == "inactive":
-            return Health(Level.ERROR, self._stop.held_back, values)
-        if self._phase != "serving":
-            return Health(Level.ERROR, f"{self._phase}: {self._last_event}", values)
-        if not self._heart.in_control and not self.count_publishers(CONTROL):
-            told = "nobody commands the robot: no node `fallback` is there, whose word this one waits for"
-            return Health(Level.ERROR, f"{told}. Start it, or set fallback: false", values)
-        if not self._heart.in_control:
-            return Health(Level.ERROR, "fallback commands the robot, and was asked to give control back", values)
-        if stop is not None:
-            return Health(Level.ERROR, f"stopped until activated again: {stop.reason}: {stop.detail}", values)
-        if self._policies.untold:
-            return Health(Level.WARN, self._policies.untold, values)
-        if new_fallbacks:
-            return Health(Level.WARN, f"{new_fallbacks} safe actions, the last: {self._path.last_fault}", values)
-        if new_withdrawn:
-            told = f"{new_withdrawn} answers withdrawn, as control was lost, the last: {self._path.last_fault}"
-            return Health(Level.WARN, told, values)
-        if self._path.stepless:
-            return Health(Level.WARN, self._path.stepless, values)
-        if new_unsafe:
-            return Health(Level.WARN, f"{new_unsafe} unsafe ticks, the last: {self._path.watch.last_unsafe}", values)
-        if costs.violation:
-            return Health(Level.WARN, f"the policy {costs.violation}", values)
-        return Health(Level.OK, "serving", values)
+        return self._report.report(self._phase, self._last_event, self._costs())
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from saferule_ros.nodes.answer_times import AnswerTimes
 from saferule_ros.nodes.last_command import DAMP_WITHIN, LastCommand, damping_of
 from saferule_ros.nodes.safeguard_watch import Look, SafeguardWatch
 from saferule_ros.nodes.served import Served
+from saferule_ros.nodes.step_counting import StepCounting
 from saferule_ros.nodes.wire import Asked, Command
 from saferule_ros.policy.episode_costs import EpisodeCosts
 from saferule_ros.policy.errors import InferenceError
@@ -41,8 +42,6 @@ from saferule_ros.units import NANOSECONDS
 HANGS_AFTER = 1.0
 # Observations this old [ns] are not late, they are stamped by another clock.
 DIFFERENT_CLOCK = 86_400 * NANOSECONDS
-# So many observations in a row that begin an episode, and no end between them, are a publisher that counts no steps.
-MOST_BEGINNINGS = 10
 
 
 def _always() -> bool:
@@ -116,6 +115,7 @@ class ControlPath:
         self.probation: Probation | None = None
         self.watch = SafeguardWatch(safeguard)
         self.costs = EpisodeCosts()  # of what is served
+        self.steps = StepCounting()
         self._answered: _Answered | None = None
         self._between = threading.RLock()  # held for an answer, and for some microseconds by a switch
         self._before: Served | None = None  # what comes back if the probation fails
@@ -126,7 +126,6 @@ class ControlPath:
         self._gap = False  # something came since the policy last answered that a shadow run does not see
         self._last = LastCommand(damp_within)
         self._elapsed = math.inf  # of the newest answer [s]
-        self._beginnings = 0  # answered observations in a row that begin an episode, and none was seen to end
         self._times = AnswerTimes()
 
     def begin(self) -> None:
@@ -172,17 +171,6 @@ class ControlPath:
             self.switch(before)
             self._verdict = Verdict(failed.id, fault)
             return True
-
-    @property
-    def stepless(self) -> str:
-        """Said of observations that do not count their steps; empty: they do."""
-        if self._beginnings < MOST_BEGINNINGS:
-            return ""
-        return (
-            f"the last {self._beginnings} observations have step 0, each as if it began an episode: nothing that lasts "
-            "longer than one is watched, neither costs nor rates nor a safeguard. Count the step up within an episode "
-            "(msg/Observation)"
-        )
 
     def take_verdict(self) -> Verdict | None:
         """How a probation ended since this was last asked; None: none did."""
@@ -249,7 +237,7 @@ class ControlPath:
         """Takes note of an observation that asks for no action: what the last one led to counts, too."""
         with self._between:
             self._heard = None
-            self._beginnings = 0
+            self.steps.episode_ended()
             self._last.ends()
             self._gap = True
             self.costs.ended(asked.step, asked.cost)
@@ -316,7 +304,7 @@ class ControlPath:
             self._between.release()
 
     def _answer(self, asked: Asked, now_ns: int, may_act: Callable[[], bool]) -> Command | None:
-        self._beginnings = self._beginnings + 1 if asked.step == 0 else 0
+        self.steps.observed(asked.step)
         if asked.step == 0:
             self._previous_stamp = None  # a new episode may come from a simulator that was started anew
             self._last.ends()  # whether or not the end of the one before was heard

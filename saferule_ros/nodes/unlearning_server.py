@@ -39,6 +39,7 @@ from saferule_ros.nodes.job_messages import (
 )
 from saferule_ros.nodes.job_runner import JobRefused, JobRunner, request_for
 from saferule_ros.nodes.parameters import load, parameter
+from saferule_ros.patching.device_check import DeviceMissing, require_device
 from saferule_ros.patching.forget import StoredForgetSet, store_forget_set
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.process import STOP_SECONDS, new_job_id
@@ -106,7 +107,7 @@ class UnlearningServer(Node):
         self._stopping = False
         self._jobs: JobRunner | None = None
         self._action: ActionServer | None = None
-        self._wrong_settings = ""
+        self._wrong_settings = self._no_device = ""
         self._status = JobStatus(state=IDLE, time_left=-1.0)
 
     def start(self) -> None:
@@ -120,6 +121,7 @@ class UnlearningServer(Node):
             self._status.message = f"interrupted before this start: {', '.join(interrupted)}"
             self.get_logger().warning(self._status.message)
         self._publish(self._status)
+        self._look_at_device()
         self._look_at_settings()
         self.create_service(Forget, "~/forget", self._forget)
         self._action = ActionServer(
@@ -203,6 +205,14 @@ class UnlearningServer(Node):
     def _check_can_patch(self) -> None:
         check_can_patch(self._workspace, self._patch_settings, self._judge, self._judging)
         self._wrong_settings = ""
+
+    def _look_at_device(self) -> None:
+        """Once: whoever asks for a patch must not be the first to hear that its GPU is not there."""
+        try:
+            require_device(self._settings.device)
+        except DeviceMissing as error:
+            self._no_device = f"no patch can succeed: {error}"
+            self.get_logger().error(self._no_device)
 
     def _look_at_settings(self) -> None:
         try:
@@ -303,8 +313,8 @@ class UnlearningServer(Node):
         }
         if status.state in (Outcome.FAILED, Outcome.WITHHELD):
             return Health(Level.WARN, f"the last job {status.state}: {status.message}", values)
-        if self._wrong_settings:
-            return Health(Level.WARN, self._wrong_settings, values)
+        if self._wrong_settings or self._no_device:
+            return Health(Level.WARN, self._wrong_settings or self._no_device, values)
         running = f"job {status.job_id}: {status.stage}"
         return Health(Level.OK, running if status.state == RUNNING else status.state, values)
 
