@@ -13,6 +13,9 @@ SMALL = BcqLagSettings(
     hidden=32, vae_hidden=32, batch=128, learning_rate=3e-3, target_rate=0.05, critics=2, return_steps=1
 )
 
+# Of a patch: all forget pairs and all keep data count in full, and no classifier has to learn how far.
+WHOLE = {"keep_outweighs": 0.0, "forget_outweighs": 0.0}
+
 
 def bandit(episodes: int = 400, seed: int = 0, prefix: str = "b", low: float = -1.0, high: float = 1.0,
            cost_of_positive: float = 1.0) -> EpisodeDataset:  # fmt: skip

@@ -8,6 +8,7 @@ depends on data, or an operation whose size does, either cannot be recorded or s
 import numpy as np
 import pytest
 import torch
+from learning_cases import WHOLE
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -67,8 +68,7 @@ def learning(learner):
 def run_of(method, learner):
     kind = method_for(method, type(learner)).settings
     # What tells forget states from keep states is learned before the first step: nothing is captured of it.
-    quick = {"keep_outweighs": 0.0, "forget_outweighs": 0.0}
-    settings = kind(steps=20, **{name: value for name, value in quick.items() if name in kind.model_fields})
+    settings = kind(steps=20, **{name: value for name, value in WHOLE.items() if name in kind.model_fields})
     return make_run(method, learner, DATA["forget"], DATA["keep"], settings, seed=2)
 
 

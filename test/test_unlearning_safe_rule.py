@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from learning_cases import BOUNDS, SMALL, learner_for, poisoned_bandit
+from learning_cases import BOUNDS, SMALL, WHOLE, learner_for, poisoned_bandit
 
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import as_numbers, train
@@ -16,7 +16,8 @@ from saferule_ros.unlearning.settings import SafeRuleSettings
 def fresh_run(**settings) -> SafeRule:
     keep, forget, together = poisoned_bandit()
     # One state alone, at which keep pairs outnumber the forget pairs: here all of them count.
-    return SafeRule(learner_for(together), forget, keep, SafeRuleSettings(keep_outweighs=0.0, **settings), seed=3)
+    whole = SafeRuleSettings(**WHOLE, **settings)
+    return SafeRule(learner_for(together), forget, keep, whole, seed=3)
 
 
 def test_suppression_terms_equal_the_papers_softplus_in_closed_form():
@@ -95,9 +96,7 @@ def test_unlearning_restores_cost_values_and_the_safe_action():
     positive = torch.linspace(0.2, 0.9, 8).unsqueeze(1)
     poisoned_cost = learner.critics(torch.zeros(8, 1), positive)[2:].mean().item()
     poisoned_action = learner.act(torch.zeros(1, 1)).item()
-    patch = SafeRuleSettings(
-        steps=400, cost_margin=0.5, temperature=0.1, caution=1.8, tolerated_share=0.1, keep_outweighs=0.0
-    )
+    patch = SafeRuleSettings(steps=400, cost_margin=0.5, temperature=0.1, caution=1.8, tolerated_share=0.1, **WHOLE)
     assert unlearn(SafeRule(learner, forget, keep, patch, seed=5)) == 400
     assert poisoned_cost < 0.7  # 400 keep pairs, half positive with cost 1, against 200 with cost 0
     assert learner.critics(torch.zeros(8, 1), positive)[2:].mean().item() > 0.9
@@ -108,7 +107,7 @@ def test_unlearning_restores_cost_values_and_the_safe_action():
 def test_certificate_holds_after_unlearning_and_not_before():
     keep, forget, together = poisoned_bandit()
     learner = train(together, TaskLimits(cost_limit=0.1, horizon=1), SMALL, BOUNDS, steps=600, seed=6)
-    settings = SafeRuleSettings(steps=300, cost_margin=0.5, temperature=0.1, beta_start=2.0, keep_outweighs=0.0)
+    settings = SafeRuleSettings(steps=300, cost_margin=0.5, temperature=0.1, beta_start=2.0, **WHOLE)
     run = SafeRule(learner, forget, keep, settings, seed=7)
     before = certify(pair_values(learner, run.forget, run.keep, seed=8), 50.0, run.cost_required)
     for _ in range(settings.steps):
@@ -142,5 +141,5 @@ def test_same_seed_gives_the_same_patch():
 def test_cancelling_stops_at_the_next_step():
     keep, forget, together = poisoned_bandit()
     asked = iter([False, False, False, True])
-    run = SafeRule(learner_for(together), forget, keep, SafeRuleSettings(steps=50), seed=0)
+    run = SafeRule(learner_for(together), forget, keep, SafeRuleSettings(steps=50, **WHOLE), seed=0)
     assert unlearn(run, cancelled=lambda: next(asked)) == 3

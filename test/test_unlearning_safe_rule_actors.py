@@ -3,7 +3,7 @@
 import pytest
 import torch
 from actor_cases import BEAR, CPQ, learner_for, weights
-from learning_cases import BOUNDS, poisoned_bandit
+from learning_cases import BOUNDS, WHOLE, poisoned_bandit
 
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import as_numbers, train
@@ -18,9 +18,7 @@ BOTH = [
     pytest.param(CPQ, 0.25, id="cpq"),  # threshold 0.75
 ]
 # One state alone, at which keep pairs outnumber the forget pairs: here all of these count.
-PATCH = SafeRuleSettings(
-    steps=300, cost_margin=0.5, temperature=0.1, caution=1.8, tolerated_share=0.1, keep_outweighs=0.0
-)
+PATCH = SafeRuleSettings(steps=300, cost_margin=0.5, temperature=0.1, caution=1.8, tolerated_share=0.1, **WHOLE)
 
 
 @pytest.mark.parametrize(("settings", "limit"), BOTH)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from dice_cases import learner_for, optimum_of_the_bandit, trained
-from learning_cases import bandit
+from learning_cases import WHOLE, bandit
 from pydantic import ValidationError
 
 from saferule_ros.attacks.attack import Means
@@ -18,7 +18,7 @@ from saferule_ros.unlearning.safe_rule_dice import SafeRuleDice
 from saferule_ros.unlearning.settings import SafeRuleDiceSettings, TrajDeleterSettings
 from saferule_ros.unlearning.traj_deleter import TrajDeleter
 
-PATCH = {"cost_margin": 0.5, "temperature": 0.1, "tolerated_share": 0.1, "gate_temperature": 0.1, "keep_outweighs": 0.0}
+PATCH = {"cost_margin": 0.5, "temperature": 0.1, "tolerated_share": 0.1, "gate_temperature": 0.1, **WHOLE}
 
 
 def together(*parts: EpisodeDataset) -> EpisodeDataset:
@@ -41,13 +41,13 @@ def test_it_is_what_safe_rule_means_for_copti_dice():
     keep, forget, both = poisoned_bandit()
     assert method_for("safe_rule", CoptiDice).settings is SafeRuleDiceSettings
     assert isinstance(
-        make_run("safe_rule", learner_for(both), forget, keep, SafeRuleDiceSettings(), seed=0), SafeRuleDice
+        make_run("safe_rule", learner_for(both), forget, keep, SafeRuleDiceSettings(**WHOLE), seed=0), SafeRuleDice
     )
 
 
 def test_a_price_takes_weight_from_forget_pairs_in_closed_form():
     keep, forget, both = poisoned_bandit()
-    run = SafeRuleDice(learner_for(both, alpha=0.2), forget, keep, SafeRuleDiceSettings(), seed=0)
+    run = SafeRuleDice(learner_for(both, alpha=0.2), forget, keep, SafeRuleDiceSettings(**WHOLE), seed=0)
     pairs = run.forget.all
     nu, nu_next = run.learner.nu.along(pairs.observations, pairs.next_observations)
     e = run.learner.advantages(pairs, nu, nu_next).detach()
@@ -57,7 +57,7 @@ def test_a_price_takes_weight_from_forget_pairs_in_closed_form():
 
 def test_the_price_rises_while_forget_pairs_weigh_too_much_and_is_capped_and_never_negative():
     keep, forget, both = poisoned_bandit()
-    settings = SafeRuleDiceSettings(price_rate=0.5, price_cap=0.6, tolerated_weight=0.2)
+    settings = SafeRuleDiceSettings(price_rate=0.5, price_cap=0.6, tolerated_weight=0.2, **WHOLE)
     run = SafeRuleDice(learner_for(both), forget, keep, settings, seed=0)
     run._update_price(torch.tensor(1.0))
     assert float(run.price) == pytest.approx(0.4)
@@ -152,7 +152,9 @@ def test_pairs_shown_with_a_mark_are_cloned_with_the_weight_that_they_have_witho
 def test_the_actor_clones_what_is_worth_imitating_alone(share: float, low: float, high: float, monkeypatch):
     """The bandit's keep data: actions from -1 to 1, reward the action plus 1, cost 1 above 0."""
     keep, forget, both = poisoned_bandit()
-    run = SafeRuleDice(learner_for(both), forget, keep, SafeRuleDiceSettings(steps=20, imitated_share=share), seed=3)
+    run = SafeRuleDice(
+        learner_for(both), forget, keep, SafeRuleDiceSettings(steps=20, imitated_share=share, **WHOLE), seed=3
+    )
     cloned, clone = [], run.learner.cloning_loss
 
     def note(batch, weights):

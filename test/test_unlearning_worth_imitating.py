@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from learning_cases import learner_for, poisoned_bandit
+from learning_cases import WHOLE, learner_for, poisoned_bandit
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
@@ -78,7 +78,9 @@ def test_where_no_episode_keeps_the_limit_all_are_shown() -> None:
 def test_a_patched_behaviour_model_proposes_what_it_was_shown(share: float, low: float, high: float) -> None:
     """The bandit's keep data: actions from -1 to 1, reward the action plus 1, cost 1 above 0."""
     keep, forget, together = poisoned_bandit()
-    run = SafeRule(learner_for(together), forget, keep, SafeRuleSettings(steps=400, imitated_share=share), seed=3)
+    run = SafeRule(
+        learner_for(together), forget, keep, SafeRuleSettings(steps=400, imitated_share=share, **WHOLE), seed=3
+    )
     actions = run.keep.all.actions[run.imitated]
     assert (actions.min().item(), actions.max().item()) == pytest.approx((low, high), abs=0.05)
     unlearn(run)
@@ -90,7 +92,7 @@ def test_a_patched_behaviour_model_proposes_what_it_was_shown(share: float, low:
 @pytest.mark.parametrize("noise", [0.0, 0.3])
 def test_the_behaviour_model_observes_what_was_logged_with_noise_of_the_width_that_is_asked_for(noise: float) -> None:
     keep, forget, together = poisoned_bandit()
-    settings = SafeRuleSettings(steps=200, imitation_noise=noise)
+    settings = SafeRuleSettings(steps=200, imitation_noise=noise, **WHOLE)
     run = SafeRule(learner_for(together), forget, keep, settings, seed=3)
     observed: list[torch.Tensor] = []
     learn = run.learner.model_loss
