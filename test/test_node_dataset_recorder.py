@@ -168,6 +168,7 @@ def test_recording_begins_with_the_next_episode_that_begins(
     assert [e.episode_id for e in sealed] == ["whole"]
 
 
+@pytest.mark.long
 def test_stop_truncates_the_open_episode_and_loses_none_that_was_published(
     ros: Ros,
     workspace: Path,

@@ -218,6 +218,7 @@ class GuardedFaulty(Guarded):
         self.ros.runner.wait_ready(READY)
 
 
+@pytest.mark.long
 def test_a_server_that_a_fault_ends_is_replaced_for_good(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     guarded = GuardedFaulty(ros, store)
@@ -233,6 +234,7 @@ def test_a_server_that_a_fault_ends_is_replaced_for_good(ros: Ros, tmp_path: Pat
     assert list(guarded.safe()[-1][1].data) == pytest.approx(list(last.data)), "what is held goes on being held"
 
 
+@pytest.mark.long
 def test_a_server_whose_control_thread_a_fault_ends_is_replaced_and_says_so_in_its_exit_status(
     ros: Ros, tmp_path: Path
 ) -> None:
@@ -244,6 +246,7 @@ def test_a_server_whose_control_thread_a_fault_ends_is_replaced_and_says_so_in_i
     guarded.probe.wait_for(guarded.safe, "the fallback acts")
 
 
+@pytest.mark.long
 def test_what_a_policy_computes_while_the_fallback_takes_over_never_goes_out(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     guarded = GuardedFaulty(ros, store)
@@ -269,6 +272,7 @@ class DampingFaulty(GuardedFaulty):
         return super().server_settings() | {"reaction": "damp", "damping": 0.5, "damp_within": 60.0}
 
 
+@pytest.mark.long
 def test_a_crash_between_episodes_moves_no_robot_that_stands_and_one_within_an_episode_comes_to_rest(
     ros: Ros, tmp_path: Path
 ) -> None:
@@ -303,6 +307,7 @@ class StopsSoon(DampingFaulty):
         return super().server_settings() | {"damp_within": 1.5 * PERIOD}
 
 
+@pytest.mark.long
 def test_a_fallback_that_comes_when_the_robot_has_stopped_is_told_to_let_it_stand(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     beats = ros.probe.record(Heartbeat, "policy_server/heartbeat", qos.HEARTBEAT)
@@ -447,6 +452,7 @@ def test_a_beat_that_waits_where_a_silence_seems_to_be_over_counts(ros: Ros) -> 
         rclpy.try_shutdown()
 
 
+@pytest.mark.long
 def test_without_its_fallback_a_guarded_server_commands_nothing(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     actions = ros.probe.record(Action, "action")

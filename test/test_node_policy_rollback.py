@@ -114,6 +114,7 @@ def test_without_a_previous_policy_there_is_nothing_to_roll_back_to(tmp_path: Pa
         swapper(store).roll_back("", "ada", PolicyRuntime(*store.get(old)), Remembered(None, frozenset({old})))
 
 
+@pytest.mark.long
 def test_what_failed_its_probation_comes_back_by_no_rollback_and_the_store_is_told_later(
     ros: Ros, tmp_path: Path
 ) -> None:
@@ -207,6 +208,7 @@ def activating(ros: Ros, robot: Robot, store: PolicyStore, policy_id: str, proba
         yield swapped
 
 
+@pytest.mark.long
 def test_a_swap_that_the_store_is_being_told_of_cannot_be_cancelled(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
@@ -219,6 +221,7 @@ def test_a_swap_that_the_store_is_being_told_of_cannot_be_cancelled(ros: Ros, tm
 
 
 @pytest.mark.parametrize("probation_ticks", [0, 1000])
+@pytest.mark.long
 def test_a_swap_whose_server_was_cleaned_up_meanwhile_says_that_nothing_acts(
     ros: Ros, tmp_path: Path, probation_ticks: int
 ) -> None:
@@ -240,6 +243,7 @@ def test_a_swap_whose_server_was_cleaned_up_meanwhile_says_that_nothing_acts(
     assert robot.status[-1].active_id == active and robot.status[-1].swap_state == "steady"
 
 
+@pytest.mark.long
 def test_a_swap_whose_server_was_deactivated_meanwhile_says_when_it_acts(ros: Ros, tmp_path: Path) -> None:
     store, (_, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
@@ -254,6 +258,7 @@ def test_a_swap_whose_server_was_deactivated_meanwhile_says_when_it_acts(ros: Ro
 
 
 @pytest.mark.parametrize("name", ["shadow_ticks", "probation_ticks"])
+@pytest.mark.long
 def test_a_swap_that_asks_for_more_ticks_than_the_parameter_may_is_refused(ros: Ros, tmp_path: Path, name: str) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)

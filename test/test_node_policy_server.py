@@ -408,6 +408,7 @@ def test_a_policy_that_may_not_serve_is_refused_and_what_serves_goes_on(
     assert "digests" in refused[0].reason
 
 
+@pytest.mark.long
 def test_a_second_swap_during_a_swap_is_refused(ros: Ros, tmp_path: Path) -> None:
     store, (_, new, third) = make_store(tmp_path, 1, 2, 3)
     start(ros, store)
@@ -468,6 +469,7 @@ def test_a_signal_sends_the_safe_action_last(ros: Ros, tmp_path: Path, number: i
     assert "Traceback" not in node.log.read_text()
 
 
+@pytest.mark.long
 def test_held_commands_are_held_by_the_safe_action(ros: Ros, tmp_path: Path) -> None:
     store, _ = make_store(tmp_path, 1)
     start(ros, store, reaction="hold")
@@ -552,6 +554,7 @@ def test_diagnostics_count_safe_actions_and_time_actions(ros: Ros, tmp_path: Pat
     assert 0 < float(report["time per action p50 [ms]"]) <= float(report["time per action p99 [ms]"]) < 1000
 
 
+@pytest.mark.long
 def test_what_episodes_cost_is_told_and_a_violated_limit_is_a_warning(ros: Ros, tmp_path: Path) -> None:
     store, (first, second) = make_store(tmp_path, 1, 2)
     start(ros, store)
@@ -606,6 +609,7 @@ def test_serving_and_swapping_never_load_torch_or_onnx(ros: Ros, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 0)])
+@pytest.mark.long
 def test_ended_in_the_middle_of_a_swap_it_comes_back_with_what_the_store_says(
     ros: Ros, tmp_path: Path, number: int, status: int
 ) -> None:

@@ -60,6 +60,7 @@ def settled(ros: Ros, robot: Robot) -> PolicyStatus:
 
 
 @pytest.mark.parametrize("kind", ["non_finite_action", "out_of_bounds", "inference_error"])
+@pytest.mark.long
 def test_a_faulty_policy_is_taken_back_with_the_next_tick(ros: Ros, tmp_path: Path, kind: str) -> None:
     store, (old,) = make_store(tmp_path, 1)
     new = add_faulty(store, kind, tmp_path)
@@ -84,6 +85,7 @@ def test_a_faulty_policy_is_taken_back_with_the_next_tick(ros: Ros, tmp_path: Pa
     assert replayed.differing == () and replayed.reasons[kind] == 1
 
 
+@pytest.mark.long
 def test_a_slow_or_costly_policy_is_taken_back_too(ros: Ros, tmp_path: Path) -> None:
     store, (old,) = make_store(tmp_path, 1)
     slow, costly = add_faulty(store, "late", tmp_path), add_faulty(store, "sound", tmp_path)
@@ -142,6 +144,7 @@ def test_an_answer_of_the_policy_before_does_not_count_in_a_probation(tmp_path: 
     assert probation.left == 4, "once for each answer"
 
 
+@pytest.mark.long
 def test_a_policy_that_breaks_the_safeguard_is_taken_back_within_two_ticks(
     ros: Ros, tmp_path: Path, safeguard: str
 ) -> None:
@@ -171,6 +174,7 @@ def test_a_policy_that_breaks_the_safeguard_is_taken_back_within_two_ticks(
     ros.probe.wait_for(told, "the diagnostics tell")
 
 
+@pytest.mark.long
 def test_the_end_of_an_episode_is_watched_too_and_as_much_is_tolerated_as_was_said(
     ros: Ros, tmp_path: Path, safeguard: str
 ) -> None:
@@ -192,6 +196,7 @@ def test_the_end_of_an_episode_is_watched_too_and_as_much_is_tolerated_as_was_sa
     assert settled(ros, robot).trial_fault == told
 
 
+@pytest.mark.long
 def test_a_shadow_run_counts_what_would_have_broken_the_safeguard(ros: Ros, tmp_path: Path, safeguard: str) -> None:
     store, (old,) = make_store(tmp_path, 1)
     new = add_faulty(store, "unsafe", tmp_path)
@@ -239,6 +244,7 @@ def test_a_sound_policy_proves_good_and_a_restart_serves_it(ros: Ros, tmp_path: 
     assert not store.places().trial and store.places().version_floor == 2
 
 
+@pytest.mark.long
 def test_a_process_that_dies_with_its_new_policy_comes_back_with_the_old_one(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store, probation_ticks=1000)
@@ -255,6 +261,7 @@ def test_a_process_that_dies_with_its_new_policy_comes_back_with_the_old_one(ros
     assert store.audit()[-1].event == "revert" and store.places().active == old
 
 
+@pytest.mark.long
 def test_what_a_shell_made_active_is_on_trial_all_the_same_when_it_is_swapped_in(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store, probation_ticks=1000)
@@ -270,6 +277,7 @@ def test_what_a_shell_made_active_is_on_trial_all_the_same_when_it_is_swapped_in
     assert Robot(ros).ask(vectors(1)[0]).policy_id == old and store.places().active == old
 
 
+@pytest.mark.long
 def test_a_rollback_that_a_shell_began_is_completed(ros: Ros, tmp_path: Path) -> None:
     store, (old, new) = make_store(tmp_path, 1, 2)
     start(ros, store)
@@ -283,6 +291,7 @@ def test_a_rollback_that_a_shell_began_is_completed(ros: Ros, tmp_path: Path) ->
     assert (store.places().active, store.places().previous) == (old, new)
 
 
+@pytest.mark.long
 def test_what_the_store_could_not_be_told_at_the_end_of_a_probation_it_is_told_later(ros: Ros, tmp_path: Path) -> None:
     store, (_, new) = make_store(tmp_path, 1, 2)
     start(ros, store, probation_ticks=3)
@@ -402,6 +411,7 @@ def test_the_store_is_served(ros: Ros, tmp_path: Path) -> None:
     ros.probe.wait_for(lambda: status and status[-1].active_id == old, "the old one acts")
 
 
+@pytest.mark.long
 def test_a_stop_reaction_lasts_until_the_server_is_activated_again(ros: Ros, tmp_path: Path) -> None:
     store, ids = make_store(tmp_path, 1, 2)
     start(ros, store, reaction="hold", reactions="wrong_size=stop, stale_observation=damp")

@@ -154,6 +154,7 @@ def test_what_is_observed_live_is_what_a_bag_of_the_same_topics_gives_to_the_bit
     assert arm.commands[0].joint_names == JOINTS and arm.commands[0].points[0].time_from_start.nanosec == 10**8
 
 
+@pytest.mark.long
 def test_diagnostics_count_the_ticks_that_cannot_be_made_as_ingest_does(
     ros: Ros, tmp_path: Path, contract: Path
 ) -> None:
@@ -234,6 +235,7 @@ def test_at_the_end_of_an_episode_stop_is_sent_at_once(ros: Ros, contract: Path)
     assert not ros.probe.becomes(lambda: len(arm.commands) > commanded + 1, 0.5), "once"
 
 
+@pytest.mark.long
 def test_a_robot_that_goes_on_is_not_stopped_where_a_number_of_steps_cuts_its_episodes(
     ros: Ros, contract: Path
 ) -> None:
@@ -250,6 +252,7 @@ def test_a_robot_that_goes_on_is_not_stopped_where_a_number_of_steps_cuts_its_ep
     assert arm.state().step == 0
 
 
+@pytest.mark.long
 def test_another_node_that_commands_the_same_robot_is_told(ros: Ros, contract: Path) -> None:
     health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
 
@@ -285,6 +288,7 @@ def change(contract: Path, **action) -> None:
 
 
 @pytest.mark.parametrize("stop", ["hold", [0.1] * 7])
+@pytest.mark.long
 def test_in_silence_stop_is_sent_once_or_the_last_command_is_held(
     ros: Ros, tmp_path: Path, contract: Path, stop: str | list[float]
 ) -> None:
@@ -300,6 +304,7 @@ def test_in_silence_stop_is_sent_once_or_the_last_command_is_held(
     assert not ros.probe.becomes(lambda: len(arm.commands) > seen + 1, 0.6)
 
 
+@pytest.mark.long
 def test_that_the_robot_does_something_else_than_the_policy_said_is_told_once(ros: Ros, contract: Path) -> None:
     arm = Arm(ros, contract)
     health = ros.probe.record(DiagnosticArray, "/diagnostics", qos.REPORTS)
@@ -352,6 +357,7 @@ class Drive:
         return any(text in status.message for status in found)
 
 
+@pytest.mark.long
 def test_after_a_simulator_began_anew_an_episode_does_too_and_diagnostics_tell(ros: Ros) -> None:
     bumper = ros.probe.node.create_publisher(Bool, "/bumper", qos.LATCHED)
     bumper.publish(Bool(data=False))
@@ -389,6 +395,7 @@ def test_what_was_published_once_before_the_bridge_began_is_heard_where_the_cont
     ros.probe.wait_for(observed, "it is observed")
 
 
+@pytest.mark.long
 def test_a_robot_that_stands_against_something_is_observed_in_no_episode_and_diagnostics_say_why(ros: Ros) -> None:
     bumper = ros.probe.node.create_publisher(Bool, "/bumper", qos.LATCHED)
     bumper.publish(Bool(data=True))

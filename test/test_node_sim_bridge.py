@@ -126,6 +126,7 @@ def test_sequence_numbers_stamps_and_clock_go_on_over_episodes(ros: Ros) -> None
     assert len(paths[-1].poses) == HORIZON + 1
 
 
+@pytest.mark.long
 def test_without_a_policy_a_run_is_given_up_with_an_error_that_says_what_to_start(ros: Ros) -> None:
     start(ros, company_deadline=0.5)
     ended = episodes_of(ros)
@@ -140,6 +141,7 @@ def test_without_a_policy_a_run_is_given_up_with_an_error_that_says_what_to_star
     assert ended[2].message == "" and ended[2].length == HORIZON
 
 
+@pytest.mark.long
 def test_an_episode_begins_only_after_each_listener_has_answered(ros: Ros) -> None:
     """Who has answered has met the bridge's topics, and cannot miss the first observation."""
     start(ros)
@@ -162,6 +164,7 @@ def test_an_episode_begins_only_after_each_listener_has_answered(ros: Ros) -> No
     assert len(seen_before) == 1  # once is enough
 
 
+@pytest.mark.long
 def test_a_listener_that_never_answers_holds_up_the_first_episode_only_for_a_while(ros: Ros) -> None:
     start(ros, company_deadline=0.5)
     ended = episodes_of(ros)
@@ -277,6 +280,7 @@ def test_an_episode_that_the_recorder_could_not_keep_ends_the_run_with_its_reaso
     assert len(seen) == HORIZON + 1
 
 
+@pytest.mark.long
 def test_a_scripted_driver_keeps_to_the_clock_in_real_time(ros: Ros) -> None:
     rate = 250.0
     start(ros, mode="real_time", control_rate=rate)
@@ -289,6 +293,7 @@ def test_a_scripted_driver_keeps_to_the_clock_in_real_time(ros: Ros) -> None:
     assert ended[0].length == HORIZON and ended[0].message == ""
 
 
+@pytest.mark.long
 def test_no_two_starts_give_an_episode_the_same_name(ros: Ros) -> None:
     names = []
     for _ in range(2):
@@ -298,6 +303,7 @@ def test_no_two_starts_give_an_episode_the_same_name(ros: Ros) -> None:
     assert len(set(names)) == 2
 
 
+@pytest.mark.long
 def test_a_scripted_driver_is_not_let_loose_beside_a_policy(ros: Ros) -> None:
     start(ros, company_deadline=0.5)
     ended = episodes_of(ros)

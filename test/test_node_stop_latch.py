@@ -90,6 +90,7 @@ def test_a_stop_outlives_the_process_until_somebody_activates(ros: Ros, tmp_path
     assert Robot(ros).ask(vectors(1)[0]).policy_id == policy, "nothing holds it back any more"
 
 
+@pytest.mark.long
 def test_a_stop_in_silence_is_kept_too_and_ends_with_an_activation_of_the_same_process(
     ros: Ros, tmp_path: Path
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_stop_in_silence_is_kept_too_and_ends_with_an_activation_of_the_same_p
     assert Robot(ros).ask(vectors(1)[0]).policy_id == policy
 
 
+@pytest.mark.long
 def test_a_stop_that_cannot_be_written_down_is_said_loudly_and_written_when_that_is_possible(
     ros: Ros, tmp_path: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_stop_that_cannot_be_written_down_is_said_loudly_and_written_when_that
 
 
 @pytest.mark.parametrize("stopped_before", [False, True])
+@pytest.mark.long
 def test_a_shutdown_in_good_order_is_no_stop_and_ends_none(ros: Ros, tmp_path: Path, stopped_before: bool) -> None:
     store, _ = make_store(tmp_path, 1)
     watched = Watched(ros, store)

@@ -34,6 +34,9 @@ NAME = "unlearning_server"
 SHORT, ENDLESS = 30, 100_000  # unlearning steps: under a second; longer than any test
 # Less than by default, so that a busy machine does not starve the jobs of the tests.
 NICE = 1
+# What asks for nothing but an answer has it in milliseconds. Under load the middleware loses one now and then, and then
+# the test begins anew: see .ci/run.
+ANSWER = 30.0
 # A job's worker imports torch on a busy machine, unlearns, exports and passes the gate.
 JOB = 240.0
 
@@ -64,7 +67,7 @@ def jobs(ros: Ros) -> list[JobStatus]:
 
 
 def forget(ros: Ros, **request: Any) -> Forget.Response:
-    return ros.probe.call(Forget, f"{NAME}/forget", Forget.Request(**request))
+    return ros.probe.call(Forget, f"{NAME}/forget", Forget.Request(**request), ANSWER)
 
 
 class Unlearning:
@@ -85,7 +88,7 @@ class Goal:
         self.probe = unlearning.probe
         self.feedback: list[Unlearn.Feedback] = []
         sent = unlearning.client.send_goal_async(goal, lambda message: self.feedback.append(message.feedback))
-        self.probe.wait_for(sent.done, "the goal is answered")
+        self.probe.wait_for(sent.done, "the goal is answered", ANSWER)
         self.handle = sent.result()
         assert self.handle.accepted
         self._result = self.handle.get_result_async()
@@ -96,7 +99,7 @@ class Goal:
 
     def cancel(self) -> int:
         answer = self.handle.cancel_goal_async()
-        self.probe.wait_for(answer.done, "the cancel request is answered")
+        self.probe.wait_for(answer.done, "the cancel request is answered", ANSWER)
         return answer.result().return_code
 
     def until_unlearning(self) -> None:
@@ -200,6 +203,7 @@ def test_while_a_patch_runs_forget_and_other_goals_are_refused_and_name_it(ros: 
     assert forget(ros, episode_ids=["bad-02"]).accepted, "what was refused goes when the job has ended"
 
 
+@pytest.mark.long
 def test_a_goal_follows_no_job_of_other_steps_and_none_that_is_being_cancelled(
     ros: Ros, unlearning: Unlearning
 ) -> None:
@@ -319,6 +323,7 @@ def test_a_job_that_a_power_cut_interrupted_is_closed_at_the_next_start(
         ({"bag_ids": [BAD_BAG, KEEP_BAG]}, ("nothing would be left to keep", str(KEEP_EPISODES + BAD_EPISODES))),
     ],
 )
+@pytest.mark.long
 def test_a_bad_forget_request_is_refused_with_value_and_remedy(
     ros: Ros, node: NodeProcess, workspace: Workspace, request_fields: dict, message: tuple[str, ...]
 ) -> None:
@@ -329,6 +334,7 @@ def test_a_bad_forget_request_is_refused_with_value_and_remedy(
 
 
 @pytest.mark.parametrize("missing", ["dataset", "store", "checkpoints"])
+@pytest.mark.long
 def test_what_is_missing_in_the_workspace_is_named(
     ros: Ros, node: NodeProcess, workspace: Workspace, missing: str
 ) -> None:

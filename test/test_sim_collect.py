@@ -23,7 +23,7 @@ LIMIT = 25.0
 
 @pytest.fixture(scope="module")
 def behaviour() -> list[Episode]:
-    return collect(CIRCLE, 60, seed=1, driver="behaviour", workers=2)
+    return collect(CIRCLE, 36, seed=1, driver="behaviour", workers=2)
 
 
 def test_behaviour_covers_slow_and_fast_safe_and_unsafe(behaviour: list[Episode]) -> None:
@@ -37,7 +37,7 @@ def test_behaviour_covers_slow_and_fast_safe_and_unsafe(behaviour: list[Episode]
 
 
 def test_the_unsafe_driver_earns_much_and_costs_far_more_than_the_limit(behaviour: list[Episode]) -> None:
-    unsafe = collect(CIRCLE, 10, seed=1, driver="unsafe", workers=2)
+    unsafe = collect(CIRCLE, 6, seed=1, driver="unsafe", workers=2)
     costs = [episode.episode_cost for episode in unsafe]
     returns = [episode.episode_return for episode in unsafe]
     assert min(costs) > 6 * LIMIT and np.median(costs) > 8 * LIMIT
