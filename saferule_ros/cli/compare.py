@@ -93,6 +93,9 @@ def grid(
     table: Annotated[
         bool, typer.Option("--table", help="Run nothing: make table and plots from what is there.")
     ] = False,
+    readme: Annotated[
+        Path | None, typer.Option(help="File in which, between two marks, what came out in short is renewed.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compare all unlearning methods in many cells: tasks, algorithms, attacks and poison ratios.
@@ -105,14 +108,19 @@ def grid(
     Examples:
       saferule grid config/grid.yaml --out runs/grid --processes 8
       saferule grid config/grid.yaml --out /shared/grid --ray auto
+      saferule grid config/grid.yaml --out runs/grid --table      (of what is there by now)
     """
     from saferule_ros.cli.output import print_json
     from saferule_ros.experiments.outcome import write_outcome
     from saferule_ros.experiments.settings import GridSettings
+    from saferule_ros.reporting.readme import update_evidence
+    from saferule_ros.reporting.trials import load_results
     from saferule_ros.settings import load_settings
 
     chosen = load_settings(GridSettings, file)
     rows = write_outcome(out) if table else _run(chosen, out, processes, workers, ray)
+    if readme is not None:
+        update_evidence(readme, load_results(out), out)
     if as_json:
         print_json([_as_json(row) for row in rows])
     else:

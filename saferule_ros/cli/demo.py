@@ -56,12 +56,12 @@ def demo_results(
       saferule demo-results runs/demo --out docs/results/demo.md --readme README.md
     """
     from saferule_ros.cli.output import note
-    from saferule_ros.reporting.readme import update_readme
+    from saferule_ros.reporting.readme import update_demo
     from saferule_ros.reporting.seeds import load_runs, write_seeds_table
 
     found = load_runs(runs)
     if readme is not None:
-        update_readme(readme, found)
+        update_demo(readme, found)
     note(f"{write_seeds_table(found, out)}: {sum(run.passed for run in found)} of {len(found)} seeds passed")
 
 

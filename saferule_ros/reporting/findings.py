@@ -63,7 +63,7 @@ def findings(results: Sequence[TrialResult]) -> str:
         counted += f" {left_out} more are of trials that are not finished, and do not count."
     counted += _origins(whole) + _commits(whole)
     lines = ["# Findings", "", "<!-- Written by saferule compare or saferule grid; do not edit. -->", "", counted, ""]
-    lines += ["## In short", "", *_in_short(whole, methods), ""]
+    lines += ["## In short", "", *table(SHORT, in_short(whole)), ""]
     for title, group in zip(GROUPS, map(goals_of, repairable(whole)), strict=True):
         if group:
             by_method = ([one for one in group if one.row.method == method] for method in methods)
@@ -76,16 +76,21 @@ def findings(results: Sequence[TrialResult]) -> str:
     return "\n".join([*lines, *_failures(whole, [one for one in found if one.row.method == SAFE_RULE])])
 
 
-def _in_short(results: Sequence[TrialResult], methods: Sequence[str]) -> list[str]:
-    """In how many trials each method keeps the cost and meets the certificate, and what it earns beside Safe-RULE."""
+def in_short(results: Sequence[TrialResult]) -> list[list[str]]:
+    """In how many trials each method keeps the cost and meets the certificate, and what it earns beside Safe-RULE: a
+    row with the columns SHORT for each.
+
+    Args:
+        results: of finished trials, at least one.
+    """
     parts = [goals_of(part) for part in (repairable(results)[0], results)]
     earned = {row[0]: row[-1] for row in paired_rows(SAFE_RULE, results)}
     rows = []
-    for method in (method for method in methods if method not in NO_RIVALS):
+    for method in in_order({one.row.method for one in parts[1]} - NO_RIVALS):
         of_method = ([one for one in part if one.row.method == method] for part in parts)
         kept = (f"{sum(one.kept for one in found)} of {sum(one.trials for one in found)}" for found in of_method)
         rows.append([method, *kept, earned.get(method, MISSING), *_certified(results, method)])
-    return table(SHORT, rows)
+    return rows
 
 
 def _certified(results: Sequence[TrialResult], method: str) -> list[str]:

@@ -1,30 +1,65 @@
-"""The table of the last run in the README, between two marks; the rest of the file is left alone."""
+"""What the README shows of results, between two marks each; the rest of the file is left alone."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.reporting.comparison import finished
+from saferule_ros.reporting.findings import SHORT, in_short
+from saferule_ros.reporting.markdown import table
 from saferule_ros.reporting.results import DemoResults, ResultsError
+from saferule_ros.reporting.trials import TrialResult
 from saferule_ros.reporting.wording import duration, number, percent
 
-BEGIN = "<!-- demo results: begin (written by `saferule demo-results`) -->"
-END = "<!-- demo results: end -->"
+
+class Place(NamedTuple):
+    """The marks that something stands between."""
+
+    begin: str
+    end: str
 
 
-def update_readme(path: Path, runs: Sequence[DemoResults]) -> None:
-    """Puts the evaluations of the run that was started last between the marks.
+DEMO = Place("<!-- demo results: begin (written by `saferule demo-results`) -->", "<!-- demo results: end -->")
+EVIDENCE = Place("<!-- evidence: begin (written by `saferule grid --table --readme`) -->", "<!-- evidence: end -->")
+# Of the short table of the findings: what a method keeps, and what it earns. Certificates need more words.
+COLUMNS = 4
+
+
+def update_demo(path: Path, runs: Sequence[DemoResults]) -> None:
+    """Puts the evaluations of the run that was started last into its place.
 
     Raises:
         ResultsError: the marks are missing.
     """
-    text = path.read_text()
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ResultsError(
-            f"{str(path)!r} has no place for the table", f"Put the lines {BEGIN!r} and {END!r} where it is to stand"
-        )
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    write_atomically(path, f"{before}{BEGIN}\n\n{last_run_table(runs)}\n{END}{after}".encode())
+    _put(path, DEMO, last_run_table(runs))
+
+
+def update_evidence(path: Path, results: Sequence[TrialResult], out: Path) -> None:
+    """Puts what a grid showed in short into its place.
+
+    Args:
+        results: of the grid.
+        out: the grid's folder, which the text links to.
+
+    Raises:
+        ResultsError: the marks are missing, or no trial is finished.
+    """
+    whole = finished(results)
+    if not whole:
+        raise ResultsError(f"no trial in {str(out)!r} is finished", "Run the grid to the end of one at least")
+    trials = {(result.cell, result.seed) for result in whole}
+    cells = {cell for cell, _ in trials}
+    counted = (
+        f"{len(trials)} trials of {len(cells)} cells: {_listed(cell.task for cell in cells)}; "
+        f"{_listed(cell.algorithm for cell in cells)}; {_listed(cell.attack for cell in cells)}; seeds "
+        f"{_listed(str(seed) for _, seed in trials)}."
+    )
+    link = os.path.relpath(out, path.parent)
+    more = f"[Findings]({link}/findings.md), [every cell]({link}/table.md)."
+    lines = table(SHORT[:COLUMNS], [row[:COLUMNS] for row in in_short(whole)])
+    _put(path, EVIDENCE, "\n".join([*lines, "", f"{counted} {more}", ""]))
 
 
 def last_run_table(runs: Sequence[DemoResults]) -> str:
@@ -47,3 +82,19 @@ def last_run_table(runs: Sequence[DemoResults]) -> str:
         f"seeds that were tried passed: [all of them](docs/results/demo.md). Again: `make demo SEED={run.seed}`."
     )
     return "\n".join([*lines, "", summary, ""])
+
+
+def _put(path: Path, place: Place, markdown: str) -> None:
+    text = path.read_text()
+    begin, end = place
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ResultsError(
+            f"{str(path)!r} has no place for the table", f"Put the lines {begin!r} and {end!r} where it is to stand"
+        )
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    write_atomically(path, f"{before}{begin}\n\n{markdown}\n{end}{after}".encode())
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names)))
