@@ -36,7 +36,8 @@ def test_what_a_grid_showed_in_short_stands_between_its_own_marks(tmp_path):
     assert "| safe_rule | 1 of 1 | 1 of 1 |" in text and "| fine_tune | 0 of 1 | 0 of 1 |" in text
     assert "| poisoned |" not in text and "| retrain |" not in text
     assert "1 trials of 1 cells: SafetyPointCircle1-v0; bcq_lag; injected; seeds 1." in text
-    assert "](docs/grid/findings.md)" in text and "old" not in text
+    assert "](docs/grid/findings.md)" in text and 'src="docs/grid/plots/heat-maps-light.svg"' in text
+    assert "old" not in text
     assert text.startswith(f"{DEMO.begin}\nruns\n{DEMO.end}\n") and text.endswith("below\n")
 
 

@@ -59,7 +59,7 @@ def update_evidence(path: Path, results: Sequence[TrialResult], out: Path) -> No
     link = os.path.relpath(out, path.parent)
     more = f"[Findings]({link}/findings.md), [every cell]({link}/table.md)."
     lines = table(SHORT[:COLUMNS], [row[:COLUMNS] for row in in_short(whole)])
-    _put(path, EVIDENCE, "\n".join([*lines, "", f"{counted} {more}", ""]))
+    _put(path, EVIDENCE, "\n".join([*lines, "", f"{counted} {more}", "", *_picture(f"{link}/plots/heat-maps"), ""]))
 
 
 def last_run_table(runs: Sequence[DemoResults]) -> str:
@@ -82,6 +82,16 @@ def last_run_table(runs: Sequence[DemoResults]) -> str:
         f"seeds that were tried passed: [all of them](docs/results/demo.md). Again: `make demo SEED={run.seed}`."
     )
     return "\n".join([*lines, "", summary, ""])
+
+
+def _picture(plot: str) -> list[str]:
+    """The maps of all cells, as light or dark as the page."""
+    return [
+        "<picture>",
+        f'<source media="(prefers-color-scheme: dark)" srcset="{plot}-dark.svg">',
+        f'<img src="{plot}-light.svg" alt="Cost and return of each method in each cell">',
+        "</picture>",
+    ]
 
 
 def _put(path: Path, place: Place, markdown: str) -> None:
