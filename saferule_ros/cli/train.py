@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     from saferule_ros.policy.spec import PolicySpec
 
 
-# From this share of actions outside of the robot's bounds on it is told: single ones are of other drivers.
-OUTSIDE = 0.01
-
-
 class MisfitError(SaferuleError):
     """The dataset is of another robot."""
 
@@ -107,7 +103,7 @@ def train(
         note(f"of {steps} steps, only the policy after the last is judged: see --checkpoint-every")
     place = Workspace(workspace)
     spec, limits = robot(task, robot_file)
-    _check_fit(place, spec, judge)
+    _check_fit(place, spec, chosen, judge)
     # Only now: torch takes seconds to load, and what is wrong should be said at once.
     from saferule_ros.learning.trainer import TrainingCancelled, TrainProgress, limit_threads
     from saferule_ros.patching.learn import Judging, NothingProposed, learn_policy
@@ -190,13 +186,12 @@ def _told(calibration: Calibration | None) -> list[tuple[str, str]]:
     ]
 
 
-def _check_fit(place: Workspace, spec: PolicySpec, judge: JudgeMode) -> None:
+def _check_fit(place: Workspace, spec: PolicySpec, settings: CommonSettings, judge: JudgeMode) -> None:
     """Before minutes of learning, not after them."""
     from saferule_ros.cli.output import note
     from saferule_ros.dataset.dataset import EpisodeDataset
-    from saferule_ros.dataset.moments import LEAST_SPREAD, barely_vary
-    from saferule_ros.dataset.naming import listed
     from saferule_ros.evaluation.requirements import CannotJudge, episodes_to_judge_by
+    from saferule_ros.patching.misgivings import misgivings
 
     dataset = EpisodeDataset.load(place.dataset)
     found, wanted = (dataset.observation_size, dataset.action_size), (spec.observation_size, spec.action_size)
@@ -205,19 +200,8 @@ def _check_fit(place: Workspace, spec: PolicySpec, judge: JudgeMode) -> None:
             f"the dataset in {place.dataset} has (observation, action) size {found}, {spec.task} has {wanted}",
             "Name the task or robot that the data is from",
         )
-    outside = ((dataset.actions < spec.low - spec.slack) | (dataset.actions > spec.high + spec.slack)).any(axis=1)
-    if outside.mean() > OUTSIDE:
-        note(
-            f"{outside.mean():.0%} of the logged actions are outside of the bounds of {spec.task}, {spec.action_low} "
-            f"to {spec.action_high}: is it the robot that the data is from? The policy stays within them"
-        )
-    small = barely_vary(dataset.observations)
-    if small:
-        named = listed([f"observation[{column}]" for column in small])
-        note(
-            f"{named}: variation of less than {LEAST_SPREAD:g} in the own unit is learned from as if there were "
-            "none. If it tells something, take a smaller unit: `scale` in the contract"
-        )
+    for words in misgivings(dataset, spec, settings):
+        note(words)
     if judge is JudgeMode.ADVISE:  # where it is required, nothing is learned
         try:
             episodes_to_judge_by(dataset)

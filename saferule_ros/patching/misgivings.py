@@ -1,0 +1,43 @@
+"""What makes it doubtful that a dataset teaches a robot well. Nothing is refused for it: the user may know better."""
+
+from collections.abc import Iterator
+
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.dataset.moments import LEAST_SPREAD, barely_vary
+from saferule_ros.dataset.naming import listed
+from saferule_ros.learning.settings import CommonSettings, CpqSettings
+from saferule_ros.policy.spec import PolicySpec
+
+# From this share of actions outside of the robot's bounds on it is told: single ones are of other drivers.
+OUTSIDE = 0.01
+
+
+def misgivings(dataset: EpisodeDataset, spec: PolicySpec, settings: CommonSettings) -> Iterator[str]:
+    """Each of them in words, with what to do.
+
+    Args:
+        dataset: as large in observations and actions as the robot's.
+        spec: the robot's contract.
+        settings: of the algorithm that is to learn.
+    """
+    outside = ((dataset.actions < spec.low - spec.slack) | (dataset.actions > spec.high + spec.slack)).any(axis=1)
+    if outside.mean() > OUTSIDE:
+        yield (
+            f"{outside.mean():.0%} of the logged actions are outside of the bounds of {spec.task}, "
+            f"{[*spec.action_low]} to {[*spec.action_high]}: is it the robot that the data is from? The policy stays "
+            "within them"
+        )
+    small = barely_vary(dataset.observations)
+    if small:
+        named = listed([f"observation[{column}]" for column in small])
+        yield (
+            f"{named}: variation of less than {LEAST_SPREAD:g} in the own unit is learned from as if there were none. "
+            "If it tells something, take a smaller unit: `scale` in the contract"
+        )
+    earned = float(dataset.rewards.mean(dtype="float64"))
+    if isinstance(settings, CpqSettings) and earned < 0:
+        yield (
+            f"rewards are negative on the whole, {earned:.3g} in the mean, and CPQ takes an action that it forbids for "
+            "one that earns nothing: more than others do. Add a constant to `reward` in the contract, or take another "
+            "algorithm"
+        )
