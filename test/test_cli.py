@@ -21,10 +21,10 @@ from saferule_ros.workspace import Workspace
 
 VERBS = (
     ["collect"], ["safeguard", "check"], ["data", "ingest"], ["data", "info"], ["poison"], ["train"], ["evaluate"],
-    ["forget", "new"], ["forget", "list"], ["forget", "show"], ["unlearn"], ["export"], ["patch"], ["policy", "list"],
-    ["policy", "show"], ["policy", "verify"], ["policy", "activate"], ["policy", "rollback"], ["policy", "export"],
-    ["policy", "import"], ["policy", "prune"], ["policy", "replay"], ["keys", "new"], ["keys", "trust"],
-    ["keys", "list"], ["audit"], ["compare"], ["grid"], ["demo"],
+    ["forget", "new"], ["forget", "list"], ["forget", "show"], ["unlearn"], ["checkpoints"], ["export"], ["patch"],
+    ["policy", "list"], ["policy", "show"], ["policy", "verify"], ["policy", "activate"], ["policy", "rollback"],
+    ["policy", "export"], ["policy", "import"], ["policy", "prune"], ["policy", "replay"], ["keys", "new"],
+    ["keys", "trust"], ["keys", "list"], ["audit"], ["compare"], ["grid"], ["demo"],
 )  # fmt: skip
 
 

@@ -70,6 +70,10 @@ def test_the_loop_leads_to_a_patched_policy_and_back(learned: Path) -> None:
     assert candidate["bundle_id"] == report.candidate_id
     assert (candidate["parent"], candidate["forget_set_id"]) == (first["policy_id"], forget_set["id"])
 
+    begun, ended = as_json("checkpoints", workspace=learned)
+    assert begun["policies"] == [first["policy_id"]] and not begun["forget_set_id"]
+    assert (ended["policies"], ended["forget_set_id"]) == ([report.candidate_id], forget_set["id"])
+
     result = saferule("evaluate", "candidate", "-n", 1, "--json", "--check", workspace=learned)
     measured = json.loads(result.stdout)
     assert measured["policy_id"] == report.candidate_id and measured["episodes"][0]["length"] == 500

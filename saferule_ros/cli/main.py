@@ -9,6 +9,7 @@ import typer
 from saferule_ros import __version__
 from saferule_ros.cli import (
     audit,
+    checkpoints,
     collect,
     compare,
     contract,
@@ -61,7 +62,7 @@ def root(
     """See `help` above: this only holds the option --version."""
 
 
-for module in (collect, poison, train, evaluate, unlearn, export, compare, patch, audit, demo):
+for module in (collect, poison, train, evaluate, unlearn, checkpoints, export, compare, patch, audit, demo):
     module.register(app)
 for name, group in (("data", data.app), ("forget", forget.app), ("policy", policy.app), ("keys", keys.app),
                     ("contract", contract.app), ("safeguard", safeguard.app)):  # fmt: skip

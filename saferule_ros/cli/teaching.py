@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from saferule_ros.errors import SaferuleError
 
 ORDER = [
-    "collect", "contract", "safeguard", "data", "poison", "train", "evaluate", "forget", "unlearn", "export", "patch",
-    "policy", "keys", "audit", "compare", "grid", "demo", "demo-results", "demo-report",
+    "collect", "contract", "safeguard", "data", "poison", "train", "evaluate", "forget", "unlearn", "checkpoints",
+    "export", "patch", "policy", "keys", "audit", "compare", "grid", "demo", "demo-results", "demo-report",
 ]  # fmt: skip
 
 CHECK_FAILED, WRONG_INPUT, CANCELLED = 1, 2, 130
