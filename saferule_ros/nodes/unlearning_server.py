@@ -16,6 +16,7 @@ from typing import Any
 
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from saferule_ros.action import Unlearn
@@ -39,7 +40,7 @@ from saferule_ros.nodes.job_messages import (
 )
 from saferule_ros.nodes.job_runner import JobRefused, JobRunner, request_for
 from saferule_ros.nodes.parameters import load, parameter
-from saferule_ros.patching.device_check import DeviceMissing, require_device
+from saferule_ros.patching.device_check import DeviceCheck
 from saferule_ros.patching.forget import StoredForgetSet, store_forget_set
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.process import STOP_SECONDS, new_job_id
@@ -57,6 +58,8 @@ from saferule_ros.workspace import Workspace
 STOP_SPIN_SECONDS = 0.05
 # A killed worker is gone in milliseconds; the answers to its goals go out within this.
 LAST_ANSWERS_SECONDS = 1.0
+# How often it is looked whether the check of the device has ended [s].
+DEVICE_PERIOD = 0.5
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,6 @@ class UnlearningServer(Node):
             self._status.message = f"interrupted before this start: {', '.join(interrupted)}"
             self.get_logger().warning(self._status.message)
         self._publish(self._status)
-        self._look_at_device()
         self._look_at_settings()
         self.create_service(Forget, "~/forget", self._forget)
         self._action = ActionServer(
@@ -133,12 +135,16 @@ class UnlearningServer(Node):
             cancel_callback=self._on_cancel,
             result_timeout=self._settings.result_timeout,
         )
+        self._device_check = DeviceCheck(self._settings.device)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._device_timer = self.create_timer(DEVICE_PERIOD, self._look_at_device, clock=steady)
 
     def stop(self) -> None:
         """Cancels the job, waits for its end, and answers everybody who waits for it."""
         self._stopping = True
         if self._jobs is None:
             return
+        self._device_check.end()
         self._jobs.cancel()
         self._spin_until_answered(STOP_SECONDS)
         self._jobs.kill()
@@ -208,11 +214,14 @@ class UnlearningServer(Node):
 
     def _look_at_device(self) -> None:
         """Once: whoever asks for a patch must not be the first to hear that its GPU is not there."""
-        try:
-            require_device(self._settings.device)
-        except DeviceMissing as error:
-            self._no_device = f"no patch can succeed: {error}"
-            self.get_logger().error(self._no_device)
+        problem = self._device_check.problem
+        if problem is None:
+            return
+        self._device_timer.cancel()
+        if problem:
+            self._no_device = problem
+            self.get_logger().error(f"no patch can succeed: {problem}")
+            self._diagnostics.publish()
 
     def _look_at_settings(self) -> None:
         try:
@@ -286,6 +295,8 @@ class UnlearningServer(Node):
         self._publish(running_status(request, progress))
 
     def _on_end(self, report: PatchReport, last: PatchProgress) -> None:
+        if report.outcome in (Outcome.SUCCEEDED, Outcome.WITHHELD):
+            self._no_device = ""  # it was only slow to answer
         log = self.get_logger().error if report.outcome is Outcome.FAILED else self.get_logger().info
         log(f"job {report.job_id} {report.outcome}: {report.message}")
         self._publish(final_status(report, last))
@@ -311,10 +322,11 @@ class UnlearningServer(Node):
             "worker_pid": self._jobs.pid or "",
             "workspace": self._workspace.root,
         }
+        amiss = [words for words in (self._wrong_settings, self._no_device) if words]
         if status.state in (Outcome.FAILED, Outcome.WITHHELD):
-            return Health(Level.WARN, f"the last job {status.state}: {status.message}", values)
-        if self._wrong_settings or self._no_device:
-            return Health(Level.WARN, self._wrong_settings or self._no_device, values)
+            amiss.append(f"the last job {status.state}: {status.message}")
+        if amiss:
+            return Health(Level.WARN, "; ".join(amiss), values)
         running = f"job {status.job_id}: {status.stage}"
         return Health(Level.OK, running if status.state == RUNNING else status.state, values)
 
