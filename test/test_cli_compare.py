@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from saferule_ros.cli.main import app
 from saferule_ros.experiments.plan import plan
 from saferule_ros.experiments.settings import GridSettings
+from saferule_ros.reporting.readme import EVIDENCE
 from saferule_ros.settings import load_settings
 
 SETTINGS = {
@@ -107,6 +108,12 @@ def test_the_table_is_made_again_without_running_anything(tmp_path: Path) -> Non
     grid = written(tmp_path, {**SETTINGS, "cells": [CELL]})
     assert "there are no results in" in refused("grid", grid, "--out", tmp_path / "out", "--table")
     save(tmp_path / "out", result("safe_rule"), result("retrain"))
+    readme = tmp_path / "README.md"
+    readme.write_text("no place for it")
+    assert "has no place for the table" in refused("grid", grid, "--out", tmp_path / "out", "--readme", readme)
+    readme.write_text(f"{EVIDENCE.begin}\n{EVIDENCE.end}\n")
+    invoke("grid", grid, "--out", tmp_path / "out", "--table", "--readme", readme)
+    assert "](out/findings.md)" in readme.read_text()
     found = invoke("grid", grid, "--out", tmp_path / "out", "--table", "--json")
     assert found.exit_code == 0, found.stderr
     assert [row["method"] for row in json.loads(found.stdout)] == ["safe_rule", "retrain"]

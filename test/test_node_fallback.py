@@ -234,7 +234,6 @@ def test_a_server_that_a_fault_ends_is_replaced_for_good(ros: Ros, tmp_path: Pat
     assert list(guarded.safe()[-1][1].data) == pytest.approx(list(last.data)), "what is held goes on being held"
 
 
-@pytest.mark.long
 def test_a_server_whose_control_thread_a_fault_ends_is_replaced_and_says_so_in_its_exit_status(
     ros: Ros, tmp_path: Path
 ) -> None:

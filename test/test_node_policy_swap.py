@@ -60,7 +60,6 @@ def settled(ros: Ros, robot: Robot) -> PolicyStatus:
 
 
 @pytest.mark.parametrize("kind", ["non_finite_action", "out_of_bounds", "inference_error"])
-@pytest.mark.long
 def test_a_faulty_policy_is_taken_back_with_the_next_tick(ros: Ros, tmp_path: Path, kind: str) -> None:
     store, (old,) = make_store(tmp_path, 1)
     new = add_faulty(store, kind, tmp_path)

@@ -2,6 +2,8 @@ import pytest
 from experiment_samples import result
 from reporting_samples import make_results
 
+from saferule_ros.reporting.clean_retraining import with_clean_retraining
+from saferule_ros.reporting.findings import findings
 from saferule_ros.reporting.readme import DEMO, EVIDENCE, update_demo, update_evidence
 from saferule_ros.reporting.results import ResultsError
 
@@ -35,10 +37,25 @@ def test_what_a_grid_showed_in_short_stands_between_its_own_marks(tmp_path):
     text = readme.read_text()
     assert "| safe_rule | 1 of 1 | 1 of 1 |" in text and "| fine_tune | 0 of 1 | 0 of 1 |" in text
     assert "| poisoned |" not in text and "| retrain |" not in text
-    assert "1 trials of 1 cells: SafetyPointCircle1-v0; bcq_lag; injected; seeds 1." in text
+    assert "Trials: 1, cells: 1 (SafetyPointCircle1-v0; bcq_lag; injected; seeds 1)." in text
     assert "](docs/grid/findings.md)" in text and 'src="docs/grid/plots/heat-maps-light.svg"' in text
     assert "old" not in text
     assert text.startswith(f"{DEMO.begin}\nruns\n{DEMO.end}\n") and text.endswith("below\n")
+
+
+def test_where_a_forget_set_errs_a_patch_is_held_to_the_policy_that_never_saw_the_poison_as_in_the_findings(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"{EVIDENCE.begin}\n{EVIDENCE.end}\n")
+    exact = result("safe_rule").cell
+    errs = exact.model_copy(update={"recall": 0.8})
+    costs = {
+        (exact, "safe_rule"): 20.0, (exact, "retrain"): 10.0, (exact, "poisoned"): 200.0,
+        (errs, "safe_rule"): 40.0, (errs, "retrain"): 50.0, (errs, "poisoned"): 200.0,
+    }  # fmt: skip
+    results = [result(method, costs=(cost, cost), cell=cell) for (cell, method), cost in costs.items()]
+    update_evidence(readme, results, tmp_path)
+    assert "| safe_rule | 1 of 2 | 1 of 2 |" in readme.read_text()
+    assert "| safe_rule | 1 of 2 | 1 of 2 |" in findings(with_clean_retraining(results))
 
 
 @pytest.mark.parametrize("text", ["no place", f"{EVIDENCE.end}{EVIDENCE.begin}{DEMO.end}{DEMO.begin}"])

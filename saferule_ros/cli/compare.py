@@ -94,7 +94,7 @@ def grid(
         bool, typer.Option("--table", help="Run nothing: make table and plots from what is there.")
     ] = False,
     readme: Annotated[
-        Path | None, typer.Option(help="File in which, between two marks, what came out in short is renewed.")
+        Path | None, typer.Option(help="File in which, between two marks, what OUT shows in short is renewed.")
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,11 +113,13 @@ def grid(
     from saferule_ros.cli.output import print_json
     from saferule_ros.experiments.outcome import write_outcome
     from saferule_ros.experiments.settings import GridSettings
-    from saferule_ros.reporting.readme import update_evidence
+    from saferule_ros.reporting.readme import EVIDENCE, check_place, update_evidence
     from saferule_ros.reporting.trials import load_results
     from saferule_ros.settings import load_settings
 
     chosen = load_settings(GridSettings, file)
+    if readme is not None:
+        check_place(readme, EVIDENCE)
     rows = write_outcome(out) if table else _run(chosen, out, processes, workers, ray)
     if readme is not None:
         update_evidence(readme, load_results(out), out)

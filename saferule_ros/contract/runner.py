@@ -326,7 +326,8 @@ class ContractRunner:
         return message
 
     def _judged(self, values: dict[str, npt.NDArray[np.float64]], begins: bool) -> dict[str, float]:
-        """Reward, cost and ends as the contract's expressions have them; nothing led to an observation that begins.
+        """What the contract's expressions say: reward and cost, which stay 0 where an episode begins, as nothing led to
+        it; terminated and truncated, 0 or not.
 
         Raises:
             Unusable: one cannot be computed, is not finite, or is a negative cost.
@@ -346,7 +347,9 @@ class ContractRunner:
         return judged
 
     def _require_answer(self, tick: Moment) -> None:
-        """Raises _Unseen unless a command led from the last tick to this one, where something rests on it."""
+        """Raises _Unseen where no command was sent since the last tick and something rests on one, or where the command
+        came after this tick.
+        """
         if not self._answered and (self.contract.history.actions or self._monitors):
             raise _Unseen("action: no command was sent since the last tick")
         answer = Moment(*(at - (tick.time - self._last_tick) // COMMAND_JITTER for at in self._answer))

@@ -38,6 +38,6 @@ def misgivings(dataset: EpisodeDataset, spec: PolicySpec, settings: CommonSettin
     if isinstance(settings, CpqSettings) and earned < 0:
         yield (
             f"rewards are negative on the whole, {earned:.3g} in the mean, and CPQ takes an action that it forbids for "
-            "one that earns nothing: more than others do. Add a constant to `reward` in the contract, or take another "
-            "algorithm"
+            "one that earns nothing: more than others do. Take another algorithm, or add a constant to `reward` in the "
+            "contract; where episodes terminate, that rewards lasting longer"
         )

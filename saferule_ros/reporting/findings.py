@@ -35,7 +35,7 @@ GROUPS = (
 )
 SHORT = (
     "method", ">what can be repaired: cost kept", ">all trials: cost kept",
-    ">where both keep it: Safe-RULE's return less its, % of retraining's",
+    ">return where both keep it: Safe-RULE's minus this method's, % of retraining's",
     ">certificate: rewards suppressed", ">costs separated", ">both",
 )  # fmt: skip
 ATTACKS = ("cell", "attack", ">poisoned: return", ">cost", ">cost with trigger", ">retrained: return", ">cost")

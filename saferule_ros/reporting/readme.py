@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saferule_ros.dataset.durable import write_atomically
+from saferule_ros.reporting.clean_retraining import with_clean_retraining
 from saferule_ros.reporting.comparison import finished
 from saferule_ros.reporting.findings import SHORT, in_short
 from saferule_ros.reporting.markdown import table
@@ -37,24 +38,24 @@ def update_demo(path: Path, runs: Sequence[DemoResults]) -> None:
 
 
 def update_evidence(path: Path, results: Sequence[TrialResult], out: Path) -> None:
-    """Puts what a grid showed in short into its place.
+    """Puts what a comparison showed in short into its place: the same as its findings say.
 
     Args:
-        results: of the grid.
-        out: the grid's folder, which the text links to.
+        results: all that are in its folder.
+        out: that folder, which the text links to.
 
     Raises:
         ResultsError: the marks are missing, or no trial is finished.
     """
-    whole = finished(results)
+    whole = finished(with_clean_retraining(results))
     if not whole:
         raise ResultsError(f"no trial in {str(out)!r} is finished", "Run the grid to the end of one at least")
     trials = {(result.cell, result.seed) for result in whole}
     cells = {cell for cell, _ in trials}
     counted = (
-        f"{len(trials)} trials of {len(cells)} cells: {_listed(cell.task for cell in cells)}; "
+        f"Trials: {len(trials)}, cells: {len(cells)} ({_listed(cell.task for cell in cells)}; "
         f"{_listed(cell.algorithm for cell in cells)}; {_listed(cell.attack for cell in cells)}; seeds "
-        f"{_listed(str(seed) for _, seed in trials)}."
+        f"{', '.join(map(str, sorted({seed for _, seed in trials})))})."
     )
     link = os.path.relpath(out, path.parent)
     more = f"[Findings]({link}/findings.md), [every cell]({link}/table.md)."
@@ -94,14 +95,20 @@ def _picture(plot: str) -> list[str]:
     ]
 
 
-def _put(path: Path, place: Place, markdown: str) -> None:
-    text = path.read_text()
+def check_place(path: Path, place: Place) -> None:
+    """Raises ResultsError unless its marks are there: before hours of work, and not after them."""
     begin, end = place
+    text = path.read_text() if path.is_file() else ""
     if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise ResultsError(
             f"{str(path)!r} has no place for the table", f"Put the lines {begin!r} and {end!r} where it is to stand"
         )
-    before, rest = text.split(begin)
+
+
+def _put(path: Path, place: Place, markdown: str) -> None:
+    check_place(path, place)
+    begin, end = place
+    before, rest = path.read_text().split(begin)
     after = rest.split(end)[1]
     write_atomically(path, f"{before}{begin}\n\n{markdown}\n{end}{after}".encode())
 
