@@ -32,9 +32,9 @@ TASKS = (
 RETURN_BOUNDS = {
     "SafetyPointCircle1-v0": ReturnBounds(3.5, 54.1),
     "SafetyCarCircle1-v0": ReturnBounds(4.6, 19.6),
-    "SafetyHalfCheetahVelocity-v1": ReturnBounds(-336.1, 3579.9),
-    "SafetyAntVelocity-v1": ReturnBounds(57.5, 3108.9),
-    "SafetySwimmerVelocity-v1": ReturnBounds(30.1, 335.9),
+    "SafetyHalfCheetahVelocity-v1": ReturnBounds(-285.9, 3781.4),
+    "SafetyAntVelocity-v1": ReturnBounds(44.1, 3099.2),
+    "SafetySwimmerVelocity-v1": ReturnBounds(33.7, 339.1),
 }
 
 
