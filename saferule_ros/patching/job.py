@@ -13,25 +13,27 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from saferule_ros.learning.trainer import limit_threads
 from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judge_mode import JudgeMode
-from saferule_ros.patching.judging import Verdict, judge_patch
+from saferule_ros.patching.judging import judge_patch
 from saferule_ros.patching.origin import check_origin
 from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.proposal import Proposal, still_waiting
 from saferule_ros.patching.readiness import check_on_no_trial
 from saferule_ros.patching.report import Outcome, PatchReport
 from saferule_ros.patching.request import PatchRequest
-from saferule_ros.patching.settings import JudgingSettings, judging_settings
+from saferule_ros.patching.settings import judging_settings
 from saferule_ros.patching.trail import CHECKPOINTS, Trail
 from saferule_ros.patching.unlearning import Unlearning, described
 from saferule_ros.patching.values import save_values
 from saferule_ros.policy.bundle import BundleMeta, Manifest
+from saferule_ros.policy.gate import GateReport
 from saferule_ros.policy.store import PolicyStore
 from saferule_ros.settings import load_settings
 from saferule_ros.unlearning.certificate import Certificate
@@ -40,6 +42,7 @@ from saferule_ros.workspace import Workspace
 
 METHOD = "safe_rule"
 CHECKPOINT_RULE = "the policy after the last of a fixed number of steps"
+UNTOUCHED = "What serves was not touched"
 
 # Where in a job each stage ends, as share of its wall time in a typical job of 500 steps: for the progress bar.
 STAGE_ENDS = {Stage.LOADING: 0.05, Stage.UNLEARNING: 0.90, Stage.JUDGING: 0.90, Stage.EXPORTING: 0.95, Stage.GATE: 1.0}
@@ -68,122 +71,183 @@ def run_patch(
     check_on_no_trial(store)
     with store.holding(store.require("active")) as parent:  # nobody prunes it meanwhile
         check_origin(workspace.checkpoint(parent.manifest.checkpoint_id), parent.manifest.forget_set_id)
-        return _run(request, store, parent.manifest, on_progress, cancelled)
+        return _Job(request, store, parent.manifest, on_progress, cancelled).run()
 
 
-def _run(
-    request: PatchRequest, store: PolicyStore, parent: Manifest, on_progress: Callable[[PatchProgress], None],
-    cancelled: Callable[[], bool],
-) -> PatchReport:  # fmt: skip
-    started, clock = datetime.now(UTC), time.monotonic()
-    seconds: dict[str, float] = {}
-    ends = STAGE_ENDS if request.judge is JudgeMode.NONE else JUDGED_STAGE_ENDS
-    limit_threads(request.threads)
-    workspace = Workspace(request.workspace)
+class _Judgement(NamedTuple):
+    """What the offline check decided, as the report has it."""
 
-    with _timed(seconds, Stage.LOADING):
-        judging = judging_settings(request.judge, request.judging)
-        unlearning = Unlearning(
-            workspace, parent.checkpoint_id, request.forget_set_id, METHOD,
+    rule: str = CHECKPOINT_RULE  # by which the candidate was chosen
+    reason: str = ""  # of the check; empty where none was asked for
+    numbers: Mapping[str, Any] = MappingProxyType({})
+    propose: bool = True
+
+
+class _Candidate(NamedTuple):
+    """What the run came to."""
+
+    manifest: Manifest
+    checkpoint_id: str
+    certificate: Certificate | None  # None for a learner without critics
+    steps: int
+
+
+class _Job:
+    """One patch, stage by stage; see run_patch."""
+
+    def __init__(
+        self, request: PatchRequest, store: PolicyStore, parent: Manifest,
+        on_progress: Callable[[PatchProgress], None], cancelled: Callable[[], bool],
+    ) -> None:  # fmt: skip
+        self._request, self._store, self._parent = request, store, parent
+        self._tell, self._cancelled = on_progress, cancelled
+        self._workspace = Workspace(request.workspace)
+        self._started, self._clock = datetime.now(UTC), time.monotonic()
+        self._seconds: dict[str, float] = {}
+        self._ends = STAGE_ENDS if request.judge is JudgeMode.NONE else JUDGED_STAGE_ENDS
+
+    def run(self) -> PatchReport:
+        """All of it."""
+        limit_threads(self._request.threads)
+        with self._timed(Stage.LOADING):
+            self._load()
+        with self._timed(Stage.UNLEARNING):
+            self._unlearn()
+        judgement = _Judgement()
+        if self._request.judge is not JudgeMode.NONE:
+            with self._timed(Stage.JUDGING):
+                judgement = self._judge()
+            if not judgement.propose:
+                return self._withheld(judgement)
+        with self._timed(Stage.EXPORTING):
+            candidate = self._export()
+        with self._timed(Stage.GATE):
+            gate = self._propose(candidate.manifest)
+        self._tell(self._at(Stage.DONE, 1.0))
+        return self._succeeded(candidate, judgement, gate)
+
+    def _load(self) -> None:
+        request = self._request
+        self._judging = judging_settings(request.judge, request.judging)
+        self._unlearning = Unlearning(
+            self._workspace, self._parent.checkpoint_id, request.forget_set_id, METHOD,
             lambda kind: load_settings(kind, request.settings), request.steps, request.seed, request.device,
         )  # fmt: skip
-        certified, settings, dataset = unlearning.certified, unlearning.settings, unlearning.dataset
-        learner, forget_set = certified.run.learner, unlearning.forget_set
-        trail = Trail(workspace.job(request.job_id) / CHECKPOINTS, dataset.digest, settings.checkpoint_every)
+        self._certified, self._steps = self._unlearning.certified, self._unlearning.settings.steps
+        self._trail = Trail(
+            self._workspace.job(request.job_id) / CHECKPOINTS, self._unlearning.dataset.digest,
+            self._unlearning.settings.checkpoint_every,
+        )  # fmt: skip
 
-    with _timed(seconds, Stage.UNLEARNING):
+    def _unlearn(self) -> None:
+        learner = self._certified.run.learner
 
         def keep(step: int) -> None:
-            if step < settings.steps:  # the last one becomes the candidate
-                trail.after_step(learner, step)
+            if step < self._steps:  # the last one becomes the candidate
+                self._trail.after_step(learner, step)
 
-        steps_done = unlearn(certified.run, lambda at: on_progress(_progress(at, ends)), cancelled, keep)
-        if steps_done < settings.steps:
-            raise PatchCancelled(
-                f"cancelled after {steps_done} of {settings.steps} steps", "What serves was not touched"
-            )
+        done = unlearn(
+            self._certified.run, lambda at: self._tell(_progress(at, self._ends)), self._cancelled, keep
+        )  # fmt: skip
+        if done < self._steps:
+            raise PatchCancelled(f"cancelled after {done} of {self._steps} steps", UNTOUCHED)
 
-    known: dict[str, Any] = {
-        "job_id": request.job_id, "forget_set_id": forget_set.id, "forgotten_before": unlearning.forgotten_before,
-        "parent_id": parent.bundle_id, "seconds": seconds,
-        "checkpoints": trail.kept,
-        "digests": {
-            "dataset": dataset.digest, "forget_set": forget_set.id, "checkpoint": parent.checkpoint_id,
-        },
-        "settings": settings.model_dump(mode="json"),
-        "forget_weight": certified.run.forget_weight, "marked_values": certified.run.marked_values,
-        "left_out": certified.run.left_out, "started": started.isoformat(timespec="milliseconds"),
-    }  # fmt: skip
-    rule, judgement, judged = CHECKPOINT_RULE, dict[str, Any](), ""
-    if request.judge is not JudgeMode.NONE:
-        with _timed(seconds, Stage.JUDGING):
-            verdict = _judged(request, unlearning, trail, judging, on_progress, cancelled)
-            judgement = verdict.as_json(request.judge) | {"settings": judging.model_dump(mode="json")}
-            judged = verdict.reason
-            rule = f"{CHECKPOINT_RULE}; {judged}" if verdict.step is None else judged
-            if verdict.step not in (None, steps_done):
-                certified.go_back_to(trail.load(verdict.step, learner.device), verdict.step)
-        if not verdict.propose:
-            return PatchReport(
-                outcome=Outcome.WITHHELD,
-                message=f"nothing is proposed: {verdict.reason}. What serves was not touched{still_waiting(workspace)}",
-                duration=time.monotonic() - clock, budget=asdict(certified.run.meter.budget),
-                finished=datetime.now(UTC).isoformat(timespec="milliseconds"), judgement=judgement, **known,
-            )  # fmt: skip
+    def _judge(self) -> _Judgement:
+        """The offline check; the run goes back to the step that it chose."""
+        request = self._request
+        begin, end = self._ends[Stage.UNLEARNING], self._ends[Stage.JUDGING]
 
-    with _timed(seconds, Stage.EXPORTING):
-        on_progress(_at(Stage.EXPORTING, settings.steps, ends[Stage.JUDGING]))
-        learner, steps_done = certified.run.learner, certified.run.steps_done
+        def show(share: float, time_left: float) -> None:
+            at = self._at(Stage.JUDGING, begin + (end - begin) * share)
+            self._tell(at.model_copy(update={"time_left": time_left}))
+
+        show(0.0, -1.0)
+        verdict = judge_patch(
+            self._unlearning, self._trail, request.judge, self._judging, request.seed, show, self._cancelled
+        )
+        if verdict.step not in (None, self._steps):
+            device = self._certified.run.learner.device
+            self._certified.go_back_to(self._trail.load(verdict.step, device), verdict.step)
+        rule = f"{CHECKPOINT_RULE}; {verdict.reason}" if verdict.step is None else verdict.reason
+        numbers = verdict.as_json(request.judge) | {"settings": self._judging.model_dump(mode="json")}
+        return _Judgement(rule, verdict.reason, numbers, verdict.propose)
+
+    def _export(self) -> _Candidate:
+        """Checkpoint and bundle of the learner as it is now, and its certificate."""
+        self._tell(self._at(Stage.EXPORTING, self._ends[Stage.JUDGING]))
+        request, certified = self._request, self._certified
+        learner, forget_set = certified.run.learner, self._unlearning.forget_set
         after = certified.values()
         certificate = certified.certificate(after) if after else None
         if certified.before and after:
-            save_values(workspace.job(request.job_id), certified.before, after)
-        checkpoint_id = unlearning.save(certificate)
+            save_values(self._workspace.job(request.job_id), certified.before, after)
+        checkpoint_id = self._unlearning.save(certificate)
         meta = BundleMeta(
-            algorithm=f"{learner.NAME}+{METHOD}", dataset_digest=dataset.digest, checkpoint_id=checkpoint_id,
-            parent=parent.bundle_id, forget_set_id=forget_set.id, certificate=described(certificate),
+            algorithm=f"{learner.NAME}+{METHOD}", dataset_digest=self._unlearning.dataset.digest,
+            checkpoint_id=checkpoint_id, parent=self._parent.bundle_id, forget_set_id=forget_set.id,
+            certificate=described(certificate),
         )  # fmt: skip
-        candidate = bundle_learner(
-            store, learner, np.asarray(unlearning.keep.observations), parent.spec, meta, request.seed,
-            reason=forget_set.reason, requester=request.requester,
+        manifest = bundle_learner(
+            self._store, learner, np.asarray(self._unlearning.keep.observations), self._parent.spec, meta,
+            request.seed, reason=forget_set.reason, requester=request.requester,
+        )  # fmt: skip
+        return _Candidate(manifest, checkpoint_id, certificate, certified.run.steps_done)
+
+    def _propose(self, candidate: Manifest) -> GateReport:
+        """Through the gate, and into the store as its candidate."""
+        self._tell(self._at(Stage.GATE, self._ends[Stage.EXPORTING]))
+        with self._store.reserving(candidate.bundle_id):
+            gate = pass_gate(self._store, candidate)
+            if self._cancelled():
+                raise PatchCancelled("cancelled at the gate", UNTOUCHED)
+            Proposal(candidate_id=candidate.bundle_id).note(self._workspace.job(self._request.job_id))
+            self._store.set_candidate(
+                candidate.bundle_id, reason=self._unlearning.forget_set.reason, requester=self._request.requester
+            )
+        return gate
+
+    def _withheld(self, judgement: _Judgement) -> PatchReport:
+        return PatchReport(
+            outcome=Outcome.WITHHELD,
+            message=f"nothing is proposed: {judgement.reason}. {UNTOUCHED}{still_waiting(self._workspace)}",
+            judgement=dict(judgement.numbers), **self._known(),
         )  # fmt: skip
 
-    with _timed(seconds, Stage.GATE):
-        on_progress(_at(Stage.GATE, settings.steps, ends[Stage.EXPORTING]))
-        with store.reserving(candidate.bundle_id):
-            gate = pass_gate(store, candidate)
-            if cancelled():
-                raise PatchCancelled("cancelled at the gate", "What serves was not touched")
-            Proposal(candidate_id=candidate.bundle_id).note(workspace.job(request.job_id))
-            store.set_candidate(candidate.bundle_id, reason=forget_set.reason, requester=request.requester)
+    def _succeeded(self, candidate: _Candidate, judgement: _Judgement, gate: GateReport) -> PatchReport:
+        became = f"candidate {candidate.manifest.bundle_id} after {candidate.steps} steps"
+        return PatchReport(
+            outcome=Outcome.SUCCEEDED,
+            message="; ".join(filter(None, [became, _verdict(candidate.certificate), judgement.reason])),
+            candidate_id=candidate.manifest.bundle_id, checkpoint_id=candidate.checkpoint_id,
+            checkpoint_step=candidate.steps, checkpoint_rule=judgement.rule, judgement=dict(judgement.numbers),
+            gate=gate.model_dump(mode="json"), **_fields(candidate.certificate), **self._known(),
+        )  # fmt: skip
 
-    on_progress(_at(Stage.DONE, settings.steps, 1.0))
-    return PatchReport(
-        outcome=Outcome.SUCCEEDED,
-        message="; ".join(filter(None, [
-            f"candidate {candidate.bundle_id} after {steps_done} steps", _verdict(certificate), judged,
-        ])),
-        candidate_id=candidate.bundle_id, duration=time.monotonic() - clock,
-        checkpoint_id=checkpoint_id, checkpoint_step=steps_done, checkpoint_rule=rule,
-        judgement=judgement, budget=asdict(certified.run.meter.budget), **_fields(certificate),
-        gate=gate.model_dump(mode="json"), **known,
-        finished=datetime.now(UTC).isoformat(timespec="milliseconds"),
-    )  # fmt: skip
+    def _known(self) -> dict[str, Any]:
+        """What is reported of a run that came to its end, whatever became of it."""
+        unlearning, run = self._unlearning, self._certified.run
+        return {
+            "job_id": self._request.job_id, "forget_set_id": unlearning.forget_set.id,
+            "forgotten_before": unlearning.forgotten_before, "parent_id": self._parent.bundle_id,
+            "checkpoints": self._trail.kept,
+            "digests": {
+                "dataset": unlearning.dataset.digest, "forget_set": unlearning.forget_set.id,
+                "checkpoint": self._parent.checkpoint_id,
+            },
+            "settings": unlearning.settings.model_dump(mode="json"), "forget_weight": run.forget_weight,
+            "marked_values": run.marked_values, "left_out": run.left_out, "budget": asdict(run.meter.budget),
+            "seconds": self._seconds, "duration": time.monotonic() - self._clock,
+            "started": _moment(self._started), "finished": _moment(datetime.now(UTC)),
+        }  # fmt: skip
 
+    def _at(self, stage: Stage, progress: float) -> PatchProgress:
+        return PatchProgress(stage=stage, step=self._steps, steps=self._steps, progress=progress)
 
-def _judged(
-    request: PatchRequest, unlearning: Unlearning, trail: Trail, judging: JudgingSettings,
-    on_progress: Callable[[PatchProgress], None], cancelled: Callable[[], bool],
-) -> Verdict:  # fmt: skip
-    steps, ends = unlearning.settings.steps, JUDGED_STAGE_ENDS
-    begin, end = ends[Stage.UNLEARNING], ends[Stage.JUDGING]
-
-    def show(share: float, time_left: float) -> None:
-        at = _at(Stage.JUDGING, steps, begin + (end - begin) * share)
-        on_progress(at.model_copy(update={"time_left": time_left}))
-
-    show(0.0, -1.0)
-    return judge_patch(unlearning, trail, request.judge, judging, request.seed, show, cancelled)
+    @contextmanager
+    def _timed(self, stage: Stage) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._seconds[stage.value] = time.monotonic() - began
 
 
 def _fields(certificate: Certificate | None) -> dict[str, Any]:
@@ -213,12 +277,5 @@ def _progress(at: UnlearnProgress, ends: Mapping[Stage, float]) -> PatchProgress
     )  # fmt: skip
 
 
-def _at(stage: Stage, steps: int, progress: float) -> PatchProgress:
-    return PatchProgress(stage=stage, step=steps, steps=steps, progress=progress)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: Stage) -> Iterator[None]:
-    began = time.monotonic()
-    yield
-    seconds[stage.value] = time.monotonic() - began
+def _moment(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds")
