@@ -29,10 +29,10 @@ Where this differs from OSRL [ours]:
   unlearning and its certificate need them.
 
 Two things limit it (docs/results/clean_policies.md; limit 25). The last line, the cloning: on SafetyPointCircle1 an
-actor that imitates the 40 best safe episodes alone costs 34 to 95, and 7 to 25 at more than twice the return where it
+actor that imitates the 40 best safe episodes alone costs 93 to 229, and 11 to 24 at more than twice the return where it
 does not see speed and acceleration, which give away what the driver did a step ago (causal confusion, de Haan et al.,
 NeurIPS 2019): which values do so, only the robot's builder knows. And w, which keeps off costly steps and hardly off
-what leads to them: on SafetyHalfCheetahVelocity such an actor costs nothing, COptiDICE 740, 0 and 0 with three seeds.
+what leads to them: on SafetyHalfCheetahVelocity such an actor costs nothing, COptiDICE 447 to 695 with three seeds.
 
 One logged next state stands for the expectation over s' in e, as in the paper: exact only for deterministic tasks.
 """

@@ -30,7 +30,7 @@ class CommonSettings(BaseModel):
     hidden: int = Field(64, ge=4, le=4096, description="width of both hidden layers of critics and actor")
     batch: int = Field(256, ge=1, le=65536, description="transitions per gradient step")
     # [ours] Not derived from the horizon: on SafetyPointCircle1 (500 steps, 3 seeds; docs/results/clean_policies.md)
-    # 0.99 makes BCQ-Lag more careful than it has to be (return 33 and cost 6 in place of 37 and 14, limit 25), and
+    # 0.99 makes BCQ-Lag more careful than it has to be (return 35 and cost 6 in place of 37 and 14, limit 25), and
     # BEAR-Lag and CPQ earn a little less.
     discount: float = Field(0.98, gt=0, lt=1, description="gamma, of reward and cost alike")
     target_rate: float = Field(0.005, gt=0, le=1, description="tau: share of the online networks per step")
