@@ -126,7 +126,7 @@ def test_exit_status_is_zero_only_where_every_check_holds(whole: Run) -> None:
     results = whole.results()
     assert whole.process.returncode == (0 if results.passed else 1)
     assert results.passed == all(check.passed for check in results.checks) and not results.error
-    # Two episodes are no proof: this run must not pass, however good they were.
+    # One episode is no proof: this run must not pass, however good it was.
     assert not {check.name: check for check in results.checks}["enough episodes"].passed
     assert whole.process.returncode == 1
 
