@@ -110,6 +110,7 @@ class UnlearningServer(Node):
         self._stopping = False
         self._jobs: JobRunner | None = None
         self._action: ActionServer | None = None
+        self._device_check: DeviceCheck | None = None
         self._wrong_settings = self._no_device = ""
         self._status = JobStatus(state=IDLE, time_left=-1.0)
 
@@ -144,7 +145,8 @@ class UnlearningServer(Node):
         self._stopping = True
         if self._jobs is None:
             return
-        self._device_check.end()
+        if self._device_check is not None:
+            self._device_check.end()
         self._jobs.cancel()
         self._spin_until_answered(STOP_SECONDS)
         self._jobs.kill()
@@ -214,6 +216,7 @@ class UnlearningServer(Node):
 
     def _look_at_device(self) -> None:
         """Once: whoever asks for a patch must not be the first to hear that its GPU is not there."""
+        assert self._device_check is not None
         problem = self._device_check.problem
         if problem is None:
             return
