@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saferule_ros.dataset.durable import TEMPORARY_PREFIX
+from saferule_ros.patching.cleaning import folders_in, size_of
 from saferule_ros.patching.origin import Origin, OriginError
 from saferule_ros.patching.readiness import CHECKPOINT_INDEX
 from saferule_ros.policy.store import PolicyStore
@@ -36,17 +37,15 @@ def stored_checkpoints(workspace: Workspace) -> list[StoredCheckpoint]:
     for entry in store.list() if store.places_path.exists() else []:
         if entry.manifest is not None:
             made.setdefault(entry.manifest.checkpoint_id, []).append(entry.bundle_id)
-    folders = [path for path in workspace.checkpoints.glob("*") if path.is_dir()]
     found = [
         _described(folder, tuple(made.get(folder.name, ())))
-        for folder in folders if not folder.name.startswith(TEMPORARY_PREFIX)
+        for folder in folders_in(workspace.checkpoints) if not folder.name.startswith(TEMPORARY_PREFIX)
     ]  # fmt: skip
     return sorted(found, key=lambda one: (one.written, one.id))
 
 
 def _described(folder: Path, policies: tuple[str, ...]) -> StoredCheckpoint:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    written = folder.stat().st_mtime
+    size, written = size_of(folder), folder.stat().st_mtime
     try:
         index = json.loads((folder / CHECKPOINT_INDEX).read_bytes())
         origin = Origin.load(folder)

@@ -53,18 +53,21 @@ def remove_unneeded_checkpoints(workspace: Workspace) -> Cleaned:
             )
         needed = {entry.manifest.checkpoint_id for entry in entries if entry.manifest}
         before = time.time() - RECENT
-        old = [path for path in _folders(workspace.checkpoints) if _changed(path) < before]
+        old = [path for path in folders_in(workspace.checkpoints) if _changed(path) < before]
         checkpoints = [path for path in old if path.name not in needed]
-        ended = [folder for folder in _folders(workspace.jobs) if (folder / REPORT_FILE).exists()]  # by time: see names
+        ended = [
+            folder for folder in folders_in(workspace.jobs) if (folder / REPORT_FILE).exists()
+        ]  # by time: see names
         trails = [folder / CHECKPOINTS for folder in ended[:-1] if (folder / CHECKPOINTS).is_dir()]
-        size = sum(_size(path) for path in (*checkpoints, *trails))
+        size = sum(size_of(path) for path in (*checkpoints, *trails))
         for path in (*checkpoints, *trails):
             shutil.rmtree(path)
     named = tuple(path.name for path in checkpoints if not path.name.startswith(TEMPORARY_PREFIX))
     return Cleaned(named, tuple(path.parent.name for path in trails), size)
 
 
-def _folders(parent: Path) -> list[Path]:
+def folders_in(parent: Path) -> list[Path]:
+    """Those directly below a folder, by name; none where there is no such folder."""
     return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
 
 
@@ -76,5 +79,6 @@ def _changed(path: Path) -> float:
         return math.inf
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
+    """Of all its files [bytes]."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -23,7 +23,7 @@ from saferule_ros.patching.bundling import bundle_learner, pass_gate
 from saferule_ros.patching.judge_mode import JudgeMode
 from saferule_ros.patching.judging import judge_patch
 from saferule_ros.patching.origin import check_origin
-from saferule_ros.patching.progress import PatchCancelled, PatchProgress, Stage
+from saferule_ros.patching.progress import UNTOUCHED, PatchCancelled, PatchProgress, Stage
 from saferule_ros.patching.proposal import Proposal, still_waiting
 from saferule_ros.patching.readiness import check_on_no_trial
 from saferule_ros.patching.report import Outcome, PatchReport
@@ -42,7 +42,6 @@ from saferule_ros.workspace import Workspace
 
 METHOD = "safe_rule"
 CHECKPOINT_RULE = "the policy after the last of a fixed number of steps"
-UNTOUCHED = "What serves was not touched"
 
 # Where in a job each stage ends, as share of its wall time in a typical job of 500 steps: for the progress bar.
 STAGE_ENDS = {Stage.LOADING: 0.05, Stage.UNLEARNING: 0.90, Stage.JUDGING: 0.90, Stage.EXPORTING: 0.95, Stage.GATE: 1.0}

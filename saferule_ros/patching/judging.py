@@ -20,7 +20,7 @@ from saferule_ros.learning.learner import Learner
 from saferule_ros.learning.serving_policy import ServingPolicy
 from saferule_ros.learning.trainer import TrainingDiverged, TrainProgress
 from saferule_ros.patching.judge_mode import JudgeMode
-from saferule_ros.patching.progress import PatchCancelled
+from saferule_ros.patching.progress import UNTOUCHED, PatchCancelled
 from saferule_ros.patching.settings import JudgingSettings
 from saferule_ros.patching.trail import Trail
 from saferule_ros.patching.unlearning import Unlearning
@@ -72,7 +72,7 @@ def judge_patch(
             cancelled, unlearning.parent,
         )  # fmt: skip
     except ModelCancelled as error:
-        raise PatchCancelled(error.what, "What serves was not touched") from error
+        raise PatchCancelled(error.what, UNTOUCHED) from error
 
 
 def judge_policies(

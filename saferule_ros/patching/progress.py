@@ -18,6 +18,10 @@ class Stage(StrEnum):
     DONE = "done"
 
 
+# Said of every job that ends without a candidate.
+UNTOUCHED = "What serves was not touched"
+
+
 class PatchCancelled(SaferuleError):
     """Raised out of a job when it was asked to stop. Nothing but its work is lost."""
 
