@@ -57,7 +57,7 @@ class ContractTranslation:
 
     def begin_bag(self, bag_id: str) -> None:
         """See `Translation`: episodes are named after it, too."""
-        self.runner.label = label_of(bag_id)
+        self.runner.episodes.label = label_of(bag_id)
 
     def take(self, messages: Sequence[RawMessage], topics: Mapping[str, TopicInfo]) -> Iterator[Made]:
         """See `Translation`. Decoded topic by topic, all at once; then played in the order of reception.
