@@ -39,9 +39,9 @@ def test_a_second_ingest_is_refused_while_the_first_lives_and_not_after_it_was_k
     program.write_text(HANGING)
     command = [sys.executable, str(program), str(tmp_path), str(processes)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as first:
-        assert first.stdout is not None
-        readers = [int(first.stdout.readline()) for _ in range(processes)]
-        try:
+        try:  # also what fails at once ends it: leaving the block waits for it without an end
+            assert first.stdout is not None
+            readers = [int(first.stdout.readline()) for _ in range(processes)]
             with pytest.raises(BagError, match=r"another ingest into .*/dataset' runs") as error:
                 ingest([tmp_path / "one"], tmp_path / "dataset")
             assert f"fuser {tmp_path / '.ingest-dataset.lock'}" in error.value.hint
