@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from learning_cases import WHOLE
+
 from saferule_ros.experiments.plan import plan
 from saferule_ros.experiments.settings import GridSettings, Trial
 from saferule_ros.reporting.results import EpisodeOutcome
@@ -19,7 +21,7 @@ def tiny_grid(**changes: object) -> GridSettings:
         "data": {"behaviour_episodes": 2},
         "training_steps": 20,
         "learners": {"bcq_lag": SMALL},
-        "unlearning": {"safe_rule": {"steps": 20}},
+        "unlearning": {"safe_rule": {"steps": 20, **WHOLE}},
         "evaluation_episodes": 1,
     }
     return GridSettings.model_validate(settings | changes)

@@ -17,6 +17,8 @@ from saferule_ros.learning.trainer import train
 from saferule_ros.unlearning.methods import method_for
 from saferule_ros.unlearning.run import unlearn
 
+pytestmark = pytest.mark.usefixtures("quick_classifiers")
+
 # A power of two, so that nothing is rounded.
 UNIT = 0.25
 

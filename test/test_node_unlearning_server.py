@@ -2,6 +2,7 @@
 # ruff: noqa: F811  (a fixture and the arguments that ask for it)
 
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import torch
 from action_msgs.msg import GoalStatus
 from action_msgs.srv import CancelGoal
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from learning_cases import WHOLE
 from patch_samples import BAD_BAG, BAD_EPISODES, KEEP_BAG, KEEP_EPISODES, STEPS, make_workspace
 from ros_helpers import READY, Ros, ros  # noqa: F401
 from saferule_ros.action import Unlearn
@@ -32,6 +34,8 @@ pytestmark = pytest.mark.ros
 
 NAME = "unlearning_server"
 SHORT, ENDLESS = 30, 100_000  # unlearning steps: under a second; longer than any test
+# Settings of a patch by which no classifier is learned: a second less for each job.
+QUICK = "quick.yaml"
 # Less than by default, so that a busy machine does not starve the jobs of the tests.
 NICE = 1
 # What asks for nothing but an answer has it in milliseconds. Under load the middleware loses one now and then, and then
@@ -45,6 +49,7 @@ JOB = 240.0
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("template") / "robot"
     make_workspace(root)
+    (root / QUICK).write_text(json.dumps(WHOLE))
     return root
 
 
@@ -56,7 +61,8 @@ def workspace(template: Path, tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def node(ros: Ros, workspace: Workspace) -> NodeProcess:
-    started = ros.runner.start(NAME, parameters={"workspace": str(workspace.root), "steps": SHORT, "nice": NICE})
+    parameters = {"workspace": str(workspace.root), "steps": SHORT, "nice": NICE}
+    started = ros.runner.start(NAME, parameters={**parameters, "settings": str(workspace.root / QUICK)})
     ros.runner.wait_ready(READY)
     return started
 

@@ -25,6 +25,8 @@ from saferule_ros.policy.store import PolicyStore
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.workspace import Workspace
 
+pytestmark = pytest.mark.usefixtures("quick_classifiers")
+
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
