@@ -15,15 +15,20 @@ SPEC = PolicySpec(
 )  # fmt: skip
 
 
-def dataset(rewards: float = 1.0, largest_action: float = 1.0, spread: float = 1.0) -> EpisodeDataset:
-    """One episode of 200 steps; of its two observed values the second varies by `spread`."""
+def dataset(
+    rewards: float = 1.0, largest_action: float = 1.0, spread: float = 1.0, odd: dict[int, float] | None = None
+) -> EpisodeDataset:  # fmt: skip
+    """One episode of 200 steps; of its two observed values the second varies by `spread`; some rewards are odd."""
     rng = np.random.default_rng(0)
     observations = rng.normal(0.0, [1.0, spread], (201, 2)).astype(np.float32)
+    earned = np.full(200, rewards, np.float32)
+    for step, reward in (odd or {}).items():
+        earned[step] = reward
     return EpisodeDataset.from_episodes([
         Episode(
             id="e", bag_id="b", observations=observations,
             actions=np.linspace(-largest_action, largest_action, 200, dtype=np.float32)[:, None],
-            rewards=np.full(200, rewards, np.float32), costs=np.zeros(200, np.float32),
+            rewards=earned, costs=np.zeros(200, np.float32),
             terminated=False, truncated=True,
         )
     ])  # fmt: skip
@@ -45,3 +50,13 @@ def test_each_reason_is_told_with_its_value() -> None:
         "to the others it makes no difference"
     )
     assert len(list(misgivings(dataset(-1.0, 2.0, 1e-5), SPEC, CpqSettings()))) == 3
+
+
+def test_rewards_that_dwarf_all_others_are_told_with_their_episode() -> None:
+    (told,) = misgivings(dataset(odd={150: -1e6}), SPEC, BcqLagSettings())
+    assert "below 1 where the mean is 5e+03; the largest, -1e+06, is in step 150 of episode e" in told
+
+
+def test_a_reward_for_the_goal_alone_dwarfs_nothing() -> None:
+    assert list(misgivings(dataset(rewards=0.0), SPEC, BcqLagSettings())) == []
+    assert list(misgivings(dataset(rewards=0.0, odd={199: 100.0}), SPEC, BcqLagSettings())) == []
