@@ -3,14 +3,12 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dataset_samples import make_dataset, make_episode
+from kills import killed_at_each_step
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.errors import DatasetError
@@ -160,41 +158,23 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         make_dataset().save(tmp_path / "file" / "dataset")
 
 
-# Saves a second dataset over the first and is killed, by itself, before its n-th change of the file system.
-KILLED_WRITER = """
-import os, signal, sys
-sys.path.insert(0, {test_folder!r})
-from dataset_samples import make_episode
+# Saves a second dataset over the first.
+WRITER = """
+from dataset_samples import make_dataset, make_episode
 from saferule_ros.dataset.dataset import EpisodeDataset
-left = int(sys.argv[2])
-def watch(event, arguments):
-    global left
-    if event in ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree") or (
-        event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wxa")
-    ):
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
 dataset = EpisodeDataset.from_episodes([make_episode(9)])
-sys.addaudithook(watch)
-dataset.save(sys.argv[1])
+def prepare(folder):
+    make_dataset().save(folder)
+def change(folder):
+    dataset.save(folder)
 """
 
 
 def test_killed_at_any_step_of_saving_the_old_or_the_new_dataset_is_there(tmp_path):
-    folder = tmp_path / "dataset"
     old, new = make_dataset().digest, EpisodeDataset.from_episodes([make_episode(9)]).digest
-    program = KILLED_WRITER.format(test_folder=str(Path(__file__).parent))
     seen = []
-    for steps in range(100):
-        shutil.rmtree(folder, ignore_errors=True)
-        make_dataset().save(folder)
-        command = [sys.executable, "-c", program, str(folder), str(steps)]
-        ended = subprocess.run(command, cwd=tmp_path, check=False, timeout=60).returncode
+    for folder, _ in killed_at_each_step(WRITER, tmp_path):
         seen.append(EpisodeDataset.load(folder).digest)
-        if ended == 0:
-            break
-        assert ended == -signal.SIGKILL
         # The next writer is not disturbed by what the killed one left.
         make_dataset().save(folder)
         assert len(list(folder.glob("columns-*"))) == 1

@@ -3,9 +3,6 @@
 import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +12,7 @@ import pytest
 import yaml
 from contract_samples import DRIVE, contract, drive_stream, floats, write_bag
 from dataset_samples import make_dataset, make_episode
+from kills import killed_at_each_step
 from recording_samples import (
     ACTION_TOPIC,
     OBSERVATION_TOPIC,
@@ -379,42 +377,28 @@ def test_a_recording_in_which_nothing_happened_loses_nothing(tmp_path):
     assert report.bags[0].status is Status.COMPLETE and report.bags[0].problems == ("it holds no messages",)
 
 
-# Seals one episode after the other and is killed, by itself, before its n-th change of the file system.
-KILLED_RECORDER = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, {test_folder!r})
+# Seals one episode after the other, and says which are sealed.
+RECORDER = """
 from dataset_samples import make_episode
 from recording_samples import record_episodes
 import saferule_ros.recording.bag_writer as bag_writer
-left = int(sys.argv[2])
-def watch(event, arguments):
-    global left
-    if event in ("os.rename", "os.mkdir", "os.remove") or (
-        event == "open" and arguments[2] & os.O_CREAT
-    ):
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
-write = bag_writer.BagWriter.write_episode
+write_episode = bag_writer.BagWriter.write_episode
 def acknowledging(self, messages, facts):
-    write(self, messages, facts)
+    write_episode(self, messages, facts)
     print(facts["digest"], flush=True)
 bag_writer.BagWriter.write_episode = acknowledging
 episodes = [make_episode(number) for number in range(3)]
-sys.addaudithook(watch)
-record_episodes(Path(sys.argv[1]), episodes)
+def prepare(folder):
+    pass
+def change(folder):
+    record_episodes(folder, episodes)
 """
 
 
 def test_killed_at_any_step_of_sealing_no_acknowledged_episode_is_lost(tmp_path):
-    program = KILLED_RECORDER.format(test_folder=str(Path(__file__).parent))
     seen = []
-    for steps in range(100):
-        bag = tmp_path / f"bag-{steps}"
-        command = [sys.executable, "-c", program, str(bag), str(steps)]
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-        acknowledged = ended.stdout.split()
+    for bag, said in killed_at_each_step(RECORDER, tmp_path):
+        acknowledged = said.split()
         if (bag / "metadata.yaml").exists():
             found = [episode.digest for episode in read_bag_content(bag).episodes]
             assert found[: len(acknowledged)] == acknowledged
@@ -422,9 +406,6 @@ def test_killed_at_any_step_of_sealing_no_acknowledged_episode_is_lost(tmp_path)
         else:
             assert acknowledged == []
         seen.append(len(acknowledged))
-        if ended.returncode == 0:
-            break
-        assert ended.returncode == -signal.SIGKILL, ended.stderr
     # Making the bag takes 6 steps (the folder above is asked for, too), each episode 6: file, rename, then metadata and
     # manifest, each with a rename.
     assert seen == [0] * 12 + [1] * 6 + [2] * 6 + [3]
