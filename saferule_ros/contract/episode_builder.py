@@ -17,6 +17,8 @@ from saferule_ros.safeguard.errors import SafeguardError
 from saferule_ros.safeguard.monitor import Monitor
 from saferule_ros.units import NANOSECONDS
 
+_NEVER = Moment(-(2**62), -(2**62))  # before any clock
+
 
 class Unseen(Unusable):
     """The tick is lost, and not for what the sources say that were heard: the next one is to see that."""
@@ -53,7 +55,7 @@ class EpisodeBuilder:
         self._step = 0
         self._episode = ""
         self._answered = True
-        self._answer = Moment(-(2**62), -(2**62))
+        self._answer = _NEVER
         self._observations: deque[npt.NDArray[np.float64]] = deque(maxlen=contract.history.observations)
         self._actions: deque[npt.NDArray[np.float64]] = deque(maxlen=max(1, contract.history.actions))
 
@@ -83,7 +85,7 @@ class EpisodeBuilder:
         Args:
             tick: when.
             values: what every source says, by its name.
-            since_last: time since the tick before, made or lost [ns].
+            since_last: time since the tick before, made or lost [ns]; the first has a very long one.
             after_gap: nothing is known of too long a time before it: an episode begins.
 
         Raises:
