@@ -71,6 +71,7 @@ def patch(
     from saferule_ros.cli.output import note, print_json
     from saferule_ros.dataset.forget_set import ForgetSet
     from saferule_ros.patching.process import new_job_id
+    from saferule_ros.patching.progress import UNTOUCHED
     from saferule_ros.patching.readiness import check_can_patch
     from saferule_ros.patching.report import Outcome
     from saferule_ros.patching.request import PatchRequest
@@ -93,12 +94,11 @@ def patch(
         _show(report)
     if not report.success:
         status = CANCELLED if report.outcome is Outcome.CANCELLED else CHECK_FAILED
-        untouched = "What serves was not touched"
-        told = "" if untouched in report.message else f"{untouched}. "
+        told = "" if UNTOUCHED in report.message else f"{UNTOUCHED}. "
         raise fail(report.message, f"{told}The job: {folder}", status)
     if interrupted:
         raise fail(
-            f"it was too late to cancel: {report.candidate_id} is the candidate. What serves was not touched",
+            f"it was too late to cancel: {report.candidate_id} is the candidate. {UNTOUCHED}",
             "A swap without an id would take it; the next patch takes its place", CANCELLED,
         )  # fmt: skip
     if activate:

@@ -39,7 +39,7 @@ class EpisodeBuilder:
     Args:
         contract: what everything means.
         label: see above.
-        counts: where commands that answered nothing are counted.
+        counts: where commands that answered nothing are counted, and clocks that were set back.
     """
 
     def __init__(self, contract: Contract, label: str, counts: Counter[str]) -> None:
@@ -51,7 +51,6 @@ class EpisodeBuilder:
         self._monitors = {name: Monitor(safeguard) for name, safeguard in contract.safeguards.items()}
         self._sequence = 0
         self._commands = 0
-        self._clocks = 0  # how often the clock was set back: two episodes may begin at one time of it
         self._step = 0
         self._episode = ""
         self._answered = True
@@ -136,7 +135,7 @@ class EpisodeBuilder:
 
     def set_back(self) -> None:
         """The clock was set back: nothing that was asked for before counts any more."""
-        self._clocks += 1
+        self._counts["clock_set_back"] += 1
         self.begins.clear()
         self.ends.clear()
 
@@ -197,7 +196,7 @@ class EpisodeBuilder:
 
     def _begin(self, time: int, newest: npt.NDArray[np.float64]) -> None:
         history = self.contract.history
-        self._episode = episode_id(self.contract.name, self.label, time, self._clocks)
+        self._episode = episode_id(self.contract.name, self.label, time, self._counts["clock_set_back"])
         self._step = 0
         self._observations.extend([newest] * history.observations)
         first = np.array(self.contract.action.first, np.float64)

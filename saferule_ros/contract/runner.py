@@ -174,7 +174,6 @@ class ContractRunner:
 
     def _set_back(self, step: int) -> None:
         """The clock went back by `step` [ns]: the episode ends, and nothing of before counts any more."""
-        self.counts["clock_set_back"] += 1
         if self._waiting:  # for messages that do not come any more
             self.ticks.lose("clock: it was set back", len(self._waiting))
             self._waiting.clear()

@@ -55,9 +55,8 @@ def remove_unneeded_checkpoints(workspace: Workspace) -> Cleaned:
         before = time.time() - RECENT
         old = [path for path in folders_in(workspace.checkpoints) if _changed(path) < before]
         checkpoints = [path for path in old if path.name not in needed]
-        ended = [
-            folder for folder in folders_in(workspace.jobs) if (folder / REPORT_FILE).exists()
-        ]  # by time: see names
+        # By time, which their names begin with.
+        ended = [folder for folder in folders_in(workspace.jobs) if (folder / REPORT_FILE).exists()]
         trails = [folder / CHECKPOINTS for folder in ended[:-1] if (folder / CHECKPOINTS).is_dir()]
         size = sum(size_of(path) for path in (*checkpoints, *trails))
         for path in (*checkpoints, *trails):

@@ -60,7 +60,7 @@ def _dwarfed(dataset: EpisodeDataset) -> Iterator[str]:
     if median >= DWARFED * mean:
         return
     largest = int(magnitudes.argmax())
-    where = next(one for one in dataset.records if one.start <= largest < one.start + one.length)
+    where = dataset.records[dataset.episode_index[largest]]
     yield (
         f"a few rewards dwarf all others: half of them are below {median:.3g} where the mean is {mean:.3g}; the "
         f"largest, {dataset.rewards[largest]:.3g}, is in step {largest - where.start} of episode {where.id}. Learning "
