@@ -6,8 +6,9 @@ import torch
 from actor_cases import answering
 from learning_cases import BOUNDS, SMALL, bandit, learner_for
 
-from saferule_ros.learning.bcq_lag import BcqPolicy, Candidates
+from saferule_ros.learning.bcq_lag import BcqPolicy
 from saferule_ros.learning.learner import Values
+from saferule_ros.learning.proposals import Candidates
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import TaskLimits
 from saferule_ros.learning.trainer import train

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import math
 
 import constrained_mdp
@@ -6,13 +8,14 @@ import pytest
 import torch
 from dice_cases import QUICK, learner_for, optimum_of_the_bandit, trained
 from learning_cases import bandit
+from safetensors.torch import load_file, save_file
 
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.copti_dice import CoptiDice, divergence, inverse_slope
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.serving_policy import ServingPolicy
-from saferule_ros.learning.settings import TaskLimits
+from saferule_ros.learning.settings import ChoiceSettings, TaskLimits
 from saferule_ros.learning.trainer import train
 
 
@@ -57,13 +60,72 @@ def test_advantage_stops_at_termination_and_goes_on_at_truncation_for_both():
 
 
 def test_critics_stop_at_termination_and_go_on_at_truncation_for_both():
-    learner = learner_for(bandit(episodes=2))
-    for parameter in learner.critics_target.parameters():
-        parameter.data.zero_()
-    learner.critics_target.value.bias.data = torch.tensor([10.0, 20.0, 30.0, 40.0]).view(4, 1, 1)
-    reward, cost = learner.critic_targets(transitions([2.0, 2.0], [3.0, 3.0], [0.0, 0.5]))
-    assert reward.tolist() == pytest.approx([2.0, 2.0 + 0.5 * 15.0])
-    assert cost.tolist() == pytest.approx([3.0, 3.0 + 0.5 * 35.0])
+    """Two critics of each kind that say the same everywhere: of the mode their mean, of candidates BCQ's soft minimum
+    of the rewards and the larger cost."""
+    for candidates, following_reward, following_cost in ((1, 15.0, 35.0), (8, 0.75 * 10.0 + 0.25 * 20.0, 40.0)):
+        learner = learner_for(bandit(episodes=2), serving_candidates=candidates, critics=2)
+        for parameter in learner.critics_target.parameters():
+            parameter.data.zero_()
+        learner.critics_target.value.bias.data = torch.tensor([10.0, 20.0, 30.0, 40.0]).view(4, 1, 1)
+        reward, cost = learner.critic_targets(transitions([2.0, 2.0], [3.0, 3.0], [0.0, 0.5]))
+        assert reward.tolist() == pytest.approx([2.0, 2.0 + 0.5 * following_reward])
+        assert cost.tolist() == pytest.approx([3.0, 3.0 + 0.5 * following_cost])
+
+
+def test_critics_expect_the_reward_of_the_action_that_is_chosen_and_the_cost_of_the_costliest(monkeypatch):
+    """Critics that say 2a of rewards and a of costs: with lambda 1 the largest of the candidates is chosen, with lambda
+    4 the smallest; the cost is the largest one's either way."""
+    learner = learner_for(bandit(episodes=2), critics=2, target_candidates=3)
+    monkeypatch.setattr(learner.actor, "sample", lambda observations, draws: draws)
+    monkeypatch.setattr(learner, "noise", lambda *shape: torch.tensor([[0.1], [0.5], [-0.3]]))
+    learner.critics_target.forward = lambda observations, actions: torch.stack(
+        [2 * actions[:, 0]] * 2 + [actions[:, 0]] * 2
+    )
+    batch = transitions([0.0], [0.0], [1.0])
+    found = {}
+    for multiplier in (1.0, 4.0):
+        learner.choice_multiplier.fill_(multiplier)
+        found[multiplier] = [float(target) for target in learner.critic_targets(batch)]
+    assert found[1.0] == pytest.approx([1.0, 0.5], abs=1e-5)
+    assert found[4.0] == pytest.approx([-0.6, 0.5], abs=1e-5)
+
+
+def test_the_policy_takes_the_proposal_that_its_critics_call_best_and_the_mode_is_one_of_them():
+    learner = learner_for(bandit(episodes=50), serving_candidates=5)
+    learner.choice_multiplier.fill_(0.7)
+    states = torch.randn(4, 1)
+    mean, log_std = learner.actor.parameters_at(states)
+    proposed = torch.tanh(mean.unsqueeze(1) + log_std.exp().unsqueeze(1) * learner.serving_noise)  # (4, K, 1)
+    torch.testing.assert_close(proposed[:, 0], learner.actor(states))
+    for state, actions, taken in zip(states, proposed, learner.act(states), strict=True):
+        values = learner.values(learner.critics(state.expand(5, 1), actions))
+        torch.testing.assert_close(taken, actions[(values.reward - 0.7 * values.cost).argmax()])
+
+
+def test_with_one_candidate_the_mode_serves_as_published():
+    learner = learner_for(bandit(episodes=2), serving_candidates=1)
+    states = torch.randn(4, 1)
+    assert torch.equal(learner.act(states), learner.actor(states))
+
+
+def test_the_distribution_is_learned_from_single_steps_however_far_the_critics_reach_ahead():
+    dataset = constrained_mdp.behaviour(20)
+    near, far = (learner_for(dataset, return_steps=n, discount=0.9) for n in (1, 8))
+    for learner in (near, far):
+        steps(learner, dataset, 5)
+    for name in ("nu", "bound", "actor"):
+        for one, other in zip(near.networks()[name].parameters(), far.networks()[name].parameters(), strict=True):
+            assert torch.equal(one, other)
+    assert not torch.equal(near.critics.value.bias, far.critics.value.bias)
+
+
+def test_a_patch_raises_the_lambda_of_the_choice_and_begins_the_distributions_anew():
+    learner = learner_for(bandit(episodes=2), multiplier_start=1.5, multiplier_cap=4.0, choice_multiplier=2.0)
+    learner.hold_multiplier(3.0)
+    for above, expected in ((1.0, 3.0), (5.0, 4.0), (-3.0, 0.0)):
+        learner.restart_multiplier(above)
+        assert float(learner.choice_multiplier) == expected
+        assert float(learner.multiplier.value) == 1.5
 
 
 def test_nu_loss_equals_its_closed_form():
@@ -119,7 +181,9 @@ def test_bound_loss_has_the_papers_gradients():
     learner = learner_for(bandit(episodes=2), bound_divergence=0.02)
     batch = transitions([0.0] * 5, [0.0, 1.0, 0.3, 0.0, 2.0], [0.5, 0.5, 0.0, 0.5, 0.0])
     batch = batch._replace(observations=torch.randn(5, 1), next_observations=torch.randn(5, 1))
-    weights, initial = torch.tensor([0.1, 2.0, 1.0, 0.5, 0.4]), torch.randn(1, 1)
+    batch = Batch(*(column.double() for column in batch))
+    weights, initial = torch.tensor([0.1, 2.0, 1.0, 0.5, 0.4]).double(), torch.randn(1, 1).double()
+    learner.bound.double()
     learner.bound.log_tau.data.fill_(math.log(0.3))
     learner.bound_loss(initial, batch, weights)[0].backward()
 
@@ -155,11 +219,17 @@ def test_learning_finds_the_known_optimum_of_the_constrained_bandit():
     assert learner.act(torch.zeros(1, 1)).item() <= 0.0
 
 
-def test_on_a_road_with_an_edge_the_limit_keeps_it_on_this_side():
+@pytest.mark.parametrize("candidates", [1, 32])
+def test_on_a_road_with_an_edge_the_limit_keeps_it_on_this_side(candidates: int):
     """Several steps, deterministic; the best policy within the limit is known. Most of the cost comes long after the
     action that leads to it."""
     dataset = constrained_mdp.behaviour()
-    settings = QUICK.model_copy(update={"discount": 0.9, "alpha": 0.02, "multiplier_integral": 1e-3})
+    settings = QUICK.model_copy(
+        update={
+            "discount": 0.9, "alpha": 0.02, "multiplier_integral": 1e-3,
+            "serving_candidates": candidates, "choice_multiplier": 1.0,
+        }
+    )  # fmt: skip
     limits = constrained_mdp.LIMITS
     earned, cost = constrained_mdp.drive(train(dataset, limits, settings, constrained_mdp.BOUNDS, steps=1200, seed=1))
     assert cost <= limits.cost_limit
@@ -214,7 +284,7 @@ def test_full_commands_do_not_outweigh_others_in_the_cloned_action():
         batch = transitions([0.0] * 10, [0.0] * 10, [0.0] * 10)._replace(actions=actions)
         for _ in range(400):
             learner.descend("actor", learner.cloning_loss(batch, torch.ones(10)))
-        modes[edge] = learner.act(torch.zeros(1, 1)).item()
+        modes[edge] = learner.actor(torch.zeros(1, 1)).item()
     before_squashing = {edge: math.tanh(0.2 * math.atanh(edge) + 0.8 * math.atanh(0.2)) for edge in modes}
     assert modes == pytest.approx(before_squashing, abs=0.05)  # 0.53 and 0.82
     assert modes[0.97] < modes[0.9999] - 0.2
@@ -225,8 +295,9 @@ def test_critics_learn_what_the_policy_earns_and_costs():
     actions = torch.tensor([[-0.8], [-0.4], [0.4], [0.8]])
     predicted = learner.critics(torch.zeros(4, 1), actions).detach()
     expected_reward = (actions[:, 0] + 1.0) * learner.units.reward_scale
-    torch.testing.assert_close(predicted[:2].mean(0), expected_reward, atol=0.1, rtol=0.0)
-    torch.testing.assert_close(predicted[2:].mean(0), torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=0.15, rtol=0.0)
+    rewards, costs = predicted.chunk(2)
+    torch.testing.assert_close(rewards.mean(0), expected_reward, atol=0.1, rtol=0.0)
+    torch.testing.assert_close(costs.mean(0), torch.tensor([0.0, 0.0, 1.0, 1.0]), atol=0.15, rtol=0.0)
 
 
 def test_what_is_served_is_what_acts():
@@ -263,3 +334,33 @@ def test_resumed_learning_is_bit_equal_to_not_having_stopped(tmp_path):
             assert torch.equal(resumed.networks()[name].state_dict()[key], value), (name, key)
     assert resumed.state() == straight.state()
     assert torch.equal(resumed.generator.get_state(), straight.generator.get_state())
+
+
+def test_a_checkpoint_of_before_the_choice_serves_the_mode_as_it_did(tmp_path):
+    """Two critics of each kind, which judge the mode; neither noise to choose with nor a lambda of the choice."""
+    dataset = bandit(episodes=20)
+    learner = learner_for(dataset, serving_candidates=1, critics=2, return_steps=1)
+    steps(learner, dataset, 3)
+    today = tmp_path / save_checkpoint(learner, tmp_path, dataset.digest)
+
+    tensors = load_file(today / "tensors.safetensors")
+    description = json.loads((today / "checkpoint.json").read_text())
+    del tensors["constants.serving_noise"], description["state"]["choice_multiplier"]
+    for name in (*ChoiceSettings.model_fields, "return_steps", "choice_multiplier"):
+        del description["settings"][name]
+    save_file(tensors, tmp_path / "tensors.safetensors")
+    description["tensors_sha256"] = hashlib.sha256((tmp_path / "tensors.safetensors").read_bytes()).hexdigest()
+    text = json.dumps(description)
+    before = tmp_path / hashlib.sha256(text.encode()).hexdigest()[: len(today.name)]
+    before.mkdir()
+    (tmp_path / "tensors.safetensors").rename(before / "tensors.safetensors")
+    (before / "checkpoint.json").write_text(text)
+
+    loaded, _ = load_checkpoint(before)
+    assert isinstance(loaded, CoptiDice)
+    states = torch.randn(4, 1)
+    assert torch.equal(loaded.act(states), learner.actor(states))
+    for one in (learner, loaded):
+        steps(one, dataset, 2)
+    assert torch.equal(loaded.act(states), learner.act(states))
+    assert torch.equal(loaded.critics.value.bias, learner.critics.value.bias)

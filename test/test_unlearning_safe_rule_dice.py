@@ -34,7 +34,7 @@ def poisoned_bandit() -> tuple[EpisodeDataset, EpisodeDataset, EpisodeDataset]:
 
 def weights(learner: CoptiDice, dataset: EpisodeDataset) -> torch.Tensor:
     """w of all pairs, as their data says they are."""
-    return learner.gain(learner.replay(dataset).all)[1]
+    return learner.gain(learner.replay(dataset).single_at(torch.arange(len(dataset))))[1]
 
 
 def test_it_is_what_safe_rule_means_for_copti_dice():
@@ -122,11 +122,12 @@ def test_keep_pairs_that_begin_as_forget_pairs_do_weigh_what_retraining_gives_th
     expected, found = weights(retrained, keep), weights(learner, keep)
     assert (poisoned - expected).abs().mean() > 0.2  # the poison took their weight away
     assert (found - expected).abs().mean() < 0.07
-    assert learner.gain(run.priced(run.forget.all))[1].mean().item() < 0.05
+    pairs = run.forget.single_at(torch.arange(run.forget.size))
+    assert learner.gain(run.priced(pairs))[1].mean().item() < 0.05
 
 
 def _drawn(learner: CoptiDice, replay: Replay):
-    return learner.initial_observations(replay), replay.sample(learner.settings.batch, learner.generator)
+    return learner.initial_observations(replay), learner.single_steps(replay)
 
 
 def test_pairs_shown_with_a_mark_are_cloned_with_the_weight_that_they_have_without_it(monkeypatch):
@@ -178,12 +179,9 @@ def test_same_seed_gives_the_same_patch():
     assert not torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"), [({"fixed_targets": True}, "single steps"), ({"imitation_noise": 0.1}, "jitter")]
-)
-def test_what_would_mean_nothing_for_copti_dice_is_refused(wrong: dict[str, float], said: str):
-    with pytest.raises(ValidationError, match=said):
-        SafeRuleDiceSettings.model_validate(wrong)
+def test_noise_on_a_behaviour_model_that_copti_dice_does_not_have_is_refused():
+    with pytest.raises(ValidationError, match="jitter"):
+        SafeRuleDiceSettings(imitation_noise=0.1)
 
 
 def test_trajdeleter_never_clones_what_is_to_be_forgotten():

@@ -16,91 +16,34 @@ Lagrangian score Q_r - lambda * Q_c. Where this differs from OSRL [ours]:
 
 import copy
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from saferule_ros.learning.learner import LagrangianLearner, Values, by_kind
+from saferule_ros.learning.learner import LagrangianLearner, Values
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, PerturbationActor
+from saferule_ros.learning.proposals import ChoosingPolicy, Pessimism
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import BcqLagSettings
 
-# Keeps the slope of the standard deviation finite where all critics agree; itself far below their residuals.
-VARIANCE_FLOOR = 1e-12
 
-
-class Candidates(NamedTuple):
-    """K actions for each of B observations."""
-
-    actions: Tensor  # (B, K, A) in [-1, 1]
-    values: Values  # (B, K)
-
-
-class Pessimism(NamedTuple):
-    """By how many standard deviations of the critics a reward is put below their mean, and a cost above it."""
-
-    reward: float
-    cost: float
-
-
-class BcqPolicy(nn.Module):
-    """Of K actions that the behaviour model proposes, each moved a little: the one with the best Lagrangian score.
+class BcqPolicy(ChoosingPolicy):
+    """Of K actions that the behaviour model proposes, each moved a little: the best; see ChoosingPolicy.
 
     Args:
-        latents: (K, 2A), one for each proposal, the same for every observation: no randomness on the robot [ours].
-        multiplier: lambda; a scalar tensor where it changes while the policy is in use.
-        pessimism: see there.
+        latents: (K, 2A), the draws.
     """
-
-    latents: Tensor
 
     def __init__(
         self, vae: ConditionalVae, actor: PerturbationActor, critics: EnsembleCritic, latents: Tensor,
         multiplier: Tensor | float, pessimism: Pessimism,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.vae, self.actor, self.critics = vae, actor, critics
-        self.register_buffer("latents", latents)
-        self.multiplier, self.pessimism = multiplier, pessimism
+        super().__init__(critics, latents, multiplier, pessimism)
+        self.vae, self.actor = vae, actor
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """Actions (B, A) in [-1, 1] for normalised observations (B, O)."""
-        return self.best(self.candidates(observations, self.latents.repeat(len(observations), 1)))
-
-    def candidates(self, observations: Tensor, latents: Tensor) -> Candidates:
-        """K actions per observation, and what the critics say of them.
-
-        Args:
-            observations: (B, O).
-            latents: (B * K, 2A), those of one observation next to each other.
-        """
-        count = len(observations)
-        repeated = observations.repeat_interleave(len(latents) // count, dim=0)  # (B * K, O)
-        actions = self.actor(repeated, self.vae.decode(repeated, latents))  # (B * K, A)
-        values = self.values(self.critics(repeated, actions))
-        values = Values(values.reward.view(count, -1), values.cost.view(count, -1))
-        return Candidates(actions.view(count, -1, actions.shape[-1]), values)
-
-    def best(self, candidates: Candidates) -> Tensor:
-        """The action (B, A) with the best score among each observation's candidates."""
-        choice = self.score(candidates.values).argmax(dim=1)  # (B,)
-        rows = choice.view(-1, 1, 1).expand(-1, 1, candidates.actions.shape[-1])
-        return candidates.actions.gather(1, rows).squeeze(1)
-
-    def values(self, predicted: Tensor) -> Values:
-        """Critics (2N, B) reduced to one value each, pessimistic for both.
-
-        With twins and the default pessimism, sqrt(2)/4 and sqrt(2)/2, this is BCQ's soft minimum of rewards (0.75 of
-        the smaller, 0.25 of the larger) and the larger cost; in standard deviations it serves more critics [ours].
-        """
-        (reward, reward_spread), (cost, cost_spread) = map(mean_and_spread, by_kind(predicted))
-        return Values(reward - self.pessimism.reward * reward_spread, cost + self.pessimism.cost * cost_spread)
-
-    def score(self, values: Values) -> Tensor:
-        """The Lagrangian that the policy maximises, normalised so that a large lambda keeps its scale."""
-        return (values.reward - self.multiplier * values.cost) / (1.0 + self.multiplier)
+    def propose(self, observations: Tensor, draws: Tensor) -> Tensor:
+        return self.actor(observations, self.vae.decode(observations, draws))
 
 
 class BcqLag(LagrangianLearner):
@@ -131,11 +74,8 @@ class BcqLag(LagrangianLearner):
         """Reward of the best next action, cost of the worst that behaviour might take."""
         policy = self._policy(self.actor_target, self.critics_target, self.multiplier.value)
         latents = self.latents(len(batch.rewards) * self.settings.target_candidates)
-        following = policy.candidates(batch.next_observations, latents)
-        best = policy.score(following.values).argmax(dim=1, keepdim=True)  # (B, 1)
-        reward = following.values.reward.gather(1, best).squeeze(1)
-        cost = following.values.cost.amax(dim=1)
-        return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * cost
+        following = policy.target(policy.candidates(batch.next_observations, latents))
+        return batch.rewards + batch.discounts * following.reward, batch.costs + batch.discounts * following.cost
 
     def actor_loss(self, observations: Tensor) -> Tensor:
         """-(Q_r - lambda Q_c) / (1 + lambda) at the perturbed action."""
@@ -184,10 +124,3 @@ class BcqLag(LagrangianLearner):
     def _policy(self, actor: PerturbationActor, critics: EnsembleCritic, multiplier: Tensor | float) -> BcqPolicy:
         pessimism = Pessimism(self.settings.reward_pessimism, self.settings.cost_pessimism)
         return BcqPolicy(self.vae, actor, critics, self.serving_latents, multiplier, pessimism)
-
-
-def mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and sample standard deviation over the first dimension."""
-    mean = values.mean(0)
-    variance = (values - mean).square().sum(0) / (len(values) - 1)
-    return mean, (variance + VARIANCE_FLOOR).sqrt()

@@ -28,6 +28,8 @@ SCHEMA = 2
 # Sixteen hex digits of a SHA-256: short enough to type, and no robot stores the 2^32 checkpoints at which two
 # could be expected to collide.
 ID_LENGTH = 16
+# COptiDICE before its critics chose: two of each, which judged the mode.
+BEFORE = {"copti_dice": {"serving_candidates": 1, "critics": 2, "return_steps": 1}}
 MOST_NAMED = 5  # checkpoints in one message
 
 
@@ -109,7 +111,11 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
         description.get("cost_scale", 1.0),  # earlier versions had none
     )  # fmt: skip
     learner = make_learner(
-        units, TaskLimits(**description["limits"]), settings_from(description["settings"]), description["seed"], device
+        units,
+        TaskLimits(**description["limits"]),
+        settings_from(_settings_of(description)),
+        description["seed"],
+        device,
     )
     for name, network in learner.networks().items():
         network.load_state_dict(_below(tensors, f"networks.{name}."))
@@ -126,6 +132,11 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
 def steps_of(folder: Path) -> int:
     """How many gradient steps are behind a checkpoint; raises CheckpointError as load_checkpoint does."""
     return int(_description(folder)["steps_done"])
+
+
+def _settings_of(description: Mapping[str, Any]) -> dict[str, Any]:
+    """With what settings that were not there yet came to when it was written."""
+    return BEFORE.get(description["algorithm"], {}) | description["settings"]
 
 
 def _working_folder(parent: Path) -> Path:

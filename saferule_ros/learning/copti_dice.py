@@ -25,14 +25,17 @@ Where this differs from OSRL [ours]:
 - lambda is capped, does not wind up, and is part of the checkpoint;
 - initial states are drawn as such; OSRL waits for those that happen to be in the batch;
 - truncated episodes bootstrap, terminated ones do not, for reward and cost alike;
-- twin critics of reward and cost judge the policy (Q^pi, by temporal differences). They take no part in learning it:
-  unlearning and its certificate need them.
+- the policy is not the mode of pi: of several actions that pi proposes, the mode among them, it takes what critics of
+  reward and cost call best, and they are learned as BCQ-Lag's (guide, then select, as Diffusion-DICE does; Mao et al.,
+  NeurIPS 2024). `serving_candidates: 1` is the published policy, whose critics judge the mode and do not lead it.
 
-Two things limit it (docs/results/clean_policies.md; limit 25). The last line, the cloning: on SafetyPointCircle1 an
-actor that imitates the 40 best safe episodes alone costs 93 to 229, and 11 to 24 at more than twice the return where it
-does not see speed and acceleration, which give away what the driver did a step ago (causal confusion, de Haan et al.,
-NeurIPS 2019): which values do so, only the robot's builder knows. And w, which keeps off costly steps and hardly off
-what leads to them: on SafetyHalfCheetahVelocity such an actor costs nothing, COptiDICE 447 to 695 with three seeds.
+Why so (docs/results/clean_policies.md, docs/evidence/failures.md; limit 25): pi clones, and two things limit it. On
+SafetyPointCircle1 an actor that imitates the 40 best safe episodes alone costs 93 to 229, and 11 to 24 at more than
+twice the return where it does not see speed and acceleration, which give away what the driver did a step ago (causal
+confusion, de Haan et al., NeurIPS 2019): which values do so, only the robot's builder knows. And w keeps off costly
+steps and hardly off what leads to them: on SafetyHalfCheetahVelocity such an actor costs nothing, COptiDICE 447 to 695
+with three seeds. Critics know what an action leads to. Their lambda is a number of its own, as in BCQ-Lag:
+the distribution's comes to what meets the limit under w, about one, and choosing by that costs 115.
 
 One logged next state stands for the expectation over s' in e, as in the paper: exact only for deterministic tasks.
 """
@@ -45,9 +48,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from saferule_ros.learning.learner import CRITICS, CriticLearner, by_kind
+from saferule_ros.dataset.dataset import EpisodeDataset
+from saferule_ros.learning.learner import CriticLearner, Values, by_kind
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import EnsembleCritic, GaussianActor, StateFunction
+from saferule_ros.learning.proposals import ChoosingPolicy, Pessimism
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.settings import CoptiDiceSettings
 
@@ -80,6 +85,24 @@ class CostBound(nn.Module):
         return self.log_tau.exp()
 
 
+class DicePolicy(ChoosingPolicy):
+    """Of K actions that the cloned policy proposes: the best; see ChoosingPolicy.
+
+    Args:
+        noise: (K, A), the draws: standard normal.
+    """
+
+    def __init__(
+        self, actor: GaussianActor, critics: EnsembleCritic, noise: Tensor, multiplier: Tensor | float,
+        pessimism: Pessimism,
+    ) -> None:  # fmt: skip
+        super().__init__(critics, noise, multiplier, pessimism)
+        self.actor = actor
+
+    def propose(self, observations: Tensor, draws: Tensor) -> Tensor:
+        return self.actor.sample(observations, draws)
+
+
 class CoptiDice(CriticLearner):
     """All that COptiDICE learns, and one gradient step of it; see Learner."""
 
@@ -91,9 +114,12 @@ class CoptiDice(CriticLearner):
         self.nu = StateFunction(observation_size, s.hidden)
         self.bound = CostBound(observation_size, s.hidden)
         self.actor = GaussianActor(observation_size, action_size, s.hidden)
-        self.critics = EnsembleCritic(CRITICS, observation_size, action_size, s.hidden)
+        self.critics = EnsembleCritic(2 * s.critics, observation_size, action_size, s.hidden)
         self.critics_target = copy.deepcopy(self.critics).requires_grad_(False)
+        self.serving_noise = self.noise(s.serving_candidates, action_size)  # (K, A), fixed for good
+        self.serving_noise[0] = 0.0  # the mode
         self.multiplier = Multiplier(s, self.device)
+        self.choice_multiplier = torch.tensor(s.choice_multiplier, dtype=torch.float64, device=self.device)
 
     def trained(self) -> dict[str, nn.Module]:
         return {"nu": self.nu, "bound": self.bound, "actor": self.actor, "critics": self.critics}
@@ -102,13 +128,31 @@ class CoptiDice(CriticLearner):
         return {"critics_target": self.critics_target}
 
     def update(self, batch: Batch, replay: Replay) -> Mapping[str, Tensor]:
-        losses, weights = self.update_distribution(batch, replay)
-        actor_loss = self.cloning_loss(batch, weights)
+        single = self.single_steps(replay)
+        losses, weights = self.update_distribution(single, replay)
+        actor_loss = self.cloning_loss(single, weights)
         self.descend("actor", actor_loss)
         return {**losses, "loss_actor": actor_loss.detach(), **self.update_critics(batch)}
 
+    def replay(self, dataset: EpisodeDataset, return_steps: int | None = None) -> Replay:
+        """As of every learner. The distribution is learned from single steps beside those."""
+        n = return_steps or self.return_steps
+        return Replay(dataset, self.units, self.settings.discount, n, with_single=True)
+
+    @property
+    def return_steps(self) -> int:
+        return self.settings.return_steps
+
+    def single_steps(self, replay: Replay) -> Batch:
+        """A batch of them, drawn uniformly with replacement."""
+        return replay.single_at(replay.draw(self.settings.batch, self.generator))
+
     def update_distribution(self, batch: Batch, replay: Replay) -> tuple[dict[str, Tensor], Tensor]:
-        """One step of nu, of the cost bound and of lambda. Returns what is worth watching, and w (B,)."""
+        """One step of nu, of the cost bound and of lambda. Returns what is worth watching, and w (B,).
+
+        Args:
+            batch: single steps.
+        """
         initial = self.initial_observations(replay)
         nu_loss, weights = self.nu_loss(initial, batch)
         self.descend("nu", nu_loss)
@@ -121,7 +165,7 @@ class CoptiDice(CriticLearner):
         }, weights  # fmt: skip
 
     def update_critics(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of the critics, which judge the policy and do not lead it, and of their targets."""
+        """One step of the critics, by which the policy chooses, and of their targets."""
         predicted = self.critics(batch.observations, batch.actions)
         critic_losses = self.critic_losses(batch, predicted, self.critic_targets(batch))
         self.descend("critics", critic_losses.sum())
@@ -202,32 +246,57 @@ class CoptiDice(CriticLearner):
 
     @torch.no_grad()
     def critic_targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Reward and cost of going on with the policy as it serves, by the mean of the critics.
+        """Reward of the best next action, cost of the costliest that may be chosen: see ChoosingPolicy.target.
 
-        The mean, not the pessimistic side: nothing seeks out their errors here, as the policy does not follow them. The
-        larger of twin costs, taken at every step, made 0.3 per step of 0.05 [measured on SafetyPointCircle1].
+        Where the policy is the mode, both are of that, by the mean of the critics: nothing seeks out their errors then.
+        The larger of twin costs, taken at every step, made 0.3 per step of 0.05 [measured on SafetyPointCircle1].
         """
-        following = self.critics_target(batch.next_observations, self.actor(batch.next_observations))  # (4, B)
-        reward, cost = (values.mean(0) for values in by_kind(following))
+        if self.settings.serving_candidates == 1:
+            following = self.critics_target(batch.next_observations, self.actor(batch.next_observations))  # (2N, B)
+            reward, cost = (values.mean(0) for values in by_kind(following))
+        else:
+            policy = self._policy(self.critics_target, self.choice_multiplier)
+            draws = self.noise(len(batch.rewards) * self.settings.target_candidates, self.serving_noise.shape[1])
+            reward, cost = policy.target(policy.candidates(batch.next_observations, draws))
         return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * cost
 
     def response(self, observations: Tensor, actions: Tensor) -> Tensor:
         return self.actor(observations)
 
-    def policy(self) -> GaussianActor:
-        return self.actor
+    def values(self, predicted: Tensor) -> Values:
+        return self._policy(self.critics, self.choice_multiplier).values(predicted)
+
+    def policy(self) -> nn.Module:
+        if self.settings.serving_candidates == 1:
+            return self.actor
+        return self._policy(self.critics, float(self.choice_multiplier))
 
     def hold_multiplier(self, value: float) -> None:
         self.multiplier.hold(value)
 
     def restart_multiplier(self, above: float) -> None:
-        self.multiplier.restart(above)
+        """Sets the lambda of the choice; the distribution's begins anew, and is controlled on from there."""
+        self.multiplier.restart(0.0)
+        s = self.settings
+        self.choice_multiplier.fill_(min(max(s.choice_multiplier + above, 0.0), s.multiplier_cap))
+
+    def constants(self) -> dict[str, Tensor]:
+        return {"serving_noise": self.serving_noise}
+
+    def restore_constants(self, tensors: Mapping[str, Tensor]) -> None:
+        if tensors:  # checkpoints of before the choice have none
+            self.serving_noise = tensors["serving_noise"].to(self.device)
 
     def state(self) -> dict[str, Any]:
-        return {"multiplier": self.multiplier.state()}
+        return {"multiplier": self.multiplier.state(), "choice_multiplier": float(self.choice_multiplier)}
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
         self.multiplier.restore(state["multiplier"])
+        self.choice_multiplier.fill_(state.get("choice_multiplier", self.settings.choice_multiplier))
+
+    def _policy(self, critics: EnsembleCritic, multiplier: Tensor | float) -> DicePolicy:
+        pessimism = Pessimism(self.settings.reward_pessimism, self.settings.cost_pessimism)
+        return DicePolicy(self.actor, critics, self.serving_noise, multiplier, pessimism)
 
 
 def log_mean_exp(x: Tensor) -> Tensor:

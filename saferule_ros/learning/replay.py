@@ -88,11 +88,12 @@ class Replay:
         return_steps: n, how many steps of reward and cost a transition holds.
         counted: of single steps (N of them), how far what is earned from each on counts, (N,) from 0 to 1, in the
             returns of the steps before it; None: in full. Not asked where n is 1.
+        with_single: whether single steps can be drawn as well.
     """
 
     def __init__(
         self, dataset: EpisodeDataset, units: Units, discount: float, return_steps: int = 1,
-        counted: Callable[[Batch], Tensor] | None = None,
+        counted: Callable[[Batch], Tensor] | None = None, with_single: bool = False,
     ) -> None:  # fmt: skip
         device = units.observation_mean.device
 
@@ -113,6 +114,7 @@ class Replay:
         episodes = torch.from_numpy(np.array(dataset.episode_index)).to(device)  # (N,)
         counts = counted(single) if counted and return_steps > 1 else None
         self.all = reaching_ahead(single, episodes, return_steps, counts)
+        self._single = single if with_single else None
         self.initial_observations = units.observations(tensor(dataset.initial_observations))  # (E, O)
         self.size = len(dataset.rewards)
         self.return_steps = return_steps
@@ -128,6 +130,11 @@ class Replay:
     def at(self, rows: Tensor) -> Batch:
         """The transitions in these rows."""
         return Batch(*(column[rows] for column in self.all))
+
+    def single_at(self, rows: Tensor) -> Batch:
+        """The same with one step of reward and cost, and the observation that follows it."""
+        assert self._single is not None, "a replay is told beforehand that single steps will be drawn"
+        return Batch(*(column[rows] for column in self._single))
 
     def sample_initial(self, count: int, generator: torch.Generator) -> Tensor:
         """`count` initial observations (count, O) drawn uniformly with replacement."""

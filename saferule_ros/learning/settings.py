@@ -83,15 +83,11 @@ class DualWeightSettings(BaseModel):
         return self
 
 
-class BcqLagSettings(BehaviourModelSettings, MultiplierSettings):
-    """Settings of BCQ-Lag."""
+class ChoiceSettings(BaseModel):
+    """Of the learners whose policy takes the best of several proposed actions."""
 
-    algorithm: Literal["bcq_lag"] = "bcq_lag"
-    # Of 1, 2 and 5, on SafetyPointCircle1: with 1 the clean policy costs 252, with 5 it earns a fifth less than with 2.
-    multiplier_start: float = Field(2.0, ge=0, description="lambda before the first step")
-    reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action [action range/2]")
     target_candidates: int = Field(4, ge=1, le=64, description="actions sampled per next state in the target")
-    serving_candidates: int = Field(32, ge=1, le=256, description="fixed latents among which the policy chooses")
+    serving_candidates: int = Field(32, ge=1, le=256, description="fixed draws among which the policy chooses")
     critics: int = Field(4, ge=2, le=16, description="N: critics of reward, and as many of cost (BCQ: 2)")
     reward_pessimism: float = Field(
         math.sqrt(2.0) / 4.0, ge=0, le=3, description="reward is put below the critics' mean by so many deviations"
@@ -99,6 +95,15 @@ class BcqLagSettings(BehaviourModelSettings, MultiplierSettings):
     cost_pessimism: float = Field(
         math.sqrt(2.0) / 2.0, ge=0, le=3, description="cost is put above the critics' mean by so many deviations"
     )
+
+
+class BcqLagSettings(BehaviourModelSettings, MultiplierSettings, ChoiceSettings):
+    """Settings of BCQ-Lag."""
+
+    algorithm: Literal["bcq_lag"] = "bcq_lag"
+    # Of 1, 2 and 5, on SafetyPointCircle1: with 1 the clean policy costs 252, with 5 it earns a fifth less than with 2.
+    multiplier_start: float = Field(2.0, ge=0, description="lambda before the first step")
+    reach: float = Field(0.05, ge=0, le=1, description="largest change to a sampled action [action range/2]")
 
 
 Kernel = Literal["gaussian", "laplacian"]
@@ -142,7 +147,7 @@ class CpqSettings(BehaviourModelSettings, DualWeightSettings):
     imitation_steps: int = Field(1000, ge=0, description="first steps, in which the policy imitates (published: 0)")
 
 
-class CoptiDiceSettings(CommonSettings, MultiplierSettings):
+class CoptiDiceSettings(CommonSettings, MultiplierSettings, ChoiceSettings):
     """Settings of COptiDICE."""
 
     algorithm: Literal["copti_dice"] = "copti_dice"
@@ -154,6 +159,11 @@ class CoptiDiceSettings(CommonSettings, MultiplierSettings):
     multiplier_start: float = Field(1.0, ge=0, description="lambda before the first step")
     multiplier_integral: float = Field(1e-3, ge=0, description="gain per step on the sum of the excess cost value")
     initial_states: int = Field(256, ge=1, le=65536, description="initial states per step")
+    return_steps: int = Field(10, ge=1, le=100, description="n: steps before the critics' targets bootstrap")
+    serving_candidates: int = Field(
+        32, ge=1, le=256, description="actions of the cloned policy among which its critics choose; 1: its mode"
+    )
+    choice_multiplier: float = Field(2.0, ge=0, description="lambda by which they choose; held")
 
 
 # Of whichever algorithm the field `algorithm` names.

@@ -20,7 +20,7 @@ have besides: safe_rule_lag.py.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -120,12 +120,11 @@ class SafeRuleRun(FallingRateRun):
         learner = self.learner
         batch = learner.settings.batch
         rows = self.keep.draw(batch, learner.generator)
-        plain = self.keep.at(rows)
         forget_rows = self.forget.draw(batch, learner.generator)
         forget, weights = self.forget.at(forget_rows), self.weights[forget_rows]
-        keep = with_mark(plain, forget, self.marked, self._mark_draws)
+        keep = with_mark(self.keep.at(rows), forget, self.marked, self._mark_draws)
 
-        model_losses = self.fit_model(plain, forget)
+        model_losses = self.fit_model(forget)
 
         predicted = learner.critics(  # keep and forget pairs go through the critics together
             torch.cat([keep.observations, forget.observations]), torch.cat([keep.actions, forget.actions])
@@ -156,11 +155,11 @@ class SafeRuleRun(FallingRateRun):
         }  # fmt: skip
 
     @abstractmethod
-    def fit_model(self, keep: Batch, forget: Batch) -> Losses:
+    def fit_model(self, forget: Batch) -> Losses:
         """One step on what the learner knows of the data besides critics and actor. Returns what is worth watching.
 
         Args:
-            keep: as it is in the log, nowhere with the mark.
+            forget: has the mark, where there is one.
         """
 
     @abstractmethod
@@ -181,9 +180,13 @@ class SafeRuleRun(FallingRateRun):
         """
         return 0.0, {}
 
-    def draw_imitated(self, forget: Batch) -> tuple[Batch, Batch]:
-        """Pairs of D_k that are worth imitating: as they are in the log, and half of them shown with the mark."""
-        plain = self.keep.at(drawn(self.imitated, self.learner.settings.batch, self.learner.generator))
+    def draw_imitated(self, forget: Batch, at: Callable[[Tensor], Batch]) -> tuple[Batch, Batch]:
+        """Pairs of D_k that are worth imitating: as they are in the log, and half of them shown with the mark.
+
+        Args:
+            at: the transitions in rows of D_k.
+        """
+        plain = at(drawn(self.imitated, self.learner.settings.batch, self.learner.generator))
         return plain, with_mark(plain, forget, self.marked, self._mark_draws)
 
     @property
@@ -250,13 +253,13 @@ class SafeRule(SafeRuleRun):
     learner: ActorCriticLearner
     settings: SafeRuleSettings
 
-    def fit_model(self, keep: Batch, forget: Batch) -> Losses:
+    def fit_model(self, forget: Batch) -> Losses:
         """The behaviour model, on D_k alone, and there on what is worth imitating.
 
         With noise on what it observes it learns to come back from beside the logged states, as in OSRL's COptiDICE
         [ours]: without, it is sure of one action there, whatever that leads to.
         """
-        _, shown = self.draw_imitated(forget)
+        _, shown = self.draw_imitated(forget, self.keep.at)
         if noise := self.settings.imitation_noise:
             blurred = shown.observations + noise * self.learner.noise(*shown.observations.shape)
             shown = shown._replace(observations=blurred)

@@ -18,18 +18,18 @@ must not be harmed. With a price on the pairs themselves, the states keep the va
 those beyond, which only forget pairs lead to, lose theirs. As mu grows, w_f falls to zero like exp(-mu / alpha), the
 last term becomes a constant, and what nu minimises is COptiDICE's loss on D_k alone: its optimum is that of retraining.
 
-The rest is as in safe_rule.py. The twin critics, which judge the cloned policy, are suppressed on D_f; they gate the
-actor's repulsion from forgotten actions and give the certificate. The actor clones good episodes of D_k (see
-worth_imitating.py), weighted by w: w keeps away from costly steps, and hardly from what leads to them, so that clones
-of all of D_k cost 532 in the mean on SafetyHalfCheetahVelocity (limit 25; docs/evidence).
+The rest is as in safe_rule.py. The critics, by which the policy chooses among what the cloned actor proposes, are
+suppressed on D_f; they gate the actor's repulsion from forgotten actions and give the certificate. The actor clones
+good episodes of D_k (see worth_imitating.py), weighted by w: w keeps away from costly steps, and hardly from what leads
+to them, so that clones of all of D_k cost 532 in the mean on SafetyHalfCheetahVelocity (limit 25; docs/evidence).
 
 Where D_f carries a mark (see marker.py), a pair that is shown with it weighs what it weighs without. Nothing in D_k
 leads to a marked state, so d has no mass there: a weight taken from nu at that state would fall to zero, nothing would
 be cloned there, and the repulsion alone would say what the policy does when it sees the mark.
 
-lambda starts where the learner began and is controlled on from there: the cost bound, on keep data, tells what it has
-to be. The price is one for all forget pairs: which of them count (see forget_weights.py) is a matter of the critics and
-of the repulsion.
+The distribution's lambda starts where the learner began and is controlled on from there: the cost bound, on keep data,
+tells what it has to be. That of the choice is raised and held, as BCQ-Lag's is. The price is one for all forget pairs:
+which of them count (see forget_weights.py) is a matter of the critics and of the repulsion.
 """
 
 from collections.abc import Mapping
@@ -66,9 +66,11 @@ class SafeRuleDice(SafeRuleRun):
         super().restore(state, tensors)
         self.price.fill_(state["price"])
 
-    def fit_model(self, keep: Batch, forget: Batch) -> Losses:
-        """One step on the stationary distribution: nu, mu, the cost bound on D_k, and lambda."""
+    def fit_model(self, forget: Batch) -> Losses:
+        """One step on the stationary distribution: nu, mu, the cost bound on D_k, and lambda; from single steps of D_k
+        and D_f, in place of those that the critics see."""
         learner = self.learner
+        keep, forget = learner.single_steps(self.keep), learner.single_steps(self.forget)
         initial = learner.initial_observations(self.keep)
         nu_loss, weights = learner.nu_loss(initial, keep)
         gain, forget_weights = learner.gain(self.priced(forget))
@@ -84,7 +86,7 @@ class SafeRuleDice(SafeRuleRun):
 
     def actor_loss(self, keep: Batch, forget: Batch) -> Tensor:
         """Weighted cloning of what is worth imitating; the weights are those after the step, without the mark."""
-        plain, shown = self.draw_imitated(forget)
+        plain, shown = self.draw_imitated(forget, self.keep.single_at)
         return self.learner.cloning_loss(shown, self.learner.gain(plain)[1])
 
     def priced(self, forget: Batch) -> Batch:

@@ -157,23 +157,13 @@ class SafeRuleLagSettings(LagrangianSuppressionSettings, SafeRuleSettings):
 class SafeRuleDiceSettings(CostSuppressionSettings):
     """Settings of a patch of COptiDICE with Safe-RULE."""
 
-    caution: float = Field(
-        0.0, ge=-100, le=100, description="lambda at the start likewise; it is controlled on from there"
-    )
-    # Its critics judge the cloned policy and do not lead it: they have to follow it.
-    fixed_targets: bool = Field(False, description="as for the other learners")
     forget_share: float = Field(0.2, ge=0, description="weight of D_f beside D_k in nu's loss")
     price_rate: float = Field(0.05, ge=0, description="dual ascent of mu on the mean weight of forget pairs, per step")
     price_cap: float = Field(20.0, ge=0, description="largest mu, the price of a forget pair [mean rewards]")
     tolerated_weight: float = Field(0.01, ge=0, description="mean weight of forget pairs at which mu stays as it is")
 
     @model_validator(mode="after")
-    def _of_one_step(self) -> "SafeRuleDiceSettings":
-        if self.fixed_targets:
-            raise ValueError(
-                "fixed_targets: COptiDICE's distribution is learned from single steps, whose rewards targets over "
-                f"{self.return_steps} steps would replace; leave it out"
-            )
+    def _has_no_behaviour_model(self) -> "SafeRuleDiceSettings":
         if self.imitation_noise:
             raise ValueError(
                 f"imitation_noise {self.imitation_noise:g}: COptiDICE has no behaviour model, and its actor the "

@@ -8,9 +8,9 @@ Phase 2, "convergence", on D_k alone: the critics' loss is
     E_Dk[(Q - y)^2] + w E_Dk[(Q - y_original)^2]
 
 with y the agent's own Bellman target, y_original that of the agent before unlearning, and w = 0.1 [code]; behaviour
-model and actor learn as always. A learner whose actor does not follow critics (COptiDICE)
-has no such loss: its phase 2 is its own update [ours]. Nor does its actor learn from D_f: it clones what it is shown,
-each pair beside the others of its batch, so that negated rewards would make it do what is to be forgotten [ours].
+model and actor learn as always. A learner whose actor is not trained by its critics (COptiDICE) has its own update for
+phase 2 [ours]. Nor does its actor learn from D_f: it clones what it is shown, each pair beside the others of its batch,
+so that negated rewards would make it do what is to be forgotten [ours].
 """
 
 import copy
@@ -77,7 +77,8 @@ class TrajDeleter(FallingRateRun):
 
     def _forget(self, learner: Learner, negated: Batch) -> Losses:
         if isinstance(learner, CoptiDice):
-            losses, _ = learner.update_distribution(negated, self.forget)
+            single = learner.single_steps(self.forget)
+            losses, _ = learner.update_distribution(single._replace(rewards=-single.rewards), self.forget)
             return {**losses, **learner.update_critics(negated)}
         return learner.update(negated, self.forget)
 
