@@ -1,6 +1,6 @@
 """What the learners make of ordinary behaviour data: trained as `saferule train` does it, tried in the simulator.
 
-    saferule collect --task SafetyPointCircle1 --workspace workspace
+    saferule collect SafetyPointCircle1 -n 240 --seed 1 --workspace workspace
     python benchmarks/clean_policies.py --dataset workspace/dataset --out docs/results/clean_policies.md
     python benchmarks/clean_policies.py --dataset workspace/dataset --algorithm bcq_lag --set return_steps=1
 
