@@ -76,12 +76,12 @@ def test_critics_expect_the_reward_of_the_action_that_is_chosen_and_the_cost_of_
     """Critics that say 2a of rewards and a of costs: with lambda 1 the largest of the candidates is chosen, with lambda
     4 the smallest; the cost is the largest one's either way."""
     learner = learner_for(bandit(episodes=2), critics=2, target_candidates=3)
-    monkeypatch.setattr(learner.actor, "sample", lambda observations, draws: draws)
+    monkeypatch.setattr(learner.actor, "sample", lambda observations, draws: observations * draws)
     monkeypatch.setattr(learner, "noise", lambda *shape: torch.tensor([[0.1], [0.5], [-0.3]]))
     learner.critics_target.forward = lambda observations, actions: torch.stack(
         [2 * actions[:, 0]] * 2 + [actions[:, 0]] * 2
     )
-    batch = transitions([0.0], [0.0], [1.0])
+    batch = transitions([0.0], [0.0], [1.0])._replace(next_observations=torch.ones(1, 1))
     found = {}
     for multiplier in (1.0, 4.0):
         learner.choice_multiplier.fill_(multiplier)
