@@ -21,7 +21,9 @@ from saferule_ros.experiments.saying import TrialProgress
 from saferule_ros.experiments.settings import Trial
 from saferule_ros.experiments.sharing import only_one
 from saferule_ros.experiments.trial import finished, run_trial
+from saferule_ros.learning.algorithms import ALGORITHMS
 from saferule_ros.reporting.trials import TrialResult
+from saferule_ros.unlearning.methods import NAMES as METHOD_NAMES
 
 NEVER = lambda: False  # noqa: E731
 
@@ -35,10 +37,14 @@ def test_a_plan_has_every_combination_once_and_every_cell_before_the_next_seed()
     assert trials[0].cell.task == TASK, "with its version"
 
 
-def test_a_plan_leaves_out_methods_that_do_not_work_on_a_learner() -> None:
-    block = {"tasks": ["SafetyPointCircle1"], "algorithms": ["bcq_lag", "copti_dice"]}
-    bcq, dice = plan(tiny_grid(cells=[block], methods=["reward_only", "fine_tune"]))
-    assert (list(bcq.methods), list(dice.methods)) == (["reward_only", "fine_tune"], ["fine_tune"])
+def test_a_plan_has_every_method_on_every_learner_with_the_settings_that_it_has_there() -> None:
+    block = {"tasks": ["SafetyPointCircle1"], "algorithms": list(ALGORITHMS)}
+    trials = {trial.cell.algorithm: trial for trial in plan(tiny_grid(cells=[block], methods=list(METHOD_NAMES)))}
+    assert all(tuple(trial.methods) == METHOD_NAMES for trial in trials.values())
+    for method in ("safe_rule", "reward_only"):
+        assert "price_cap" in trials["copti_dice"].methods[method]
+        assert "price_cap" not in trials["bcq_lag"].methods[method]
+    assert "cost_weight" not in trials["copti_dice"].methods["reward_only"]
 
 
 def test_data_of_attacks_that_moved_observations_in_stretches_is_not_that_of_before_and_all_other_is() -> None:

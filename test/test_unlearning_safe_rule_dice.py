@@ -10,12 +10,13 @@ from saferule_ros.attacks.registry import ATTACKS, make_attack
 from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.dataset.episode import Episode
 from saferule_ros.learning.copti_dice import CoptiDice
+from saferule_ros.learning.learner import by_kind
 from saferule_ros.learning.replay import Replay
 from saferule_ros.unlearning.certificate import certify, pair_values
 from saferule_ros.unlearning.methods import make_run, method_for
 from saferule_ros.unlearning.run import unlearn
 from saferule_ros.unlearning.safe_rule_dice import SafeRuleDice
-from saferule_ros.unlearning.settings import SafeRuleDiceSettings, TrajDeleterSettings
+from saferule_ros.unlearning.settings import RewardOnlyDiceSettings, SafeRuleDiceSettings, TrajDeleterSettings
 from saferule_ros.unlearning.traj_deleter import TrajDeleter
 
 PATCH = {"cost_margin": 0.5, "temperature": 0.1, "tolerated_share": 0.1, "gate_temperature": 0.1, **WHOLE}
@@ -166,6 +167,26 @@ def test_the_actor_clones_what_is_worth_imitating_alone(share: float, low: float
     unlearn(run)
     actions = torch.cat(cloned)
     assert (actions.min().item(), actions.max().item()) == pytest.approx((low, high), abs=0.05)
+
+
+def test_reward_only_takes_reward_and_weight_from_forgotten_actions_and_presses_no_cost():
+    keep, forget, both = poisoned_bandit()
+    learner = trained(both, 300)
+    forgotten = torch.linspace(0.5, 0.9, 4).unsqueeze(1)
+
+    def reward() -> torch.Tensor:
+        return by_kind(learner.critics(torch.zeros(4, 1), forgotten).detach())[0].mean(0)
+
+    before, weight = reward(), weights(learner, forget).mean()
+    whole = SafeRuleDiceSettings(steps=150, price_rate=0.2, **PATCH)
+    settings = RewardOnlyDiceSettings.model_validate(whole.model_dump(include=set(RewardOnlyDiceSettings.model_fields)))
+    run = make_run("reward_only", learner, forget, keep, settings, seed=5)
+    assert isinstance(run, SafeRuleDice)
+    assert (run.settings.cost_weight, run.settings.actor_weight) == (0.0, 0.0)
+    assert (run.settings.price_rate, run.settings.keep_outweighs) == (0.2, 0.0), "all else as it is told"
+    unlearn(run)
+    assert (reward() < before - 0.3).all()
+    assert learner.gain(run.priced(run.forget.all))[1].mean() < 0.1 * weight
 
 
 def test_same_seed_gives_the_same_patch():

@@ -15,14 +15,12 @@ from saferule_ros.learning.algorithms import ALGORITHMS
 from saferule_ros.learning.choice import settings_classes
 from saferule_ros.reporting.trials import Cell
 from saferule_ros.sim.tasks import full_id
-from saferule_ros.unlearning.methods import NAMES, MethodError, method_for
+from saferule_ros.unlearning.methods import NAMES, method_for
 from saferule_ros.unlearning.retrain import Retrain
 
 
 def plan(grid: GridSettings) -> list[Trial]:
     """All trials: seed by seed, so that a grid that is stopped early has every cell at least once.
-
-    A method that does not work on a cell's learner is left out there.
 
     Raises:
         SettingsError: an unknown task, algorithm, attack, method or setting, or a value out of range.
@@ -65,10 +63,7 @@ def _methods(grid: GridSettings, algorithm: str) -> dict[str, dict[str, Any]]:
     asked = {name: Variant(method=name, settings={}) for name in grid.methods} | grid.variants
     found = {}
     for name, variant in asked.items():
-        try:
-            method = method_for(variant.method, ALGORITHMS[algorithm])
-        except MethodError:  # the name is known: it does not work on this learner
-            continue
+        method = method_for(variant.method, ALGORITHMS[algorithm])
         settings = grid.unlearning.get(variant.method, {}) | variant.settings
         if variant.method == Retrain.NAME and settings.keys() - {"steps"}:
             raise SettingsError(

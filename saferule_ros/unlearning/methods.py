@@ -10,7 +10,7 @@ from saferule_ros.learning.copti_dice import CoptiDice
 from saferule_ros.learning.learner import ActorCriticLearner, LagrangianLearner, Learner
 from saferule_ros.unlearning.fine_tune import FineTune
 from saferule_ros.unlearning.retrain import Retrain
-from saferule_ros.unlearning.reward_only import RewardOnly, RewardOnlyLag
+from saferule_ros.unlearning.reward_only import RewardOnly, RewardOnlyDice, RewardOnlyLag
 from saferule_ros.unlearning.run import UnlearningRun
 from saferule_ros.unlearning.safe_rule import SafeRule
 from saferule_ros.unlearning.safe_rule_dice import SafeRuleDice
@@ -18,6 +18,7 @@ from saferule_ros.unlearning.safe_rule_lag import SafeRuleLag
 from saferule_ros.unlearning.settings import (
     FineTuneSettings,
     RetrainSettings,
+    RewardOnlyDiceSettings,
     RewardOnlyLagSettings,
     RewardOnlySettings,
     RunSettings,
@@ -57,6 +58,7 @@ METHODS = (
     Method(SafeRule.NAME, CoptiDice, SafeRuleDiceSettings, SafeRuleDice),
     Method(RewardOnly.NAME, LagrangianLearner, RewardOnlyLagSettings, RewardOnlyLag),
     Method(RewardOnly.NAME, ActorCriticLearner, RewardOnlySettings, RewardOnly),
+    Method(RewardOnly.NAME, CoptiDice, RewardOnlyDiceSettings, RewardOnlyDice),
     Method(TrajDeleter.NAME, Learner, TrajDeleterSettings, TrajDeleter),
     Method(FineTune.NAME, Learner, FineTuneSettings, FineTune),
     Method(Retrain.NAME, Learner, RetrainSettings, Retrain),

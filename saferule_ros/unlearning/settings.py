@@ -154,8 +154,8 @@ class SafeRuleLagSettings(LagrangianSuppressionSettings, SafeRuleSettings):
     press_outnumbered: bool = Field(True, description=PRESSING)
 
 
-class SafeRuleDiceSettings(CostSuppressionSettings):
-    """Settings of a patch of COptiDICE with Safe-RULE."""
+class DiceSuppressionSettings(SuppressionSettings):
+    """Of such a method on COptiDICE: the price that takes weight from forget pairs."""
 
     forget_share: float = Field(0.2, ge=0, description="weight of D_f beside D_k in nu's loss")
     price_rate: float = Field(0.05, ge=0, description="dual ascent of mu on the mean weight of forget pairs, per step")
@@ -163,7 +163,7 @@ class SafeRuleDiceSettings(CostSuppressionSettings):
     tolerated_weight: float = Field(0.01, ge=0, description="mean weight of forget pairs at which mu stays as it is")
 
     @model_validator(mode="after")
-    def _has_no_behaviour_model(self) -> "SafeRuleDiceSettings":
+    def _has_no_behaviour_model(self) -> "DiceSuppressionSettings":
         if self.imitation_noise:
             raise ValueError(
                 f"imitation_noise {self.imitation_noise:g}: COptiDICE has no behaviour model, and its actor the "
@@ -172,12 +172,20 @@ class SafeRuleDiceSettings(CostSuppressionSettings):
         return self
 
 
+class SafeRuleDiceSettings(DiceSuppressionSettings, CostSuppressionSettings):
+    """Settings of a patch of COptiDICE with Safe-RULE."""
+
+
 class RewardOnlySettings(SuppressionSettings):
     """Settings of reward-only unlearning, of a learner whose actor follows its critics."""
 
 
 class RewardOnlyLagSettings(LagrangianSuppressionSettings, RewardOnlySettings):
     """Settings of reward-only unlearning of BCQ-Lag or BEAR-Lag."""
+
+
+class RewardOnlyDiceSettings(DiceSuppressionSettings):
+    """Settings of reward-only unlearning of COptiDICE."""
 
 
 class FineTuneSettings(FallingRateSettings):
