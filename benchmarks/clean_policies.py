@@ -50,8 +50,9 @@ def row(task_id: str, algorithm: str, changes: list[str], unseen: list[int], ste
     """Trains and tries one policy."""
     robot = task(task_id)
     parsed = dict(change.split("=", 1) for change in changes)
-    trained = CoptiDice.NAME if algorithm == CLONING else algorithm
-    settings = settings_from({"algorithm": trained} | {k: yaml.safe_load(v) for k, v in parsed.items()})
+    # Of a clone the mode serves: it has no critics that could choose.
+    fixed = {"algorithm": CoptiDice.NAME, "serving_candidates": 1} if algorithm == CLONING else {"algorithm": algorithm}
+    settings = settings_from(fixed | {k: yaml.safe_load(v) for k, v in parsed.items()})
     bounds = np.array(robot.action_low, np.float32), np.array(robot.action_high, np.float32)
     began = time.process_time()
     limits = TaskLimits(cost_limit=robot.cost_limit, horizon=robot.horizon)

@@ -33,7 +33,7 @@ Why so (docs/results/clean_policies.md, docs/evidence/failures.md; limit 25): pi
 SafetyPointCircle1 an actor that imitates the 40 best safe episodes alone costs 93 to 229, and 11 to 24 at more than
 twice the return where it does not see speed and acceleration, which give away what the driver did a step ago (causal
 confusion, de Haan et al., NeurIPS 2019): which values do so, only the robot's builder knows. And w keeps off costly
-steps and hardly off what leads to them: on SafetyHalfCheetahVelocity such an actor costs nothing, COptiDICE 447 to 695
+steps and hardly off what leads to them: on SafetyHalfCheetahVelocity such an actor costs nothing, that of w 464 to 852
 with three seeds. Critics know what an action leads to. Their lambda is a number of its own, as in BCQ-Lag:
 the distribution's comes to what meets the limit under w, about one, and choosing by that costs 115.
 
