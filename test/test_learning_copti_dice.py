@@ -8,6 +8,7 @@ import pytest
 import torch
 from dice_cases import QUICK, learner_for, optimum_of_the_bandit, trained
 from learning_cases import bandit
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from saferule_ros.dataset.dataset import EpisodeDataset
@@ -15,7 +16,7 @@ from saferule_ros.learning.checkpoint import load_checkpoint, save_checkpoint
 from saferule_ros.learning.copti_dice import CoptiDice, divergence, inverse_slope
 from saferule_ros.learning.replay import Batch, Replay
 from saferule_ros.learning.serving_policy import ServingPolicy
-from saferule_ros.learning.settings import ChoiceSettings, TaskLimits
+from saferule_ros.learning.settings import ChoiceSettings, CoptiDiceSettings, TaskLimits
 from saferule_ros.learning.trainer import train
 
 
@@ -100,6 +101,11 @@ def test_the_policy_takes_the_proposal_that_its_critics_call_best_and_the_mode_i
     for state, actions, taken in zip(states, proposed, learner.act(states), strict=True):
         values = learner.values(learner.critics(state.expand(5, 1), actions))
         torch.testing.assert_close(taken, actions[(values.reward - 0.7 * values.cost).argmax()])
+
+
+def test_a_lambda_of_the_choice_above_its_cap_is_refused():
+    with pytest.raises(ValidationError, match=r"choice_multiplier 3\.0 is above multiplier_cap 2\.0"):
+        CoptiDiceSettings(choice_multiplier=3.0, multiplier_cap=2.0)
 
 
 def test_with_one_candidate_the_mode_serves_as_published():
@@ -339,7 +345,9 @@ def test_resumed_learning_is_bit_equal_to_not_having_stopped(tmp_path):
 def test_a_checkpoint_of_before_the_choice_serves_the_mode_as_it_did(tmp_path):
     """Two critics of each kind, which judge the mode; neither noise to choose with nor a lambda of the choice."""
     dataset = bandit(episodes=20)
-    learner = learner_for(dataset, serving_candidates=1, critics=2, return_steps=1)
+    learner = learner_for(
+        dataset, serving_candidates=1, critics=2, return_steps=1, multiplier_cap=1.5, choice_multiplier=0.0
+    )  # a cap below what the choice begins with today
     steps(learner, dataset, 3)
     today = tmp_path / save_checkpoint(learner, tmp_path, dataset.digest)
 

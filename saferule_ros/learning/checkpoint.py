@@ -29,7 +29,7 @@ SCHEMA = 2
 # could be expected to collide.
 ID_LENGTH = 16
 # COptiDICE before its critics chose: two of each, which judged the mode.
-BEFORE = {"copti_dice": {"serving_candidates": 1, "critics": 2, "return_steps": 1}}
+BEFORE = {"copti_dice": {"serving_candidates": 1, "critics": 2, "return_steps": 1, "choice_multiplier": 0.0}}
 MOST_NAMED = 5  # checkpoints in one message
 
 

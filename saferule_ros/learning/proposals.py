@@ -3,7 +3,7 @@
 Source: BCQ (Fujimoto et al., 2019). Constrained [OSRL], the best is the one with the largest Lagrangian.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -29,11 +29,11 @@ class Pessimism(NamedTuple):
     cost: float
 
 
-class ChoosingPolicy(nn.Module):
+class ChoosingPolicy(nn.Module, ABC):
     """Of K proposed actions the one with the best Lagrangian score Q_r - lambda Q_c.
 
     Args:
-        critics: (2N members): N of reward, then N of cost.
+        critics: 2N members, N of reward, then N of cost.
         draws: (K, D), one for each proposal, the same for every observation: no randomness on the robot [ours].
         multiplier: lambda; a scalar tensor where it changes while the policy is in use.
         pessimism: see there.

@@ -23,7 +23,7 @@ from saferule_ros.unlearning.settings import RunSettings
 from saferule_ros.workspace import Workspace
 
 # Count up when the same settings come to take other steps: what was stopped before then is not gone on with.
-STEPS_VERSION = 3
+STEPS_VERSION = 4
 
 
 class DatasetMismatch(SaferuleError):
