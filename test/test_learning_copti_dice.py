@@ -85,7 +85,7 @@ def test_critics_expect_the_reward_of_the_action_that_is_chosen_and_the_cost_of_
     batch = transitions([0.0], [0.0], [1.0])._replace(next_observations=torch.ones(1, 1))
     found = {}
     for multiplier in (1.0, 4.0):
-        learner.choice_multiplier.fill_(multiplier)
+        learner.choice_multiplier.value.fill_(multiplier)
         found[multiplier] = [float(target) for target in learner.critic_targets(batch)]
     assert found[1.0] == pytest.approx([1.0, 0.5], abs=1e-5)
     assert found[4.0] == pytest.approx([-0.6, 0.5], abs=1e-5)
@@ -93,7 +93,7 @@ def test_critics_expect_the_reward_of_the_action_that_is_chosen_and_the_cost_of_
 
 def test_the_policy_takes_the_proposal_that_its_critics_call_best_and_the_mode_is_one_of_them():
     learner = learner_for(bandit(episodes=50), serving_candidates=5)
-    learner.choice_multiplier.fill_(0.7)
+    learner.choice_multiplier.value.fill_(0.7)
     states = torch.randn(4, 1)
     mean, log_std = learner.actor.parameters_at(states)
     proposed = torch.tanh(mean.unsqueeze(1) + log_std.exp().unsqueeze(1) * learner.serving_noise)  # (4, K, 1)
@@ -130,7 +130,7 @@ def test_a_patch_raises_the_lambda_of_the_choice_and_begins_the_distributions_an
     learner.hold_multiplier(3.0)
     for above, expected in ((1.0, 3.0), (5.0, 4.0), (-3.0, 0.0)):
         learner.restart_multiplier(above)
-        assert float(learner.choice_multiplier) == expected
+        assert float(learner.choice_multiplier.value) == expected
         assert float(learner.multiplier.value) == 1.5
 
 

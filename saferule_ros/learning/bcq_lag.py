@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from saferule_ros.learning.learner import LagrangianLearner, Values
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import ConditionalVae, EnsembleCritic, PerturbationActor
-from saferule_ros.learning.proposals import ChoosingPolicy, Pessimism
+from saferule_ros.learning.proposals import ChoosingPolicy, pessimistic
 from saferule_ros.learning.replay import Batch, Replay
-from saferule_ros.learning.settings import BcqLagSettings
+from saferule_ros.learning.settings import BcqLagSettings, ChoiceSettings
 
 
 class BcqPolicy(ChoosingPolicy):
@@ -37,9 +37,9 @@ class BcqPolicy(ChoosingPolicy):
 
     def __init__(
         self, vae: ConditionalVae, actor: PerturbationActor, critics: EnsembleCritic, latents: Tensor,
-        multiplier: Tensor | float, pessimism: Pessimism,
+        multiplier: Tensor | float, settings: ChoiceSettings,
     ) -> None:  # fmt: skip
-        super().__init__(critics, latents, multiplier, pessimism)
+        super().__init__(critics, latents, multiplier, settings)
         self.vae, self.actor = vae, actor
 
     def propose(self, observations: Tensor, draws: Tensor) -> Tensor:
@@ -102,11 +102,10 @@ class BcqLag(LagrangianLearner):
         policy = self._current()
         latents = self.latents(len(states) * self.settings.target_candidates)
         candidates = policy.candidates(states, latents)
-        choice = policy.score(candidates.values).argmax(dim=1, keepdim=True)
-        return candidates.values.cost.gather(1, choice).mean().double() - self.kappa
+        return candidates.values.cost.gather(1, policy.choice(candidates)).mean().double() - self.kappa
 
     def values(self, predicted: Tensor) -> Values:
-        return self._current().values(predicted)
+        return pessimistic(predicted, self.settings)
 
     def policy(self) -> BcqPolicy:
         return self._policy(self.actor, self.critics, float(self.multiplier.value))
@@ -122,5 +121,4 @@ class BcqLag(LagrangianLearner):
         return self._policy(self.actor, self.critics, self.multiplier.value)
 
     def _policy(self, actor: PerturbationActor, critics: EnsembleCritic, multiplier: Tensor | float) -> BcqPolicy:
-        pessimism = Pessimism(self.settings.reward_pessimism, self.settings.cost_pessimism)
-        return BcqPolicy(self.vae, actor, critics, self.serving_latents, multiplier, pessimism)
+        return BcqPolicy(self.vae, actor, critics, self.serving_latents, multiplier, self.settings)

@@ -28,7 +28,7 @@ SCHEMA = 2
 # Sixteen hex digits of a SHA-256: short enough to type, and no robot stores the 2^32 checkpoints at which two
 # could be expected to collide.
 ID_LENGTH = 16
-# COptiDICE before its critics chose: two of each, which judged the mode.
+# What settings that were not there yet came to: COptiDICE's before its critics chose, two of each that judged the mode.
 BEFORE = {"copti_dice": {"serving_candidates": 1, "critics": 2, "return_steps": 1, "choice_multiplier": 0.0}}
 MOST_NAMED = 5  # checkpoints in one message
 
@@ -110,13 +110,8 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
         tensors["units.action_low"], tensors["units.action_high"], description["reward_scale"],
         description.get("cost_scale", 1.0),  # earlier versions had none
     )  # fmt: skip
-    learner = make_learner(
-        units,
-        TaskLimits(**description["limits"]),
-        settings_from(_settings_of(description)),
-        description["seed"],
-        device,
-    )
+    settings = settings_from(BEFORE.get(description["algorithm"], {}) | description["settings"])
+    learner = make_learner(units, TaskLimits(**description["limits"]), settings, description["seed"], device)
     for name, network in learner.networks().items():
         network.load_state_dict(_below(tensors, f"networks.{name}."))
     for name, optimiser in learner.optimisers.items():
@@ -132,11 +127,6 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> tuple[L
 def steps_of(folder: Path) -> int:
     """How many gradient steps are behind a checkpoint; raises CheckpointError as load_checkpoint does."""
     return int(_description(folder)["steps_done"])
-
-
-def _settings_of(description: Mapping[str, Any]) -> dict[str, Any]:
-    """With what settings that were not there yet came to when it was written."""
-    return BEFORE.get(description["algorithm"], {}) | description["settings"]
 
 
 def _working_folder(parent: Path) -> Path:

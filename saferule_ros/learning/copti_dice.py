@@ -52,9 +52,9 @@ from saferule_ros.dataset.dataset import EpisodeDataset
 from saferule_ros.learning.learner import CriticLearner, Values, by_kind
 from saferule_ros.learning.multiplier import Multiplier
 from saferule_ros.learning.networks import EnsembleCritic, GaussianActor, StateFunction
-from saferule_ros.learning.proposals import ChoosingPolicy, Pessimism
+from saferule_ros.learning.proposals import ChoosingPolicy, pessimistic
 from saferule_ros.learning.replay import Batch, Replay
-from saferule_ros.learning.settings import CoptiDiceSettings
+from saferule_ros.learning.settings import ChoiceSettings, CoptiDiceSettings
 
 
 def divergence(w: Tensor) -> Tensor:
@@ -94,9 +94,9 @@ class DicePolicy(ChoosingPolicy):
 
     def __init__(
         self, actor: GaussianActor, critics: EnsembleCritic, noise: Tensor, multiplier: Tensor | float,
-        pessimism: Pessimism,
+        settings: ChoiceSettings,
     ) -> None:  # fmt: skip
-        super().__init__(critics, noise, multiplier, pessimism)
+        super().__init__(critics, noise, multiplier, settings)
         self.actor = actor
 
     def propose(self, observations: Tensor, draws: Tensor) -> Tensor:
@@ -119,7 +119,9 @@ class CoptiDice(CriticLearner):
         self.serving_noise = self.noise(s.serving_candidates, action_size)  # (K, A), fixed for good
         self.serving_noise[0] = 0.0  # the mode
         self.multiplier = Multiplier(s, self.device)
-        self.choice_multiplier = torch.tensor(s.choice_multiplier, dtype=torch.float64, device=self.device)
+        # Of the choice: held, within the same cap.
+        choice = s.model_copy(update={"multiplier_start": s.choice_multiplier})
+        self.choice_multiplier = Multiplier(choice, self.device)
 
     def trained(self) -> dict[str, nn.Module]:
         return {"nu": self.nu, "bound": self.bound, "actor": self.actor, "critics": self.critics}
@@ -136,12 +138,8 @@ class CoptiDice(CriticLearner):
 
     def replay(self, dataset: EpisodeDataset, return_steps: int | None = None) -> Replay:
         """As of every learner. The distribution is learned from single steps beside those."""
-        n = return_steps or self.return_steps
+        n = return_steps or self.settings.return_steps
         return Replay(dataset, self.units, self.settings.discount, n, with_single=True)
-
-    @property
-    def return_steps(self) -> int:
-        return self.settings.return_steps
 
     def single_steps(self, replay: Replay) -> Batch:
         """A batch of them, drawn uniformly with replacement."""
@@ -255,7 +253,7 @@ class CoptiDice(CriticLearner):
             following = self.critics_target(batch.next_observations, self.actor(batch.next_observations))  # (2N, B)
             reward, cost = (values.mean(0) for values in by_kind(following))
         else:
-            policy = self._policy(self.critics_target, self.choice_multiplier)
+            policy = self._policy(self.critics_target, self.choice_multiplier.value)
             draws = self.noise(len(batch.rewards) * self.settings.target_candidates, self.serving_noise.shape[1])
             reward, cost = policy.target(policy.candidates(batch.next_observations, draws))
         return batch.rewards + batch.discounts * reward, batch.costs + batch.discounts * cost
@@ -264,12 +262,12 @@ class CoptiDice(CriticLearner):
         return self.actor(observations)
 
     def values(self, predicted: Tensor) -> Values:
-        return self._policy(self.critics, self.choice_multiplier).values(predicted)
+        return pessimistic(predicted, self.settings)
 
     def policy(self) -> nn.Module:
         if self.settings.serving_candidates == 1:
             return self.actor
-        return self._policy(self.critics, float(self.choice_multiplier))
+        return self._policy(self.critics, float(self.choice_multiplier.value))
 
     def hold_multiplier(self, value: float) -> None:
         self.multiplier.hold(value)
@@ -277,8 +275,7 @@ class CoptiDice(CriticLearner):
     def restart_multiplier(self, above: float) -> None:
         """Sets the lambda of the choice; the distribution's begins anew, and is controlled on from there."""
         self.multiplier.restart(0.0)
-        s = self.settings
-        self.choice_multiplier.fill_(min(max(s.choice_multiplier + above, 0.0), s.multiplier_cap))
+        self.choice_multiplier.restart(above)
 
     def constants(self) -> dict[str, Tensor]:
         return {"serving_noise": self.serving_noise}
@@ -288,15 +285,14 @@ class CoptiDice(CriticLearner):
             self.serving_noise = tensors["serving_noise"].to(self.device)
 
     def state(self) -> dict[str, Any]:
-        return {"multiplier": self.multiplier.state(), "choice_multiplier": float(self.choice_multiplier)}
+        return {"multiplier": self.multiplier.state(), "choice_multiplier": float(self.choice_multiplier.value)}
 
     def restore_state(self, state: Mapping[str, Any]) -> None:
         self.multiplier.restore(state["multiplier"])
-        self.choice_multiplier.fill_(state.get("choice_multiplier", self.settings.choice_multiplier))
+        self.choice_multiplier.hold(state.get("choice_multiplier", self.settings.choice_multiplier))
 
     def _policy(self, critics: EnsembleCritic, multiplier: Tensor | float) -> DicePolicy:
-        pessimism = Pessimism(self.settings.reward_pessimism, self.settings.cost_pessimism)
-        return DicePolicy(self.actor, critics, self.serving_noise, multiplier, pessimism)
+        return DicePolicy(self.actor, critics, self.serving_noise, multiplier, self.settings)
 
 
 def log_mean_exp(x: Tensor) -> Tensor:

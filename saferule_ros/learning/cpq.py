@@ -107,7 +107,7 @@ class Cpq(ActorCriticLearner):
         several steps. Otherwise a log's costly episodes would count in full, as they do over learning's few steps.
         These critics decide, the unpatched agent's: where costs were erased, they allow too much.
         """
-        if return_steps is None or return_steps <= self.return_steps:
+        if return_steps is None or return_steps <= self.settings.return_steps:
             return super().replay(dataset, return_steps)
         return Replay(dataset, self.units, self.settings.discount, return_steps, self._logged_allowed)
 

@@ -138,14 +138,9 @@ class Learner(ABC):
         """The cost limit as a cost value [learner units]."""
         return self.limits.cost_value_limit(self.settings.discount) * self.units.cost_scale
 
-    @property
-    def return_steps(self) -> int:
-        """n: how many steps of reward and cost the transitions that it learns from hold."""
-        return 1
-
     def replay(self, dataset: EpisodeDataset, return_steps: int | None = None) -> Replay:
         """A dataset as this learner samples it; with another n if that is given."""
-        return Replay(dataset, self.units, self.settings.discount, return_steps or self.return_steps)
+        return Replay(dataset, self.units, self.settings.discount, return_steps or self.settings.return_steps)
 
     @torch.no_grad()
     def act(self, observations: Tensor) -> Tensor:
@@ -219,10 +214,6 @@ class ActorCriticLearner(CriticLearner):
     actor: nn.Module
     vae: ConditionalVae
     settings: BehaviourModelSettings
-
-    @property
-    def return_steps(self) -> int:
-        return self.settings.return_steps
 
     def trained(self) -> dict[str, nn.Module]:
         return {"critics": self.critics, "actor": self.actor, "vae": self.vae}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from saferule_ros.learning.learner import Values, by_kind
 from saferule_ros.learning.networks import EnsembleCritic
+from saferule_ros.learning.settings import ChoiceSettings
 
 # Keeps the slope of the standard deviation finite where all critics agree; itself far below their residuals.
 VARIANCE_FLOOR = 1e-12
@@ -22,13 +23,6 @@ class Candidates(NamedTuple):
     values: Values  # (B, K)
 
 
-class Pessimism(NamedTuple):
-    """By how many standard deviations of the critics a reward is put below their mean, and a cost above it."""
-
-    reward: float
-    cost: float
-
-
 class ChoosingPolicy(nn.Module, ABC):
     """Of K proposed actions the one with the best Lagrangian score Q_r - lambda Q_c.
 
@@ -36,18 +30,18 @@ class ChoosingPolicy(nn.Module, ABC):
         critics: 2N members, N of reward, then N of cost.
         draws: (K, D), one for each proposal, the same for every observation: no randomness on the robot [ours].
         multiplier: lambda; a scalar tensor where it changes while the policy is in use.
-        pessimism: see there.
+        settings: how pessimistic it is.
     """
 
     draws: Tensor
 
     def __init__(
-        self, critics: EnsembleCritic, draws: Tensor, multiplier: Tensor | float, pessimism: Pessimism
+        self, critics: EnsembleCritic, draws: Tensor, multiplier: Tensor | float, settings: ChoiceSettings
     ) -> None:
         super().__init__()
         self.critics = critics
         self.register_buffer("draws", draws)
-        self.multiplier, self.pessimism = multiplier, pessimism
+        self.multiplier, self.settings = multiplier, settings
 
     @abstractmethod
     def propose(self, observations: Tensor, draws: Tensor) -> Tensor:
@@ -67,14 +61,17 @@ class ChoosingPolicy(nn.Module, ABC):
         count = len(observations)
         repeated = observations.repeat_interleave(len(draws) // count, dim=0)  # (B * K, O)
         actions = self.propose(repeated, draws)  # (B * K, A)
-        values = self.values(self.critics(repeated, actions))
+        values = pessimistic(self.critics(repeated, actions), self.settings)
         values = Values(values.reward.view(count, -1), values.cost.view(count, -1))
         return Candidates(actions.view(count, -1, actions.shape[-1]), values)
 
+    def choice(self, candidates: Candidates) -> Tensor:
+        """Which (B, 1) of each observation's candidates has the best score."""
+        return self.score(candidates.values).argmax(dim=1, keepdim=True)
+
     def best(self, candidates: Candidates) -> Tensor:
         """The action (B, A) with the best score among each observation's candidates."""
-        choice = self.score(candidates.values).argmax(dim=1)  # (B,)
-        rows = choice.view(-1, 1, 1).expand(-1, 1, candidates.actions.shape[-1])
+        rows = self.choice(candidates).unsqueeze(-1).expand(-1, 1, candidates.actions.shape[-1])
         return candidates.actions.gather(1, rows).squeeze(1)
 
     def target(self, candidates: Candidates) -> Values:
@@ -83,21 +80,22 @@ class ChoosingPolicy(nn.Module, ABC):
         [OSRL] The chosen action's cost looks exact and is optimistic: the choice favours actions whose cost is
         underestimated.
         """
-        best = self.score(candidates.values).argmax(dim=1, keepdim=True)  # (B, 1)
-        return Values(candidates.values.reward.gather(1, best).squeeze(1), candidates.values.cost.amax(dim=1))
-
-    def values(self, predicted: Tensor) -> Values:
-        """Critics (2N, B) reduced to one value each, pessimistic for both.
-
-        With twins and the default pessimism, sqrt(2)/4 and sqrt(2)/2, this is BCQ's soft minimum of rewards (0.75 of
-        the smaller, 0.25 of the larger) and the larger cost; in standard deviations it serves more critics [ours].
-        """
-        (reward, reward_spread), (cost, cost_spread) = map(mean_and_spread, by_kind(predicted))
-        return Values(reward - self.pessimism.reward * reward_spread, cost + self.pessimism.cost * cost_spread)
+        values = candidates.values
+        return Values(values.reward.gather(1, self.choice(candidates)).squeeze(1), values.cost.amax(dim=1))
 
     def score(self, values: Values) -> Tensor:
         """The Lagrangian that the policy maximises, normalised so that a large lambda keeps its scale."""
         return (values.reward - self.multiplier * values.cost) / (1.0 + self.multiplier)
+
+
+def pessimistic(predicted: Tensor, settings: ChoiceSettings) -> Values:
+    """Critics (2N, B) reduced to one value each, pessimistic for both.
+
+    With twins and the default pessimism, sqrt(2)/4 and sqrt(2)/2, this is BCQ's soft minimum of rewards (0.75 of the
+    smaller, 0.25 of the larger) and the larger cost; in standard deviations it serves more critics [ours].
+    """
+    (reward, reward_spread), (cost, cost_spread) = map(mean_and_spread, by_kind(predicted))
+    return Values(reward - settings.reward_pessimism * reward_spread, cost + settings.cost_pessimism * cost_spread)
 
 
 def mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,15 +35,17 @@ class CommonSettings(BaseModel):
     discount: float = Field(0.98, gt=0, lt=1, description="gamma, of reward and cost alike")
     target_rate: float = Field(0.005, gt=0, le=1, description="tau: share of the online networks per step")
     learning_rate: float = Field(1e-3, gt=0, lt=1, description="Adam, all networks that have no rate of their own")
+    # [ours] One control step of 20 ms changes what follows by less than the critics' noise, and values travel back one
+    # turn of the target networks at a time. SafetyPointCircle1, clean data, 4,000 steps: cost 30 and 34 with n = 1
+    # after twice as many steps (seeds 3, 2), 0 and 8 with 5, 5 and 6 with 10; patched 34, 6 and 7 (seed 3).
+    return_steps: int = Field(
+        10, ge=1, le=100, description="n: steps of reward and cost before a critic's target bootstraps"
+    )
 
 
 class BehaviourModelSettings(CommonSettings):
     """Of the learners whose critics lead an actor, beside a model of the behaviour policy (a conditional VAE)."""
 
-    # [ours] One control step of 20 ms changes what follows by less than the critics' noise, and values travel back one
-    # turn of the target networks at a time. SafetyPointCircle1, clean data, 4,000 steps: cost 30 and 34 with n = 1
-    # after twice as many steps (seeds 3, 2), 0 and 8 with 5, 5 and 6 with 10; patched 34, 6 and 7 (seed 3).
-    return_steps: int = Field(10, ge=1, le=100, description="n: steps of reward and cost before a target bootstraps")
     vae_hidden: int = Field(128, ge=4, le=4096, description="width of the behaviour model's hidden layers")
     divergence_weight: float = Field(0.05, ge=0, description="weight of the behaviour model's KL term (BCQ: 0.5)")
 
@@ -159,7 +161,6 @@ class CoptiDiceSettings(CommonSettings, MultiplierSettings, ChoiceSettings):
     multiplier_start: float = Field(1.0, ge=0, description="lambda before the first step")
     multiplier_integral: float = Field(1e-3, ge=0, description="gain per step on the sum of the excess cost value")
     initial_states: int = Field(256, ge=1, le=65536, description="initial states per step")
-    return_steps: int = Field(10, ge=1, le=100, description="n: steps before the critics' targets bootstrap")
     serving_candidates: int = Field(
         32, ge=1, le=256, description="actions of the cloned policy among which its critics choose; 1: its mode"
     )

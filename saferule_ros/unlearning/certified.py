@@ -72,5 +72,5 @@ class CertifiedRun:
         learner = self.run.learner
         if part.held_out is not None:
             return learner.replay(part.held_out)
-        same = used.return_steps == learner.return_steps and used.size == len(part.used)
+        same = used.return_steps == learner.settings.return_steps and used.size == len(part.used)
         return used if same else learner.replay(part.used)
